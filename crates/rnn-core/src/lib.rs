@@ -1,0 +1,3 @@
+//! core
+mod error;
+pub use error::{Error, Result};

@@ -1,0 +1,68 @@
+//! The crate's error: a file that cannot be used, an argument that does not fit, or an error from below.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file is not UTF-8.
+    #[error("{}: not UTF-8: the first bad byte is at offset {offset} (convert the file, for example with iconv)", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Bytes before the first one that is not UTF-8.
+        offset: usize,
+    },
+    /// The loss or a gradient is not a number; the weights have not been touched.
+    #[error("step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr or --clip)")]
+    Diverged {
+        /// Training step, counted from 1.
+        step: usize,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// An error of the recurrent core, [`rnn_core::Error::Invalid`] among them.
+    #[error(transparent)]
+    Core(#[from] rnn_core::Error),
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An argument that does not fit; see [`rnn_core::Error::invalid`].
+    pub fn invalid(op: impl Display, expected: impl Display, got: impl Display) -> Self {
+        rnn_core::Error::invalid(op, expected, got).into()
+    }
+
+    /// Adds the way out.
+    #[must_use]
+    pub fn hint(self, text: impl Display) -> Self {
+        match self {
+            Self::Core(inner) => Self::Core(inner.hint(text)),
+            other => other,
+        }
+    }
+
+    /// Names the file that an input or output error is about.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_path_buf(), source }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Core(error.into())
+    }
+}

@@ -1,0 +1,4 @@
+//! lm
+#![forbid(unsafe_code)]
+mod error;
+pub use error::{Error, Result};
