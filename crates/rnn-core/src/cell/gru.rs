@@ -1,0 +1,81 @@
+//! The gated recurrent unit (Cho et al. 2014) in PyTorch's and cuDNN's form, reset applied after the product:
+//!
+//! ```text
+//! r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)    n = tanh(x_n + r * h_n)    h' = (1 - z) * n + z * h
+//! with x = x W_ih^T + b_ih and h = h W_hh^T + b_hh, each in three parts
+//! ```
+
+use super::lstm::{sigmoid_slope, tanh_slope};
+use super::state::state;
+use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use crate::Result;
+use crate::kernels::{Kernel, pointwise};
+use candle_core::{D, Tensor};
+use candle_nn::VarBuilder;
+use candle_nn::ops::sigmoid;
+
+state! {
+    /// The state of a [`GruCell`].
+    GruState {
+        /// Hidden state `[N, H]`.
+        h
+    }
+}
+
+/// A GRU cell.
+#[derive(Debug, Clone)]
+pub struct GruCell {
+    spec: LayerSpec,
+    params: LayerParams,
+}
+
+impl Cell for GruCell {
+    type State = GruState;
+    const GATES: usize = 3;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
+        let params = LayerParams::new(&spec, Self::GATES, &vb)?;
+        Ok(Self { spec, params })
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    fn params(&self) -> &LayerParams {
+        &self.params
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, state: &GruState) -> Result<(GruState, Saved)> {
+        let input = sums.input.chunk(Self::GATES, D::Minus1)?;
+        let recurrent = sums.recurrent.chunk(Self::GATES, D::Minus1)?;
+        let r = sigmoid(&(&input[0] + &recurrent[0])?)?;
+        let z = sigmoid(&(&input[1] + &recurrent[1])?)?;
+        let reset = (&r * &recurrent[2])?;
+        let n = (&input[2] + reset)?.tanh()?;
+        let kept = (&z * &state.h)?;
+        let renewed = ((1.0 - &z)? * &n)?;
+        let h = (renewed + kept)?;
+        Ok((GruState { h }, Saved(vec![r, z, n, recurrent[2].clone(), state.h.clone()])))
+    }
+
+    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<(Sums, GruState)> {
+        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
+        let [r, z, n, recurrent_n, h_before] = saved.as_slice() else {
+            return Err(crate::Error::invalid("GruCell::pointwise_backward: saved", "5 tensors", saved.len()));
+        };
+        let dn = ((&dnext.h * (1.0 - z)?)? * tanh_slope(n)?)?;
+        let dz = ((&dnext.h * (h_before - n)?)? * sigmoid_slope(z)?)?;
+        let dr = ((&dn * recurrent_n)? * sigmoid_slope(r)?)?;
+        let drecurrent_n = (&dn * r)?;
+        let direct = GruState { h: (&dnext.h * z)? };
+        // The halves part at the n gate alone: r stands between the recurrent half and the sum.
+        let input = Tensor::cat(&[&dr, &dz, &dn], D::Minus1)?;
+        let recurrent = Tensor::cat(&[&dr, &dz, &drecurrent_n], D::Minus1)?;
+        Ok((Sums { input, recurrent }, direct))
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(&pointwise::Gru)
+    }
+}

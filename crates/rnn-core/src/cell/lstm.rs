@@ -1,0 +1,93 @@
+//! Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), in PyTorch's form:
+//!
+//! ```text
+//! i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)    a = x W_ih^T + b_ih + h W_hh^T + b_hh
+//! c' = f * c + i * g                                    h' = o * tanh(c')
+//! ```
+
+use super::state::state;
+use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use crate::Result;
+use crate::kernels::{Kernel, pointwise};
+use candle_core::{D, Tensor};
+use candle_nn::VarBuilder;
+use candle_nn::ops::sigmoid;
+
+state! {
+    /// The state of an [`LstmCell`].
+    LstmState {
+        /// Hidden state `[N, H]`.
+        h,
+        /// Cell state `[N, H]`.
+        c
+    }
+}
+
+/// An LSTM cell.
+#[derive(Debug, Clone)]
+pub struct LstmCell {
+    spec: LayerSpec,
+    params: LayerParams,
+}
+
+impl Cell for LstmCell {
+    type State = LstmState;
+    const GATES: usize = 4;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
+        let params = LayerParams::new(&spec, Self::GATES, &vb)?;
+        Ok(Self { spec, params })
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    fn params(&self) -> &LayerParams {
+        &self.params
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, state: &LstmState) -> Result<(LstmState, Saved)> {
+        let gates = (&sums.input + &sums.recurrent)?.chunk(Self::GATES, D::Minus1)?;
+        let i = sigmoid(&gates[0])?;
+        let f = sigmoid(&gates[1])?;
+        let g = gates[2].tanh()?;
+        let o = sigmoid(&gates[3])?;
+        let kept = (&f * &state.c)?;
+        let written = (&i * &g)?;
+        let c = (kept + written)?;
+        let tanh_c = c.tanh()?;
+        let h = (&o * &tanh_c)?;
+        Ok((LstmState { h, c }, Saved(vec![i, f, g, o, tanh_c, state.c.clone()])))
+    }
+
+    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &LstmState) -> Result<(Sums, LstmState)> {
+        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
+        let [i, f, g, o, tanh_c, c_before] = saved.as_slice() else {
+            return Err(crate::Error::invalid("LstmCell::pointwise_backward: saved", "6 tensors", saved.len()));
+        };
+        let through_h = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;
+        let dc = (&dnext.c + through_h)?;
+        let di = ((&dc * g)? * sigmoid_slope(i)?)?;
+        let df = ((&dc * c_before)? * sigmoid_slope(f)?)?;
+        let dg = ((&dc * i)? * tanh_slope(g)?)?;
+        let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
+        let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
+        let direct = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
+        Ok((Sums { input: dsums.clone(), recurrent: dsums }, direct))
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(&pointwise::Lstm)
+    }
+}
+
+/// The slope of tanh where its value is `y`.
+pub(super) fn tanh_slope(y: &Tensor) -> Result<Tensor> {
+    Ok((1.0 - y.sqr()?)?)
+}
+
+/// The slope of the sigmoid where its value is `y`.
+pub(super) fn sigmoid_slope(y: &Tensor) -> Result<Tensor> {
+    Ok((y * (1.0 - y)?)?)
+}

@@ -1,0 +1,89 @@
+//! Elman's cell (1990), the book's chapter 5: `h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)` with f = tanh or relu.
+
+use super::state::state;
+use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use crate::Result;
+use crate::kernels::{Kernel, pointwise};
+use candle_nn::VarBuilder;
+
+state! {
+    /// The state of an [`RnnCell`].
+    RnnState {
+        /// Hidden state `[N, H]`.
+        h
+    }
+}
+
+/// A plain recurrent cell; [`Cell::new`] makes one with tanh, [`RnnCell::relu`] one with relu.
+#[derive(Debug, Clone)]
+pub struct RnnCell {
+    spec: LayerSpec,
+    params: LayerParams,
+    activation: Activation,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Activation {
+    Tanh,
+    Relu,
+}
+
+impl RnnCell {
+    /// A cell whose f is max(0, .); PyTorch's `nonlinearity="relu"`.
+    ///
+    /// # Errors
+    /// Those of [`Cell::new`].
+    pub fn relu(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
+        Self::with_activation(spec, &vb, Activation::Relu)
+    }
+
+    fn with_activation(spec: LayerSpec, vb: &VarBuilder, activation: Activation) -> Result<Self> {
+        let params = LayerParams::new(&spec, Self::GATES, vb)?;
+        Ok(Self { spec, params, activation })
+    }
+}
+
+impl Cell for RnnCell {
+    type State = RnnState;
+    const GATES: usize = 1;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
+        Self::with_activation(spec, &vb, Activation::Tanh)
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    fn params(&self) -> &LayerParams {
+        &self.params
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, _: &RnnState) -> Result<(RnnState, Saved)> {
+        let sum = (&sums.input + &sums.recurrent)?;
+        let h = match self.activation {
+            Activation::Tanh => sum.tanh()?,
+            // Not candle's relu: its gradient at exactly 0 is 1, PyTorch's and ours is 0. NaN stays NaN.
+            Activation::Relu => sum.le(0.0)?.where_cond(&sum.zeros_like()?, &sum)?,
+        };
+        Ok((RnnState { h: h.clone() }, Saved(vec![h])))
+    }
+
+    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &RnnState) -> Result<(Sums, RnnState)> {
+        let h = saved[0].detach();
+        let slope = match self.activation {
+            Activation::Tanh => (1.0 - h.sqr()?)?,
+            Activation::Relu => h.gt(0.0)?.to_dtype(h.dtype())?,
+        };
+        let dsum = (&dnext.h * slope)?;
+        // h reaches the next step through the recurrent product alone.
+        Ok((Sums { input: dsum.clone(), recurrent: dsum }, RnnState { h: dnext.h.zeros_like()? }))
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(match self.activation {
+            Activation::Tanh => &pointwise::RnnTanh,
+            Activation::Relu => &pointwise::RnnRelu,
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Which instructions the kernels are compiled for: chosen once per process by what the CPU has, and logged.
+//!
+//! A [`Task`] is safe code that is generic over [`Instructions`]; [`run`] compiles it once for each kind and calls
+//! the one asked for. `CANDLE_RNN_INSTRUCTIONS=portable|avx2|avx512` overrides the choice for a process,
+//! [`with`] for a closure.
+
+use super::{Lanes, Real, Vector};
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+/// Kinds of instructions, from the least to the most able.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cpu {
+    /// What every CPU of the target has; products and sums rounded one by one.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 (F, VL, BW, DQ) and FMA.
+    Avx512,
+}
+
+impl Cpu {
+    /// All kinds that this machine can run.
+    pub fn available() -> Vec<Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|cpu| cpu.is_available()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        match self {
+            Self::Portable => true,
+            Self::Avx2 => avx2(),
+            Self::Avx512 => {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Self::Portable
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Cpu>> = const { Cell::new(None) };
+}
+
+/// The kind in use on this thread.
+pub fn cpu() -> Cpu {
+    static CHOSEN: OnceLock<Cpu> = OnceLock::new();
+    FORCED.get().unwrap_or_else(|| {
+        *CHOSEN.get_or_init(|| {
+            let available = Cpu::available();
+            let best = available.iter().copied().max().unwrap_or(Cpu::Portable);
+            let wanted = std::env::var("CANDLE_RNN_INSTRUCTIONS").ok();
+            let chosen = match &wanted {
+                None => best,
+                Some(name) => available.iter().copied().find(|cpu| cpu.name() == name).unwrap_or_else(|| {
+                    log::warn!("CANDLE_RNN_INSTRUCTIONS={name}: not a kind this CPU has, of {available:?}");
+                    best
+                }),
+            };
+            log::info!("kernels use {} instructions", chosen.name());
+            chosen
+        })
+    })
+}
+
+/// Runs `f` with the kernels that this thread starts bound to `cpu`, or to the best there is below it.
+pub fn with<R>(cpu: Cpu, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Cpu>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let best = Cpu::available().into_iter().filter(|&there| there <= cpu).max();
+    let _restore = Restore(FORCED.replace(best));
+    f()
+}
+
+/// A kind of instructions as a type: the lanes and the tile that suit its registers.
+pub trait Instructions {
+    /// Lanes for pointwise work.
+    type Lanes<T: Real>: Vector<Elem = T>;
+    /// Whether products are added without rounding between.
+    const FMA: bool;
+    /// Whether there are 32 registers of 64 bytes.
+    const WIDE: bool;
+}
+
+struct Portable;
+struct Avx2;
+struct Avx512;
+
+impl Instructions for Portable {
+    type Lanes<T: Real> = Lanes<T, 16, false>;
+    const FMA: bool = false;
+    const WIDE: bool = false;
+}
+
+impl Instructions for Avx2 {
+    type Lanes<T: Real> = Lanes<T, 16, true>;
+    const FMA: bool = true;
+    const WIDE: bool = false;
+}
+
+impl Instructions for Avx512 {
+    type Lanes<T: Real> = Lanes<T, 16, true>;
+    const FMA: bool = true;
+    const WIDE: bool = true;
+}
+
+/// Work that can be compiled for each kind of instructions.
+pub trait Task {
+    /// Does it. Implementations are `#[inline(always)]`, as is all they call: that is how the kind reaches them.
+    fn run<I: Instructions>(self);
+}
+
+/// Does `task` with the instructions of `cpu`.
+pub fn run(cpu: Cpu, task: impl Task) {
+    match cpu {
+        Cpu::Portable => task.run::<Portable>(),
+        #[cfg(target_arch = "x86_64")]
+        Cpu::Avx2 => {
+            assert!(cpu.is_available(), "no AVX2 here");
+            // SAFETY: the features that `avx2` is compiled with were found on this CPU in the line above.
+            #[allow(unsafe_code)]
+            unsafe {
+                avx2(task);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Cpu::Avx512 => {
+            assert!(cpu.is_available(), "no AVX-512 here");
+            // SAFETY: the features that `avx512` is compiled with were found on this CPU in the line above.
+            #[allow(unsafe_code)]
+            unsafe {
+                avx512(task);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => task.run::<Portable>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(task: impl Task) {
+    task.run::<Avx2>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+fn avx512(task: impl Task) {
+    task.run::<Avx512>();
+}

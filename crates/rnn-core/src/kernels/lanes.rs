@@ -1,0 +1,145 @@
+//! What the arithmetic of a cell is written over: a fixed number of lanes of f32 or f64.
+
+use super::Real;
+use super::real::each;
+use std::ops::{Add, Mul, Sub};
+
+/// Some lanes of numbers, all of which undergo the same operation.
+pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    /// What a lane holds.
+    type Elem: Real;
+    /// The number of lanes.
+    const WIDTH: usize;
+
+    /// The same number in every lane.
+    fn splat(x: Self::Elem) -> Self;
+
+    /// The first lanes from `from`, as many as it has and at most [`Self::WIDTH`]; zeros in the others.
+    fn load(from: &[Self::Elem]) -> Self;
+
+    /// The first lanes to `to`, as many as it has and at most [`Self::WIDTH`].
+    fn store(self, to: &mut [Self::Elem]);
+
+    /// e to the power of each lane.
+    #[must_use]
+    fn exp(self) -> Self;
+
+    /// The hyperbolic tangent of each lane.
+    #[must_use]
+    fn tanh(self) -> Self;
+
+    /// The logistic function of each lane.
+    #[must_use]
+    fn sigmoid(self) -> Self;
+
+    /// Each lane, or 0 where it is negative; NaN stays NaN.
+    #[must_use]
+    fn relu(self) -> Self;
+
+    /// 1 in the lanes that are above 0, 0 in the others.
+    #[must_use]
+    fn above_zero(self) -> Self;
+
+    /// Zeros.
+    fn zero() -> Self {
+        Self::splat(Self::Elem::ZERO)
+    }
+
+    /// Ones.
+    fn one() -> Self {
+        Self::splat(Self::Elem::ONE)
+    }
+}
+
+/// `W` lanes as an array: safe code that the compiler turns into vector instructions, `FMA` where the CPU has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lanes<T, const W: usize, const FMA: bool>(pub [T; W]);
+
+impl<T: Real, const W: usize, const FMA: bool> Lanes<T, W, FMA> {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(T, T) -> T) -> Self {
+        let mut lanes = self.0;
+        for (a, b) in lanes.iter_mut().zip(other.0) {
+            *a = f(*a, b);
+        }
+        Self(lanes)
+    }
+}
+
+impl<T: Real, const W: usize, const FMA: bool> Add for Lanes<T, W, FMA> {
+    type Output = Self;
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+}
+
+impl<T: Real, const W: usize, const FMA: bool> Sub for Lanes<T, W, FMA> {
+    type Output = Self;
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+}
+
+impl<T: Real, const W: usize, const FMA: bool> Mul for Lanes<T, W, FMA> {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+}
+
+impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
+    type Elem = T;
+    const WIDTH: usize = W;
+
+    #[inline(always)]
+    fn splat(x: T) -> Self {
+        Self([x; W])
+    }
+
+    #[inline(always)]
+    fn load(from: &[T]) -> Self {
+        let mut lanes = [T::ZERO; W];
+        match from.first_chunk::<W>() {
+            Some(full) => lanes = *full,
+            None => lanes[..from.len()].copy_from_slice(from),
+        }
+        Self(lanes)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [T]) {
+        let present = to.len();
+        match to.first_chunk_mut::<W>() {
+            Some(full) => *full = self.0,
+            None => to.copy_from_slice(&self.0[..present]),
+        }
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        Self(T::exp::<W, FMA>(self.0))
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        Self(T::tanh::<W, FMA>(self.0))
+    }
+
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self(T::sigmoid::<W, FMA>(self.0))
+    }
+
+    #[inline(always)]
+    fn relu(self) -> Self {
+        Self(each(self.0, |x| if x <= T::ZERO { T::ZERO } else { x }))
+    }
+
+    #[inline(always)]
+    fn above_zero(self) -> Self {
+        Self(each(self.0, |x| if x > T::ZERO { T::ONE } else { T::ZERO }))
+    }
+}

@@ -1,0 +1,14 @@
+//! The fused kernels: plain functions over slices, generic over f32 and f64. `README.md` beside this file is the rule.
+
+mod activation;
+pub mod dispatch;
+mod lanes;
+pub mod lend;
+pub mod matmul;
+pub mod pointwise;
+mod real;
+pub mod unroll;
+
+pub use lanes::{Lanes, Vector};
+pub use real::Real;
+pub use unroll::cpu::Kernel;

@@ -1,0 +1,87 @@
+//! The two element types of the fused kernels.
+
+use super::activation;
+use candle_core::WithDType;
+use std::ops::{AddAssign, Neg};
+
+/// f32 or f64, with activations for a fixed number of lanes.
+pub trait Real:
+    WithDType + Neg<Output = Self> + AddAssign + Default + PartialOrd + Send + Sync + 'static
+{
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+
+    /// `self * b + c`, rounded once; slow where the CPU has no such instruction.
+    fn fused_mul_add(self, b: Self, c: Self) -> Self;
+
+    /// e to the power of each lane.
+    fn exp<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W];
+
+    /// The hyperbolic tangent of each lane.
+    fn tanh<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W];
+
+    /// `1 / (1 + exp(-x))` of each lane.
+    fn sigmoid<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W];
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn fused_mul_add(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn exp<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, activation::exp::<FMA>)
+    }
+
+    #[inline(always)]
+    fn tanh<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, activation::tanh::<FMA>)
+    }
+
+    #[inline(always)]
+    fn sigmoid<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, activation::sigmoid::<FMA>)
+    }
+}
+
+/// The standard library's functions: f64 is for checks, and these are what it is checked with.
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn fused_mul_add(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn exp<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, f64::exp)
+    }
+
+    #[inline(always)]
+    fn tanh<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, f64::tanh)
+    }
+
+    #[inline(always)]
+    fn sigmoid<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W] {
+        each(x, |x| 1.0 / (1.0 + (-x).exp()))
+    }
+}
+
+/// `f` of each lane, as the loop over an array that compilers turn into vector code most reliably.
+#[inline(always)]
+pub(super) fn each<T: Copy, const W: usize>(mut lanes: [T; W], f: impl Fn(T) -> T) -> [T; W] {
+    for lane in &mut lanes {
+        *lane = f(*lane);
+    }
+    lanes
+}

@@ -1,0 +1,158 @@
+//! T steps as one layer: the contract, and who runs it.
+//!
+//! Every way takes `xs [N, T, D]` and a state, gives `hs [N, T, H]` and the next state, and leaves a [`Tape`] from
+//! which its backward makes the same gradients. `reference` has none: candle's autograd is its backward.
+
+pub mod cpu;
+mod cuda;
+mod fused;
+mod manual;
+mod reference;
+mod rows;
+
+pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
+pub(crate) use reference::forward as reference;
+
+use crate::autograd::Flat;
+use crate::cell::{Cell, LayerParams, State};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use std::fmt;
+use std::str::FromStr;
+
+/// Who computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Way {
+    /// Plain tensor ops step by step, differentiated by candle's autograd: the oracle.
+    Reference,
+    /// The hand-written backward in tensor ops: runs on every device.
+    Manual,
+    /// The hand-written backward in fused kernels: the CPU, f32 and f64.
+    #[default]
+    Fused,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Reference, Self::Manual, Self::Fused];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reference => "reference",
+            Self::Manual => "manual",
+            Self::Fused => "fused",
+        })
+    }
+}
+
+impl FromStr for Way {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|way| way.to_string() == name)
+            .ok_or_else(|| Error::invalid("way", "fused, manual or reference", format!("{name:?}")))
+    }
+}
+
+/// The way that runs where `asked` was asked for: the fused one needs a kernel of the cell in lanes, the CPU (until
+/// there are GPU kernels), and f32 or f64; where one of these is missing the manual one takes its place.
+pub fn resolve<C: Cell>(asked: Way, cell: &C) -> Way {
+    let weight = &cell.params().weight_ih;
+    let device = weight.device().is_cpu() || cuda::has_kernels();
+    let dtype = matches!(weight.dtype(), DType::F32 | DType::F64);
+    if asked == Way::Fused && !(device && dtype && cell.kernel().is_some()) { Way::Manual } else { asked }
+}
+
+thread_local! {
+    static LAST_RAN: std::cell::Cell<Option<Way>> = const { std::cell::Cell::new(None) };
+}
+
+/// The way whose forward or backward ran last on this thread: for tests that prove which one they tested.
+pub fn last_ran() -> Option<Way> {
+    LAST_RAN.get()
+}
+
+/// Forgets what ran.
+pub fn reset_last_ran() {
+    LAST_RAN.set(None);
+}
+
+/// Each engine calls this itself, from the code that does the work.
+fn ran(way: Way) {
+    LAST_RAN.set(Some(way));
+}
+
+/// Whether a forward leaves a tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// For a backward.
+    Tape,
+    /// For nothing: memory does not grow with what a backward would need.
+    Nothing,
+}
+
+/// What a forward leaves for its backward.
+#[derive(Debug)]
+pub enum Tape {
+    /// Of the manual way.
+    Manual(manual::Tape),
+    /// Of the fused way on the CPU.
+    Fused(fused::Tape),
+}
+
+/// The gradients that a backward hands back.
+#[derive(Debug, Clone)]
+pub struct TimeGrads<S> {
+    /// With respect to the input, `[N, T, D]`; `None` where it was not asked for.
+    pub dxs: Option<Tensor>,
+    /// With respect to the initial state.
+    pub dstate: S,
+    /// With respect to each parameter, summed over all steps and rows.
+    pub params: LayerParams,
+}
+
+/// Outputs of a window in one buffer, `hs` and then each part of the next state, and the tape if it was asked for.
+pub(crate) fn forward<C: Cell>(
+    way: Way,
+    cell: &C,
+    xs: &Tensor,
+    state: &C::State,
+    keep: Keep,
+) -> Result<(Flat, Option<Tape>)> {
+    match way {
+        Way::Fused => {
+            let (flat, tape) = fused::forward(cell, xs, state, keep)?;
+            Ok((Flat::Cpu(flat), tape.map(Tape::Fused)))
+        }
+        _ => {
+            let (flat, tape) = manual::forward(cell, xs, state, keep)?;
+            Ok((Flat::Tensor(flat), tape.map(Tape::Manual)))
+        }
+    }
+}
+
+/// The backward that belongs to [`forward`]: `dhs [N, T, H]` and the gradient of the next state come in.
+pub(crate) fn backward<C: Cell>(
+    cell: &C,
+    tape: &Tape,
+    dhs: &Tensor,
+    dnext: &C::State,
+    wants_dxs: bool,
+) -> Result<TimeGrads<C::State>> {
+    match tape {
+        Tape::Manual(tape) => manual::backward(cell, tape, dhs, dnext, wants_dxs),
+        Tape::Fused(tape) => fused::backward(cell, tape, dhs, dnext, wants_dxs),
+    }
+}
+
+/// `state` with its parts replaced, in order.
+pub(crate) fn with_parts<S: State>(state: &S, parts: impl IntoIterator<Item = Tensor>) -> Result<S> {
+    let mut parts = parts.into_iter();
+    state.try_map(&mut |_| {
+        parts.next().ok_or_else(|| Error::invalid("State", format!("{} parts", state.parts().len()), "fewer"))
+    })
+}

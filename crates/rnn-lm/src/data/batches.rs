@@ -1,0 +1,335 @@
+//! From a row of ids to windows of truncated backpropagation through time, in two orders.
+//!
+//! [`Streams`] sees every prediction of an epoch once; [`BookBatches`] is the book's rule (chapter 5) to the letter.
+//! Neither shuffles: the state that a model carries from window to window makes sense only in the text's order.
+
+use crate::error::{Error, Result};
+
+/// The target that counts for nothing: no loss, no gradient.
+pub const IGNORE: u32 = u32::MAX;
+
+/// What a model sees in one training step: `batch` rows of `time` ids, and for each the id that follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Inputs `[batch, time]`, row by row; 0 where the target is [`IGNORE`].
+    pub xs: Vec<u32>,
+    /// Targets `[batch, time]`, row by row; [`IGNORE`] past the end of a row's text.
+    pub ts: Vec<u32>,
+    /// Rows, N.
+    pub batch: usize,
+    /// Steps, T.
+    pub time: usize,
+    /// Whether the state must be zero: the rows do not continue those of the window before.
+    pub first: bool,
+    /// How many targets are not [`IGNORE`].
+    pub targets: usize,
+}
+
+/// Windows by number, over as many epochs as wanted; so a training that knows its step can go on anywhere.
+pub trait Batches {
+    /// The windows of one epoch.
+    fn per_epoch(&self) -> usize;
+
+    /// Window `iteration`, counted from 0 over all epochs.
+    fn window(&self, iteration: usize) -> Window;
+
+    /// The windows of epoch `epoch`, counted from 0.
+    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Window> {
+        let start = epoch * self.per_epoch();
+        (start..start + self.per_epoch()).map(|iteration| self.window(iteration))
+    }
+}
+
+/// A corpus of L ids, cut into N streams that are read side by side, T steps at a time.
+///
+/// The L - 1 predictions `(ids[i], ids[i + 1])` are dealt out in order: each stream gets a run of them, the runs
+/// differ in length by one at most, and none is left out. Row n of a window continues row n of the window before;
+/// each epoch begins at the start, with a zero state. The last window of an epoch is as short as what is left, and
+/// where N does not divide L - 1 the later rows of its last step are padding.
+///
+/// ```
+/// use rnn_lm::data::{Batches, IGNORE, Streams};
+///
+/// let streams = Streams::new(&[10, 11, 12, 13, 14, 15, 16, 17], 2, 3)?; // 7 predictions: rows of 4 and 3
+/// let windows: Vec<_> = streams.epoch(0).collect();
+/// assert_eq!(windows.len(), 2);
+/// assert_eq!(windows[0].xs, [10, 11, 12, /* row 1 */ 14, 15, 16]);
+/// assert_eq!(windows[0].ts, [11, 12, 13, /* row 1 */ 15, 16, 17]);
+/// assert_eq!(windows[1].xs, [13, /* row 1 */ 0]);
+/// assert_eq!(windows[1].ts, [14, /* row 1 */ IGNORE]);
+/// # Ok::<(), rnn_lm::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    ids: &'a [u32],
+    batch: usize,
+    time: usize,
+}
+
+impl<'a> Streams<'a> {
+    /// Cuts `ids` into `batch` streams and these into windows of `time` steps.
+    ///
+    /// # Errors
+    /// A `batch` or `time` of 0, fewer predictions than one window holds, or an id that means [`IGNORE`].
+    pub fn new(ids: &'a [u32], batch: usize, time: usize) -> Result<Self> {
+        check("Streams::new", ids, batch, time)?;
+        Ok(Self { ids, batch, time })
+    }
+
+    /// The predictions of one epoch, L - 1: the sum of [`Window::targets`].
+    pub fn predictions(&self) -> usize {
+        self.ids.len() - 1
+    }
+
+    /// The predictions of stream `row`: from which one on, and how many.
+    fn run(&self, row: usize) -> (usize, usize) {
+        let (even, rest) = (self.predictions() / self.batch, self.predictions() % self.batch);
+        (row * even + row.min(rest), even + usize::from(row < rest))
+    }
+
+    /// The length of the longest stream, which is the first.
+    fn steps(&self) -> usize {
+        self.predictions().div_ceil(self.batch)
+    }
+}
+
+impl Batches for Streams<'_> {
+    fn per_epoch(&self) -> usize {
+        self.steps().div_ceil(self.time)
+    }
+
+    fn window(&self, iteration: usize) -> Window {
+        let begin = iteration % self.per_epoch() * self.time;
+        let time = self.time.min(self.steps() - begin);
+        let mut window = Window::empty(self.batch, time, begin == 0);
+        for row in 0..self.batch {
+            let (offset, length) = self.run(row);
+            for step in begin..begin + time {
+                // `then`, not `then_some`: past the end of the last stream there is no id to look at.
+                window.push((step < length).then(|| (self.ids[offset + step], self.ids[offset + step + 1])));
+            }
+        }
+        window
+    }
+}
+
+/// The book's batches: N readers at equal distances on a ring of L - 1 predictions.
+///
+/// Reader n starts at `n * ((L - 1) / N)` and goes on for ever, past the end to the beginning; an epoch is
+/// `(L - 1) / (N * T)` windows, and neither the readers nor the state go back when it is over. So an epoch leaves
+/// some predictions out, the next one begins where it stopped, and only the very first window has a zero state.
+///
+/// ```
+/// use rnn_lm::data::{Batches, BookBatches};
+///
+/// let ids: Vec<u32> = (0..1000).collect();
+/// let batches = BookBatches::new(&ids, 10, 5)?;
+/// assert_eq!(batches.per_epoch(), 19);
+/// assert_eq!(batches.window(19).xs[..5], [95, 96, 97, 98, 99]);
+/// # Ok::<(), rnn_lm::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct BookBatches<'a> {
+    ids: &'a [u32],
+    batch: usize,
+    time: usize,
+}
+
+impl<'a> BookBatches<'a> {
+    /// Places `batch` readers of `time` steps each on `ids`.
+    ///
+    /// # Errors
+    /// A `batch` or `time` of 0, fewer predictions than one window holds, or an id that means [`IGNORE`].
+    pub fn new(ids: &'a [u32], batch: usize, time: usize) -> Result<Self> {
+        check("BookBatches::new", ids, batch, time)?;
+        Ok(Self { ids, batch, time })
+    }
+}
+
+impl Batches for BookBatches<'_> {
+    fn per_epoch(&self) -> usize {
+        (self.ids.len() - 1) / (self.batch * self.time)
+    }
+
+    fn window(&self, iteration: usize) -> Window {
+        let data_size = self.ids.len() - 1;
+        let jump = data_size / self.batch;
+        // The remainder first: it changes nothing on a ring and keeps the product small.
+        let time_idx = iteration % data_size * self.time;
+        let mut window = Window::empty(self.batch, self.time, iteration == 0);
+        for row in 0..self.batch {
+            for step in 0..self.time {
+                let at = (row * jump + time_idx + step) % data_size;
+                window.push(Some((self.ids[at], self.ids[at + 1])));
+            }
+        }
+        window
+    }
+}
+
+impl Window {
+    fn empty(batch: usize, time: usize, first: bool) -> Self {
+        let room = || Vec::with_capacity(batch * time);
+        Self { xs: room(), ts: room(), batch, time, first, targets: 0 }
+    }
+
+    fn push(&mut self, prediction: Option<(u32, u32)>) {
+        self.targets += usize::from(prediction.is_some());
+        let (x, t) = prediction.unwrap_or((0, IGNORE));
+        self.xs.push(x);
+        self.ts.push(t);
+    }
+}
+
+/// What both orders ask of their arguments.
+fn check(op: &str, ids: &[u32], batch: usize, time: usize) -> Result<()> {
+    for (name, value) in [("batch", batch), ("time", time)] {
+        if value == 0 {
+            return Err(Error::invalid(format!("{op}: {name}"), "at least 1", 0));
+        }
+    }
+    let needed = batch.checked_mul(time).and_then(|predictions| predictions.checked_add(1));
+    if needed.is_none_or(|needed| ids.len() < needed) {
+        let count = needed.map_or("more than the address space".to_owned(), |needed| needed.to_string());
+        return Err(Error::invalid(
+            format!("{op}: ids"),
+            format!("at least batch x time + 1 = {batch} x {time} + 1 = {count} ids"),
+            ids.len(),
+        )
+        .hint("lower --batch or --time, or take a longer text"));
+    }
+    if let Some(at) = ids.iter().position(|&id| id == IGNORE) {
+        return Err(Error::invalid(
+            format!("{op}: id at index {at}"),
+            format!("below {IGNORE}"),
+            format!("{IGNORE}, which marks ignored targets"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What each row predicts over an epoch, in order, padding left out.
+    fn rows(windows: &[Window]) -> Vec<Vec<(u32, u32)>> {
+        let mut rows = vec![Vec::new(); windows[0].batch];
+        for window in windows {
+            for (row, (xs, ts)) in
+                rows.iter_mut().zip(window.xs.chunks(window.time).zip(window.ts.chunks(window.time)))
+            {
+                let pairs = xs.iter().copied().zip(ts.iter().copied());
+                row.extend(pairs.filter(|&(_, target)| target != IGNORE));
+            }
+        }
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn streams_see_every_prediction_once_and_in_order(
+            batch in 1usize..9, time in 1usize..9, extra in 0usize..60, epoch in 0usize..3,
+        ) {
+            let ids: Vec<u32> = (0..=u32::try_from(batch * time + extra)?).collect();
+            let streams = Streams::new(&ids, batch, time).expect("streams");
+            let windows: Vec<Window> = streams.epoch(epoch).collect();
+            let rows = rows(&windows);
+            // Row after row the predictions are the whole text: none twice, none missing, each row without a gap.
+            let expected: Vec<_> = ids.windows(2).map(|pair| (pair[0], pair[1])).collect();
+            prop_assert_eq!(rows.concat(), expected);
+            let lengths = rows.iter().map(Vec::len);
+            prop_assert!(lengths.clone().max().unwrap() - lengths.min().unwrap() <= 1);
+            // Padding stands in the very last step only, so it can not come between two windows of a row.
+            for (index, window) in windows.iter().enumerate() {
+                let padded = window.ts.iter().filter(|&&target| target == IGNORE).count();
+                prop_assert_eq!(window.targets + padded, window.batch * window.time);
+                prop_assert_eq!(window.xs.len(), window.ts.len());
+                prop_assert_eq!(window.first, index == 0);
+                if index + 1 < windows.len() {
+                    prop_assert_eq!((window.time, padded), (time, 0));
+                } else {
+                    prop_assert!(padded < batch);
+                }
+            }
+            prop_assert_eq!(windows.iter().map(|window| window.targets).sum::<usize>(), streams.predictions());
+            prop_assert_eq!(windows.len(), streams.per_epoch());
+        }
+
+        #[test]
+        fn book_batches_follow_the_books_loop(
+            batch in 1usize..6, time in 1usize..6, extra in 0usize..30,
+        ) {
+            let ids: Vec<u32> = (0..=u32::try_from(batch * time + extra)?).map(|i| i * 7 % 11).collect();
+            let batches = BookBatches::new(&ids, batch, time).expect("batches");
+            let (xs, ts) = (&ids[..ids.len() - 1], &ids[1..]);
+            let data_size = xs.len();
+            prop_assert_eq!(batches.per_epoch(), data_size / (batch * time));
+            let jump = data_size / batch;
+            let offsets: Vec<usize> = (0..batch).map(|i| i * jump).collect();
+            let mut time_idx = 0;
+            for iteration in 0..3 * batches.per_epoch() {
+                let (mut batch_x, mut batch_t) = (vec![0; batch * time], vec![0; batch * time]);
+                for t in 0..time {
+                    for (i, offset) in offsets.iter().enumerate() {
+                        batch_x[i * time + t] = xs[(offset + time_idx) % data_size];
+                        batch_t[i * time + t] = ts[(offset + time_idx) % data_size];
+                    }
+                    time_idx += 1;
+                }
+                let window = batches.window(iteration);
+                prop_assert_eq!((window.xs, window.ts, window.first), (batch_x, batch_t, iteration == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn book_batches_by_hand() {
+        // 8 ids, 7 predictions, readers at 0 and 3; one window of 2 x 3 is an epoch.
+        let batches = BookBatches::new(&[0, 1, 2, 3, 4, 5, 6, 7], 2, 3).expect("batches");
+        assert_eq!(batches.per_epoch(), 1);
+        let epochs: Vec<Window> = (0..3).flat_map(|epoch| batches.epoch(epoch)).collect();
+        assert_eq!(epochs[0].xs, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(epochs[0].ts, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(epochs[1].xs, [3, 4, 5, 6, 0, 1]);
+        assert_eq!(epochs[1].ts, [4, 5, 6, 7, 1, 2]);
+        assert_eq!(epochs[2].xs, [6, 0, 1, 2, 3, 4]);
+        assert_eq!(epochs.iter().map(|window| window.first).collect::<Vec<_>>(), [true, false, false]);
+        assert!(epochs.iter().all(|window| window.targets == 6));
+    }
+
+    #[test]
+    fn streams_count_the_penn_treebank() {
+        let ids = vec![1; 82_430];
+        let streams = Streams::new(&ids, 10, 35).expect("streams");
+        assert_eq!((streams.predictions(), streams.per_epoch()), (82_429, 236));
+        let last = streams.window(235);
+        assert_eq!((last.batch, last.time, last.targets), (10, 18, 179));
+    }
+
+    #[test]
+    fn the_shortest_corpus_is_one_window() {
+        let windows: Vec<_> = Streams::new(&[5, 6, 7, 8, 9], 2, 2).expect("streams").epoch(0).collect();
+        assert_eq!(windows.len(), 1);
+        assert_eq!(windows[0].xs, [5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_named() {
+        type Make = fn(&[u32], usize, usize) -> Result<()>;
+        let orders: [Make; 2] =
+            [|i, n, t| Streams::new(i, n, t).map(drop), |i, n, t| BookBatches::new(i, n, t).map(drop)];
+        for make in orders {
+            let message = |ids: &[u32], n, t| make(ids, n, t).expect_err("refused").to_string();
+            assert!(message(&[1, 2], 0, 1).contains("batch: expected at least 1, got 0"));
+            assert!(message(&[1, 2], 1, 0).contains("time: expected at least 1, got 0"));
+            let short = message(&[1, 2, 3, 4], 2, 2);
+            assert!(short.contains("2 x 2 + 1 = 5 ids, got 4 (lower --batch or --time"), "{short}");
+            assert!(message(&[1, 2], usize::MAX, 2).contains("more than the address space"));
+            assert!(message(&[], 1, 1).contains("got 0"));
+            assert!(message(&[1, IGNORE, 2], 1, 1).contains("index 1"));
+        }
+    }
+}
