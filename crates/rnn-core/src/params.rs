@@ -84,7 +84,8 @@ impl SimpleBackend for Parameters {
         if let Some(var) = vars.get(name) {
             if var.shape() != &shape {
                 let got = format!("{:?}", shape.dims());
-                let error = crate::Error::invalid(format!("Parameters: {name}"), format!("{:?}", var.dims()), got);
+                let error =
+                    crate::Error::invalid(format!("Parameters: {name}"), format!("{:?}", var.dims()), got);
                 return Err(error.hint("a parameter of this name exists with another shape").into());
             }
             return Ok(var.as_tensor().clone());

@@ -23,7 +23,9 @@ pub enum Error {
         offset: usize,
     },
     /// The loss or a gradient is not a number; the weights have not been touched.
-    #[error("step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr or --clip)")]
+    #[error(
+        "step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr or --clip)"
+    )]
     Diverged {
         /// Training step, counted from 1.
         step: usize,

@@ -46,6 +46,10 @@ impl Cell for GruCell {
         &self.params
     }
 
+    fn zero_state(&self, batch: usize) -> Result<GruState> {
+        Ok(GruState { h: self.params.zeros(batch, self.spec.hidden)? })
+    }
+
     fn pointwise_forward(&self, sums: &Sums, state: &GruState) -> Result<(GruState, Saved)> {
         let input = sums.input.chunk(Self::GATES, D::Minus1)?;
         let recurrent = sums.recurrent.chunk(Self::GATES, D::Minus1)?;
@@ -62,7 +66,11 @@ impl Cell for GruCell {
     fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<(Sums, GruState)> {
         let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
         let [r, z, n, recurrent_n, h_before] = saved.as_slice() else {
-            return Err(crate::Error::invalid("GruCell::pointwise_backward: saved", "5 tensors", saved.len()));
+            return Err(crate::Error::invalid(
+                "GruCell::pointwise_backward: saved",
+                "5 tensors",
+                saved.len(),
+            ));
         };
         let dn = ((&dnext.h * (1.0 - z)?)? * tanh_slope(n)?)?;
         let dz = ((&dnext.h * (h_before - n)?)? * sigmoid_slope(z)?)?;

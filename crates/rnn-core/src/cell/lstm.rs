@@ -47,6 +47,13 @@ impl Cell for LstmCell {
         &self.params
     }
 
+    fn zero_state(&self, batch: usize) -> Result<LstmState> {
+        Ok(LstmState {
+            h: self.params.zeros(batch, self.spec.hidden)?,
+            c: self.params.zeros(batch, self.spec.hidden)?,
+        })
+    }
+
     fn pointwise_forward(&self, sums: &Sums, state: &LstmState) -> Result<(LstmState, Saved)> {
         let gates = (&sums.input + &sums.recurrent)?.chunk(Self::GATES, D::Minus1)?;
         let i = sigmoid(&gates[0])?;
@@ -64,7 +71,11 @@ impl Cell for LstmCell {
     fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &LstmState) -> Result<(Sums, LstmState)> {
         let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
         let [i, f, g, o, tanh_c, c_before] = saved.as_slice() else {
-            return Err(crate::Error::invalid("LstmCell::pointwise_backward: saved", "6 tensors", saved.len()));
+            return Err(crate::Error::invalid(
+                "LstmCell::pointwise_backward: saved",
+                "6 tensors",
+                saved.len(),
+            ));
         };
         let through_h = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;
         let dc = (&dnext.c + through_h)?;

@@ -89,6 +89,12 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn pointwise_backward(&self, saved: &Saved, dnext: &Self::State) -> Result<(Sums, Self::State)>;
 
+    /// The state of zeros for `batch` rows, on the parameters' device and in their dtype.
+    ///
+    /// # Errors
+    /// Where the device has no memory left.
+    fn zero_state(&self, batch: usize) -> Result<Self::State>;
+
     /// The same pointwise part in lanes, which the fused engine runs; `None` for a cell that has tensor ops only.
     fn kernel(&self) -> Option<&'static dyn Kernel> {
         None

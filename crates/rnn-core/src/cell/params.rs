@@ -133,6 +133,11 @@ impl LayerParams {
         }
     }
 
+    /// Zeros `[rows, columns]` where the parameters are and of their dtype.
+    pub(crate) fn zeros(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        Ok(Tensor::zeros((rows, columns), self.weight_ih.dtype(), self.weight_ih.device())?)
+    }
+
     /// `x W_ih^T + b_ih` for `x [rows, D]`.
     pub(crate) fn input_sums(&self, x: &Tensor) -> Result<Tensor> {
         affine(x, &self.weight_ih, self.bias_ih.as_ref())

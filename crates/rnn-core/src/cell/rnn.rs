@@ -59,6 +59,10 @@ impl Cell for RnnCell {
         &self.params
     }
 
+    fn zero_state(&self, batch: usize) -> Result<RnnState> {
+        Ok(RnnState { h: self.params.zeros(batch, self.spec.hidden)? })
+    }
+
     fn pointwise_forward(&self, sums: &Sums, _: &RnnState) -> Result<(RnnState, Saved)> {
         let sum = (&sums.input + &sums.recurrent)?;
         let h = match self.activation {

@@ -4,11 +4,13 @@ use super::Real;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 use std::marker::PhantomData;
-use std::sync::{Mutex, PoisonError, RwLockReadGuard};
+use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
 
 /// A tensor's numbers, held for reading.
 pub struct Reading<'a, T> {
-    storage: RwLockReadGuard<'a, Storage>,
+    /// candle's guard, whose type it does not name in public.
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
     range: (usize, usize),
     dtype: PhantomData<T>,
 }
@@ -29,16 +31,24 @@ pub fn read<T: Real>(tensor: &Tensor) -> Result<Reading<'_, T>> {
     match &*storage {
         // Asking once here makes `slice` below unable to fail.
         Storage::Cpu(cpu) => drop(T::cpu_storage_as_slice(cpu)?),
-        _ => return Err(Error::invalid("lend", "a tensor on the CPU", format!("one on {:?}", tensor.device()))),
+        _ => {
+            return Err(Error::invalid(
+                "lend",
+                "a tensor on the CPU",
+                format!("one on {:?}", tensor.device()),
+            ));
+        }
     }
-    Ok(Reading { storage, range, dtype: PhantomData })
+    Ok(Reading { storage: Box::new(storage), range, dtype: PhantomData })
 }
 
 impl<T: Real> Reading<'_, T> {
     /// The numbers, in row-major order.
     pub fn slice(&self) -> &[T] {
-        match &*self.storage {
-            Storage::Cpu(cpu) => T::cpu_storage_as_slice(cpu).map_or(&[], |all| &all[self.range.0..self.range.1]),
+        match &**self.storage {
+            Storage::Cpu(cpu) => {
+                T::cpu_storage_as_slice(cpu).map_or(&[], |all| &all[self.range.0..self.range.1])
+            }
             _ => &[],
         }
     }
@@ -59,7 +69,8 @@ pub fn write<T: Real, R: Send>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> R + 
     let op = Writing { job: Mutex::new(Some(f)), result: Mutex::new(None), dtype: PhantomData };
     tensor.inplace_op1(&op)?;
     let result = op.result.into_inner().unwrap_or_else(PoisonError::into_inner);
-    result.ok_or_else(|| Error::invalid("lend", "a tensor on the CPU", format!("one on {:?}", tensor.device())))
+    result
+        .ok_or_else(|| Error::invalid("lend", "a tensor on the CPU", format!("one on {:?}", tensor.device())))
 }
 
 struct Writing<F, T, R> {
@@ -78,9 +89,9 @@ impl<T: Real, R, F: FnOnce(&mut [T]) -> R> InplaceOp1 for Writing<F, T, R> {
         // Checks the type before the numbers leave the storage.
         T::cpu_storage_as_slice(storage)?;
         let empty = T::to_cpu_storage_owned(Vec::new());
-        let mut numbers = T::cpu_storage_data(std::mem::replace(storage, empty))?;
+        let numbers = T::cpu_storage_data(std::mem::replace(storage, empty))?;
         let job = self.job.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut lent = PutBack { numbers: std::mem::take(&mut numbers), storage };
+        let mut lent = PutBack { numbers, storage };
         let result = job.map(|job| job(&mut lent.numbers[start..end]));
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = result;
         Ok(())
@@ -100,7 +111,9 @@ impl<T: Real> Drop for PutBack<'_, T> {
 }
 
 fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
-    layout.contiguous_offsets().ok_or_else(|| Error::invalid("lend", "a contiguous tensor", format!("{layout:?}")))
+    layout
+        .contiguous_offsets()
+        .ok_or_else(|| Error::invalid("lend", "a contiguous tensor", format!("{layout:?}")))
 }
 
 #[cfg(test)]

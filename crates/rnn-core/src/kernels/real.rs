@@ -1,17 +1,18 @@
 //! The two element types of the fused kernels.
 
 use super::activation;
+use super::unroll::cpu::{Kernel, KernelOf};
 use candle_core::WithDType;
-use std::ops::{AddAssign, Neg};
 
 /// f32 or f64, with activations for a fixed number of lanes.
-pub trait Real:
-    WithDType + Neg<Output = Self> + AddAssign + Default + PartialOrd + Send + Sync + 'static
-{
+pub trait Real: WithDType + Default {
     /// 0
     const ZERO: Self;
     /// 1
     const ONE: Self;
+
+    /// The kernel for this type.
+    fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self>;
 
     /// `self * b + c`, rounded once; slow where the CPU has no such instruction.
     fn fused_mul_add(self, b: Self, c: Self) -> Self;
@@ -29,6 +30,10 @@ pub trait Real:
 impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
+        kernel
+    }
 
     #[inline(always)]
     fn fused_mul_add(self, b: Self, c: Self) -> Self {
@@ -55,6 +60,10 @@ impl Real for f32 {
 impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
+        kernel
+    }
 
     #[inline(always)]
     fn fused_mul_add(self, b: Self, c: Self) -> Self {

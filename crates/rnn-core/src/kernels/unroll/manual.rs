@@ -13,6 +13,13 @@ pub struct Tape {
     saved: Vec<Saved>,
 }
 
+impl Tape {
+    /// N and T of the window.
+    pub(super) fn window(&self) -> (usize, usize) {
+        (self.xs.dims()[0], self.xs.dims()[1])
+    }
+}
+
 /// Outputs and next state in one tensor, and the tape.
 pub(super) fn forward<C: Cell>(
     cell: &C,

@@ -104,6 +104,16 @@ pub enum Tape {
     Fused(fused::Tape),
 }
 
+impl Tape {
+    /// N and T of the window.
+    pub(crate) fn window(&self) -> (usize, usize) {
+        match self {
+            Self::Manual(tape) => tape.window(),
+            Self::Fused(tape) => tape.window(),
+        }
+    }
+}
+
 /// The gradients that a backward hands back.
 #[derive(Debug, Clone)]
 pub struct TimeGrads<S> {

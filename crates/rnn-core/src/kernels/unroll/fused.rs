@@ -1,0 +1,201 @@
+//! The door from tensors to the kernels of [`super::cpu`]: numbers in and out, nothing computed here.
+
+use super::cpu::{self, Dims, ParamGrads, Params, Scratch, StateMut};
+use super::{Keep, TimeGrads, with_parts};
+use crate::cell::{Cell, LayerParams, State};
+use crate::kernels::lend::{Reading, read};
+use crate::kernels::matmul::Into;
+use crate::kernels::{Kernel, Real};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, DType, Device, Tensor};
+
+/// What the forward leaves.
+#[derive(Debug)]
+pub struct Tape {
+    xs: Tensor,
+    numbers: Numbers,
+}
+
+impl Tape {
+    /// N and T of the window.
+    pub(super) fn window(&self) -> (usize, usize) {
+        (self.xs.dims()[0], self.xs.dims()[1])
+    }
+}
+
+#[derive(Debug)]
+enum Numbers {
+    F32(cpu::Tape<f32>),
+    F64(cpu::Tape<f64>),
+}
+
+/// Outputs and next state in one buffer, and the tape.
+pub(super) fn forward<C: Cell>(
+    cell: &C,
+    xs: &Tensor,
+    state: &C::State,
+    keep: Keep,
+) -> Result<(CpuStorage, Option<Tape>)> {
+    let xs = xs.detach().contiguous()?;
+    let (flat, numbers) = match xs.dtype() {
+        DType::F32 => {
+            let (flat, tape) = typed_forward::<f32, C>(cell, &xs, state, keep)?;
+            (CpuStorage::F32(flat), Numbers::F32(tape))
+        }
+        DType::F64 => {
+            let (flat, tape) = typed_forward::<f64, C>(cell, &xs, state, keep)?;
+            (CpuStorage::F64(flat), Numbers::F64(tape))
+        }
+        other => return Err(Error::invalid("TimeRnn: fused", "f32 or f64", other.as_str())),
+    };
+    Ok((flat, (keep == Keep::Tape).then_some(Tape { xs, numbers })))
+}
+
+/// The gradients, from those of `hs` and of the next state.
+pub(super) fn backward<C: Cell>(
+    cell: &C,
+    tape: &Tape,
+    dhs: &Tensor,
+    dnext: &C::State,
+    wants_dxs: bool,
+) -> Result<TimeGrads<C::State>> {
+    match &tape.numbers {
+        Numbers::F32(numbers) => typed_backward(cell, &tape.xs, numbers, dhs, dnext, wants_dxs),
+        Numbers::F64(numbers) => typed_backward(cell, &tape.xs, numbers, dhs, dnext, wants_dxs),
+    }
+}
+
+fn typed_forward<T: Real, C: Cell>(
+    cell: &C,
+    xs: &Tensor,
+    state: &C::State,
+    keep: Keep,
+) -> Result<(Vec<T>, cpu::Tape<T>)> {
+    let (batch, time, input) = xs.dims3()?;
+    let hidden = cell.spec().hidden;
+    let dims = Dims { batch, time, input, hidden };
+    let params = contiguous(cell.params())?;
+    let params = LentParams::<T>::new(&params)?;
+    let parts = state.parts().into_iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
+    let parts = parts.iter().map(read::<T>).collect::<Result<Vec<_>>>()?;
+    let [h, c] = [0, 1].map(|i| parts.get(i).map_or(&[] as &[T], Reading::slice));
+
+    let mut flat = vec![T::ZERO; batch * (time + parts.len()) * hidden];
+    let (hs, next) = flat.split_at_mut(batch * time * hidden);
+    let (next_h, next_c) = next.split_at_mut(batch * hidden);
+    let mut tape = cpu::Tape::default();
+    cpu::forward(
+        kernel(cell)?,
+        dims,
+        &params.slices(),
+        (read::<T>(xs)?.slice(), cpu::State { h, c }),
+        (hs, StateMut { h: next_h, c: next_c }),
+        keep,
+        &mut tape,
+        &mut Scratch::default(),
+    );
+    Ok((flat, tape))
+}
+
+fn typed_backward<T: Real, C: Cell>(
+    cell: &C,
+    xs: &Tensor,
+    tape: &cpu::Tape<T>,
+    dhs: &Tensor,
+    dnext: &C::State,
+    wants_dxs: bool,
+) -> Result<TimeGrads<C::State>> {
+    let params = contiguous(cell.params())?;
+    let lent = LentParams::<T>::new(&params)?;
+    let mut dparts = Vec::new();
+    for part in dnext.parts() {
+        dparts.push(read::<T>(&part.contiguous()?)?.slice().to_vec());
+    }
+    let mut of_params =
+        params.tensors().iter().map(|tensor| vec![T::ZERO; tensor.elem_count()]).collect::<Vec<_>>();
+    let mut dxs = wants_dxs.then(|| vec![T::ZERO; xs.elem_count()]);
+    {
+        let dhs = dhs.detach().contiguous()?;
+        let mut dstate = dparts.iter_mut();
+        let mut next = || dstate.next().map_or(&mut [] as &mut [T], Vec::as_mut_slice);
+        let mut dstate = StateMut { h: next(), c: next() };
+        let mut of_params = of_params.iter_mut().map(Vec::as_mut_slice);
+        let mut slot = || of_params.next().unwrap_or_default();
+        // The order of `LayerParams::tensors`: biases that do not exist have no slot.
+        let mut grads = ParamGrads {
+            weight_ih: slot(),
+            weight_hh: slot(),
+            bias_ih: params.bias_ih.is_some().then(&mut slot),
+            bias_hh: params.bias_hh.is_some().then(&mut slot),
+            into: Into::Set,
+        };
+        cpu::backward(
+            kernel(cell)?,
+            tape,
+            &lent.slices(),
+            (read::<T>(xs)?.slice(), read::<T>(&dhs)?.slice()),
+            &mut dstate,
+            &mut grads,
+            dxs.as_deref_mut(),
+            &mut Scratch::default(),
+        );
+    }
+    let like = |numbers: Vec<T>, tensor: &Tensor| Tensor::from_vec(numbers, tensor.shape(), &Device::Cpu);
+    let mut of_params = of_params.into_iter();
+    let mut grad = |tensor: &Tensor| like(of_params.next().unwrap_or_default(), tensor);
+    let grads = LayerParams {
+        weight_ih: grad(&params.weight_ih)?,
+        weight_hh: grad(&params.weight_hh)?,
+        bias_ih: params.bias_ih.as_ref().map(&mut grad).transpose()?,
+        bias_hh: params.bias_hh.as_ref().map(&mut grad).transpose()?,
+    };
+    let parts = dparts.into_iter().zip(dnext.parts());
+    let parts = parts.map(|(numbers, part)| like(numbers, part)).collect::<candle_core::Result<Vec<_>>>()?;
+    let dxs = dxs.map(|dxs| like(dxs, xs)).transpose()?;
+    Ok(TimeGrads { dxs, dstate: with_parts(dnext, parts)?, params: grads })
+}
+
+fn kernel<T: Real, C: Cell>(cell: &C) -> Result<&'static dyn cpu::KernelOf<T>> {
+    let kernel: Option<&'static dyn Kernel> = cell.kernel();
+    let kernel =
+        kernel.ok_or_else(|| Error::invalid("TimeRnn: fused", "a cell with a kernel in lanes", "none"))?;
+    Ok(T::kernel(kernel))
+}
+
+fn contiguous(params: &LayerParams) -> Result<LayerParams> {
+    let each = |tensor: &Tensor| tensor.detach().contiguous();
+    Ok(LayerParams {
+        weight_ih: each(&params.weight_ih)?,
+        weight_hh: each(&params.weight_hh)?,
+        bias_ih: params.bias_ih.as_ref().map(each).transpose()?,
+        bias_hh: params.bias_hh.as_ref().map(each).transpose()?,
+    })
+}
+
+/// A layer's parameters, held for reading.
+struct LentParams<'a, T> {
+    weight_ih: Reading<'a, T>,
+    weight_hh: Reading<'a, T>,
+    bias_ih: Option<Reading<'a, T>>,
+    bias_hh: Option<Reading<'a, T>>,
+}
+
+impl<'a, T: Real> LentParams<'a, T> {
+    fn new(params: &'a LayerParams) -> Result<Self> {
+        Ok(Self {
+            weight_ih: read(&params.weight_ih)?,
+            weight_hh: read(&params.weight_hh)?,
+            bias_ih: params.bias_ih.as_ref().map(read).transpose()?,
+            bias_hh: params.bias_hh.as_ref().map(read).transpose()?,
+        })
+    }
+
+    fn slices(&self) -> Params<'_, T> {
+        Params {
+            weight_ih: self.weight_ih.slice(),
+            weight_hh: self.weight_hh.slice(),
+            bias_ih: self.bias_ih.as_ref().map(Reading::slice),
+            bias_hh: self.bias_hh.as_ref().map(Reading::slice),
+        }
+    }
+}
