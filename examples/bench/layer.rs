@@ -1,0 +1,152 @@
+//! `layer`: a stack of recurrent layers over one window, forward and backward timed apart.
+
+use crate::candle_nn_layers::CandleNn;
+use crate::check::{self, Answer};
+use crate::graph::{Layers, Ours, names};
+use crate::{Args, Door, Who, timing};
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor, Var};
+use rnn_core::kernels::unroll::Tape;
+use rnn_core::rng::Stream;
+use rnn_core::{Cell, LayerSpec, Parameters, Recurrent, Stack, State, Way};
+use serde_json::{Map, Value, json};
+
+/// Checks and times.
+pub(crate) fn run<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
+    let device = args.device()?;
+    let parameters = Parameters::new(0, DType::F32, &device);
+    let spec = LayerSpec::new(args.input, args.hidden);
+    let stack = Stack::<C>::new(spec, args.layers, &parameters.builder())?;
+    let ours = |way| Ours::new(stack.clone(), way);
+    match (args.way, args.door()) {
+        (Who::CandleNn, _) => {
+            let layers =
+                CandleNn::new(args.cell, (args.input, args.hidden, args.layers), &parameters.builder())?;
+            measure(args, &parameters, &Graph(layers), &stack)
+        }
+        (Who::Reference, _) => measure(args, &parameters, &Graph(ours(Way::Reference)), &stack),
+        (Who::Manual, Door::Graph) => measure(args, &parameters, &Graph(ours(Way::Manual)), &stack),
+        (Who::Fused, Door::Graph) => measure(args, &parameters, &Graph(ours(Way::Fused)), &stack),
+        (Who::Manual, Door::Chain) => {
+            measure(args, &parameters, &Chain(stack.clone().with_way(Way::Manual)), &stack)
+        }
+        (Who::Fused, Door::Chain) => {
+            measure(args, &parameters, &Chain(stack.clone().with_way(Way::Fused)), &stack)
+        }
+    }
+}
+
+/// A forward and the backward that belongs to it.
+trait TwoHalves {
+    type Kept;
+    /// Outputs from `xs [N, T, D]` and a state of zeros, and what the backward needs.
+    fn forward(&self, xs: &Var) -> Result<(Tensor, Self::Kept)>;
+    /// The gradients of `xs` and of every parameter, for the gradient `dhs` of the outputs.
+    fn backward(&self, kept: Self::Kept, xs: &Var, dhs: &Tensor, parameters: &Parameters) -> Result<Answer>;
+}
+
+/// Through candle's graph.
+struct Graph<L>(L);
+
+impl<L: Layers> TwoHalves for Graph<L> {
+    type Kept = Tensor;
+
+    fn forward(&self, xs: &Var) -> Result<(Tensor, Tensor)> {
+        let (hs, _) = self.0.forward(xs, &self.0.zero_state(xs.dim(0)?)?)?;
+        Ok((hs.clone(), hs))
+    }
+
+    fn backward(&self, hs: Tensor, xs: &Var, dhs: &Tensor, parameters: &Parameters) -> Result<Answer> {
+        // candle's backward starts from a number; the gradient of this one with respect to hs is dhs.
+        let grads = (hs * dhs)?.sum_all()?.backward()?;
+        let mut answer = vec![("xs".to_string(), grads.get(xs).context("no gradient of xs")?.clone())];
+        for (name, var) in parameters.named() {
+            let grad = grads.get(&var).with_context(|| format!("no gradient of {name}"))?;
+            answer.push((name, grad.clone()));
+        }
+        Ok(answer)
+    }
+}
+
+/// Without a graph: each layer's forward, then each layer's backward in reverse.
+struct Chain<C>(Stack<C>);
+
+impl<C: Cell> TwoHalves for Chain<C> {
+    type Kept = Vec<(Tape, C::State)>;
+
+    fn forward(&self, xs: &Var) -> Result<(Tensor, Self::Kept)> {
+        let mut hs = xs.as_detached_tensor();
+        let mut kept = Vec::with_capacity(self.0.layers().len());
+        for layer in self.0.layers() {
+            let (out, next, tape) = layer.forward_taped(&hs, &layer.zero_state(xs.dim(0)?)?)?;
+            hs = out;
+            kept.push((tape, next));
+        }
+        Ok((hs, kept))
+    }
+
+    fn backward(&self, kept: Self::Kept, _: &Var, dhs: &Tensor, _: &Parameters) -> Result<Answer> {
+        let mut dhs = dhs.clone();
+        let mut layers = Vec::with_capacity(kept.len());
+        for (layer, (tape, next)) in self.0.layers().iter().zip(&kept).rev() {
+            let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
+            dhs = grads.dxs.context("no gradient of the input")?;
+            layers.push(grads.params);
+        }
+        let mut answer = vec![("xs".to_string(), dhs)];
+        for (k, params) in layers.into_iter().rev().enumerate() {
+            answer.extend(names(k).into_iter().zip(params.tensors().into_iter().cloned()));
+        }
+        Ok(answer)
+    }
+}
+
+fn measure<C: Cell, H: TwoHalves>(
+    args: &Args,
+    parameters: &Parameters,
+    halves: &H,
+    stack: &Stack<C>,
+) -> Result<Map<String, Value>> {
+    let device = args.device()?;
+    let answer = |xs: &Var, dhs: &Tensor| answer(halves, parameters, xs, dhs);
+    let (xs, dhs) = window(args, (args.batch.min(3), args.time.min(9)), &device)?;
+    let oracle = Graph(Ours::new(stack.clone(), Way::Reference));
+    let checked = check::compare(&answer(&xs, &dhs)?, &self::answer(&oracle, parameters, &xs, &dhs)?)?;
+
+    let (xs, dhs) = window(args, (args.batch, args.time), &device)?;
+    let (mut forward, mut backward) = (Vec::new(), Vec::new());
+    for i in 0..args.warmup + args.steps {
+        let ((_, kept), ms_forward) = timing::clock(&device, || halves.forward(&xs))?;
+        let (_, ms_backward) = timing::clock(&device, || halves.backward(kept, &xs, &dhs, parameters))?;
+        if i >= args.warmup {
+            forward.push(ms_forward);
+            backward.push(ms_backward);
+        }
+    }
+    let both: Vec<f64> = forward.iter().zip(&backward).map(|(f, b)| f + b).collect();
+    let mut result = Map::new();
+    result.insert("ms".into(), json!(timing::median(&both)));
+    result.insert("ms_min".into(), json!(timing::least(&both)));
+    result.insert("ms_forward".into(), json!(timing::median(&forward)));
+    result.insert("ms_backward".into(), json!(timing::median(&backward)));
+    result.insert("checked".into(), json!(checked));
+    Ok(result)
+}
+
+/// The outputs and every gradient.
+fn answer<H: TwoHalves>(halves: &H, parameters: &Parameters, xs: &Var, dhs: &Tensor) -> Result<Answer> {
+    let (hs, kept) = halves.forward(xs)?;
+    let mut answer = vec![("hs".to_string(), hs)];
+    answer.extend(halves.backward(kept, xs, dhs, parameters)?);
+    Ok(answer)
+}
+
+/// An input `[N, T, D]` and a gradient of the output `[N, T, H]`, of normal numbers.
+fn window(args: &Args, (batch, time): (usize, usize), device: &Device) -> Result<(Var, Tensor)> {
+    let normal = |purpose: &str, size: usize| -> Result<Tensor> {
+        let mut stream = Stream::new(0, purpose, 0);
+        let numbers: Vec<f32> = (0..batch * time * size).map(|_| stream.normal() as f32).collect();
+        Ok(Tensor::from_vec(numbers, (batch, time, size), device)?)
+    };
+    Ok((Var::from_tensor(&normal("bench/xs", args.input)?)?, normal("bench/dhs", args.hidden)?))
+}
