@@ -1,6 +1,34 @@
-//! lm
+//! Recurrent language models on candle: the book's layers, truncated backpropagation through time, perplexity.
+//!
+//! ```
+//! use candle_core::{DType, Device};
+//! use rnn_lm::data::{Batches, Corpus, Streams, Tokens, VocabularyOptions};
+//! use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
+//! use rnn_lm::train::Sgd;
+//! use rnn_core::{Bias, LstmCell, Scheme, Way};
+//!
+//! let text = "you say goodbye and i say hello .\n".repeat(20);
+//! let corpus = Corpus::from_text(&text, Tokens::Word, VocabularyOptions::default())?;
+//! let vocabulary = corpus.vocabulary.len();
+//! let spec = LmSpec { vocabulary, embed: 8, hidden: 16, layers: 1, bias: Bias::Single, init: Scheme::Book };
+//! let mut model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, (DType::F32, &Device::Cpu), 0)?;
+//! let before = model.evaluate(&corpus.ids, 16)?.perplexity();
+//! for window in Streams::new(&corpus.ids, 2, 9)?.epoch(0) {
+//!     model.forward(&window)?;
+//!     model.backward()?;
+//!     model.update(&Sgd { lr: 1.0, clip: Some(1.0) })?;
+//! }
+//! assert!(model.evaluate(&corpus.ids, 16)?.perplexity() < before);
+//! # rnn_lm::Result::Ok(())
+//! ```
 #![forbid(unsafe_code)]
+
 pub mod data;
 mod error;
+pub mod layers;
+pub mod model;
+pub mod train;
 pub mod yardstick;
+
 pub use error::{Error, Result};
+pub use model::{LanguageModel, Rnnlm, SimpleRnnlm};

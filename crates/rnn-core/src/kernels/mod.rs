@@ -10,5 +10,5 @@ mod real;
 pub mod unroll;
 
 pub use lanes::{Lanes, Vector};
-pub use real::Real;
+pub use real::{Real, Typed};
 pub use unroll::cpu::Kernel;

@@ -4,12 +4,24 @@ use super::activation;
 use super::unroll::cpu::{Kernel, KernelOf};
 use candle_core::WithDType;
 
+/// Numbers of a type that is known again.
+#[derive(Debug, Clone, Copy)]
+pub enum Typed<'a> {
+    /// f32
+    F32(&'a [f32]),
+    /// f64
+    F64(&'a [f64]),
+}
+
 /// f32 or f64, with activations for a fixed number of lanes.
 pub trait Real: WithDType + Default {
     /// 0
     const ZERO: Self;
     /// 1
     const ONE: Self;
+
+    /// The numbers under the name of their type.
+    fn typed(numbers: &[Self]) -> Typed<'_>;
 
     /// The kernel for this type.
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self>;
@@ -30,6 +42,10 @@ pub trait Real: WithDType + Default {
 impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn typed(numbers: &[Self]) -> Typed<'_> {
+        Typed::F32(numbers)
+    }
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
@@ -60,6 +76,10 @@ impl Real for f32 {
 impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn typed(numbers: &[Self]) -> Typed<'_> {
+        Typed::F64(numbers)
+    }
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel

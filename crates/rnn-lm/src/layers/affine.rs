@@ -1,0 +1,87 @@
+//! `y = x W^T + b` at every step: from hidden states to logits.
+
+use crate::{Error, Result};
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use rnn_core::Scheme;
+
+/// The book's TimeAffine, with PyTorch's shapes.
+#[derive(Debug, Clone)]
+pub struct TimeAffine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// The gradients of a [`TimeAffine`].
+#[derive(Debug, Clone)]
+pub struct AffineGrads {
+    /// With respect to the input, `[N, T, H]`.
+    pub dxs: Tensor,
+    /// `[V, H]`
+    pub weight: Tensor,
+    /// `[V]`
+    pub bias: Tensor,
+}
+
+impl TimeAffine {
+    /// `weight [outputs, inputs]` and `bias [outputs]` from `vb`.
+    ///
+    /// # Errors
+    /// Where a size is zero, or `vb` has no such tensors.
+    pub fn new(inputs: usize, outputs: usize, init: Scheme, vb: &VarBuilder) -> Result<Self> {
+        for (name, value) in [("inputs", inputs), ("outputs", outputs)] {
+            if value == 0 {
+                return Err(Error::invalid(format!("TimeAffine: {name}"), "at least 1", value));
+            }
+        }
+        let weight = vb.get_with_hints((outputs, inputs), "weight", init.affine(inputs))?;
+        Ok(Self { weight, bias: vb.get_with_hints(outputs, "bias", init.bias(inputs))? })
+    }
+
+    /// `[V, H]`
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `[V]`
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// `xs [N, T, H]` give `[N, T, V]`, through candle's autograd.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes, dtypes or devices do not fit.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Self::apply(xs, &self.weight, &self.bias)
+    }
+
+    /// The same with nothing recorded.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`].
+    pub fn infer(&self, xs: &Tensor) -> Result<Tensor> {
+        Self::apply(&xs.detach(), &self.weight.detach(), &self.bias.detach())
+    }
+
+    fn apply(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (batch, time, size) = xs.dims3()?;
+        let ys = xs.reshape((batch * time, size))?.matmul(&weight.t()?)?.broadcast_add(bias)?;
+        Ok(ys.reshape((batch, time, ()))?)
+    }
+
+    /// The backward by hand: `dW = dY^T X`, `db` = the sum of the rows of dY, `dX = dY W`.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes, dtypes or devices do not fit.
+    pub fn backward(&self, xs: &Tensor, dys: &Tensor) -> Result<AffineGrads> {
+        let (batch, time, size) = xs.dims3()?;
+        let rows = batch * time;
+        let (xs, dys) = (xs.detach().reshape((rows, size))?, dys.detach().reshape((rows, ()))?);
+        Ok(AffineGrads {
+            dxs: dys.matmul(&self.weight.detach())?.reshape((batch, time, size))?,
+            weight: dys.t()?.matmul(&xs)?,
+            bias: dys.sum(0)?,
+        })
+    }
+}

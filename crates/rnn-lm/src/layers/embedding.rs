@@ -1,0 +1,109 @@
+//! A table of vectors, one for each id: `y[n, t] = weight[ids[n, t]]`.
+
+use super::RowGrad;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use candle_nn::VarBuilder;
+use rnn_core::Scheme;
+use rnn_core::kernels::Real;
+use std::collections::HashMap;
+
+/// The book's TimeEmbedding.
+///
+/// ```
+/// use rnn_lm::layers::TimeEmbedding;
+/// // Repeated ids add up.
+/// let grad = TimeEmbedding::backward_rows(&[1, 0, 1], &[1.0, 2.0, 4.0], 1);
+/// assert_eq!((grad.ids, grad.values), (vec![1, 0], vec![5.0, 2.0]));
+/// ```
+#[derive(Debug, Clone)]
+pub struct TimeEmbedding {
+    weight: Tensor,
+}
+
+impl TimeEmbedding {
+    /// A table `weight [V, D]` from `vb`.
+    ///
+    /// # Errors
+    /// Where a size is zero, or `vb` has no such tensor.
+    pub fn new(vocabulary: usize, size: usize, init: Scheme, vb: &VarBuilder) -> Result<Self> {
+        for (name, value) in [("vocabulary", vocabulary), ("size", size)] {
+            if value == 0 {
+                return Err(Error::invalid(format!("TimeEmbedding: {name}"), "at least 1", value));
+            }
+        }
+        Ok(Self { weight: vb.get_with_hints((vocabulary, size), "weight", init.embedding())? })
+    }
+
+    /// The table `[V, D]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `ids [N, T]` (u32) give `[N, T, D]`, through candle's autograd.
+    ///
+    /// # Errors
+    /// Where an id is outside the table, or `ids` is not `[N, T]` of u32.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        let (batch, time) = ids.dims2()?;
+        let flat = ids.flatten_all()?;
+        check_ids("TimeEmbedding: ids", &flat.to_vec1()?, self.weight.dim(0)?)?;
+        Ok(self.weight.index_select(&flat, 0)?.reshape((batch, time, ()))?)
+    }
+
+    /// The gradient `[V, D]` of the table, from that of the output `[N, T, D]`; by hand, in tensor ops.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes do not fit.
+    pub fn backward(&self, ids: &Tensor, dys: &Tensor) -> Result<Tensor> {
+        let flat = ids.flatten_all()?;
+        let rows = dys.detach().reshape((flat.elem_count(), self.weight.dim(1)?))?.contiguous()?;
+        Ok(self.weight.detach().zeros_like()?.index_add(&flat, &rows, 0)?)
+    }
+
+    /// The forward over slices: `ys [ids, D]`. The ids have been checked.
+    pub fn forward_rows<T: Real>(weight: &[T], ids: &[u32], ys: &mut [T], size: usize) {
+        for (y, &id) in ys.chunks_exact_mut(size).zip(ids) {
+            y.copy_from_slice(&weight[id as usize * size..][..size]);
+        }
+    }
+
+    /// The backward over slices: `dys [ids, D]`.
+    pub fn backward_rows<T: Real>(ids: &[u32], dys: &[T], size: usize) -> RowGrad<T> {
+        let mut place = HashMap::with_capacity(ids.len());
+        let mut grad = RowGrad { ids: Vec::new(), values: Vec::new() };
+        for (&id, dy) in ids.iter().zip(dys.chunks_exact(size)) {
+            let row = *place.entry(id).or_insert(grad.ids.len());
+            if row == grad.ids.len() {
+                grad.ids.push(id);
+                grad.values.extend_from_slice(dy);
+                continue;
+            }
+            for (sum, &value) in grad.values[row * size..].iter_mut().zip(dy) {
+                *sum += value;
+            }
+        }
+        grad
+    }
+}
+
+/// Every id below `vocabulary`, or an error that names the first one that is not.
+pub(crate) fn check_ids(op: &str, ids: &[u32], vocabulary: usize) -> Result<()> {
+    match ids.iter().position(|&id| id as usize >= vocabulary) {
+        None => Ok(()),
+        Some(i) => {
+            Err(Error::invalid(op, format!("ids below {vocabulary}, the size of the vocabulary"), ids[i])
+                .hint(format!("at position {i}")))
+        }
+    }
+}
+
+/// Ids as a tensor `[N, T]`.
+pub(crate) fn ids_tensor(
+    ids: &[u32],
+    batch: usize,
+    time: usize,
+    device: &candle_core::Device,
+) -> Result<Tensor> {
+    Ok(Tensor::from_slice(ids, (batch, time), device)?.to_dtype(DType::U32)?)
+}

@@ -1,0 +1,20 @@
+//! The book's layers over a whole window: each with its backward by hand, and a path through candle's autograd.
+
+mod affine;
+mod embedding;
+mod softmax_loss;
+
+pub use affine::{AffineGrads, TimeAffine};
+pub use embedding::TimeEmbedding;
+pub(crate) use embedding::{check_ids, ids_tensor};
+pub(crate) use softmax_loss::negative_log_likelihood;
+pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
+
+/// The gradient of a table whose rows were looked up: the rows that were, each once, and theirs alone.
+#[derive(Debug, Clone, Default)]
+pub struct RowGrad<T> {
+    /// The ids, in the order of their first appearance in the window.
+    pub ids: Vec<u32>,
+    /// Their gradients `[ids, D]`; repeated ids have been added up.
+    pub values: Vec<T>,
+}

@@ -1,0 +1,217 @@
+//! Softmax and cross-entropy as one layer: the mean over the targets that are not [`IGNORE`] of
+//! `-log softmax(logits)[target]`, whose gradient is `(softmax(logits) - one_hot(target)) / targets`.
+//!
+//! One buffer `[N*T, V]`: the logits are turned into their gradient in place, neither they nor the probabilities exist
+//! twice. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
+
+use super::embedding::check_ids;
+use crate::data::IGNORE;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, DType, Device, Tensor};
+use rayon::prelude::*;
+use rnn_core::autograd::{Flat, record};
+use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
+use rnn_core::kernels::{Real, Vector, lend};
+
+/// The book's TimeSoftmaxWithLoss.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TimeSoftmaxWithLoss;
+
+impl TimeSoftmaxWithLoss {
+    /// The loss, as one op of candle's graph whose backward is by hand. `logits [N, T, V]`, targets row by row.
+    ///
+    /// # Errors
+    /// Where the number of targets does not fit, one is outside the vocabulary, or all are [`IGNORE`].
+    pub fn forward(self, logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        let (loss, dlogits) = self.forward_taped(logits, targets)?;
+        let loss =
+            Tensor::new(&[loss], &Device::Cpu)?.to_dtype(logits.dtype())?.to_device(logits.device())?;
+        let backward = move |grads: &[Tensor]| Ok(vec![Some(dlogits.broadcast_mul(&grads[0])?)]);
+        let mut outputs = record("softmax-with-loss", &[logits], Flat::Tensor(loss), &[().into()], backward)?;
+        outputs.pop().ok_or_else(|| Error::invalid("TimeSoftmaxWithLoss", "an output", "none"))
+    }
+
+    /// The loss and the gradient of the logits, by hand and without autograd.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`].
+    pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+        let (_, _, vocabulary) = logits.dims3()?;
+        let shape = logits.shape();
+        let logits = logits.detach().contiguous()?;
+        match (logits.device(), logits.dtype()) {
+            (Device::Cpu, DType::F32) => {
+                let mut numbers = lend::read::<f32>(&logits)?.slice().to_vec();
+                let loss = softmax_loss(&mut numbers, None, targets, vocabulary)?;
+                Ok((loss, Tensor::from_vec(numbers, shape, &Device::Cpu)?))
+            }
+            (Device::Cpu, DType::F64) => {
+                let mut numbers = lend::read::<f64>(&logits)?.slice().to_vec();
+                let loss = softmax_loss(&mut numbers, None, targets, vocabulary)?;
+                Ok((loss, Tensor::from_vec(numbers, shape, &Device::Cpu)?))
+            }
+            _ => in_tensor_ops(&logits, targets),
+        }
+    }
+
+    /// The same loss out of candle's own ops and through its autograd: what the one above is held against.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`].
+    pub fn reference(self, logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        let (batch, time, vocabulary) = logits.dims3()?;
+        let count = check(targets, batch * time, vocabulary)?;
+        let rows = logits.reshape((batch * time, vocabulary))?;
+        let log_probabilities = candle_nn::ops::log_softmax(&rows, 1)?;
+        let (indices, weights) = masked(targets, &rows)?;
+        let picked = log_probabilities.gather(&indices, 1)?;
+        Ok(((picked * weights)?.sum_all()? * (-1.0 / count as f64))?)
+    }
+}
+
+/// For devices without kernels of ours.
+fn in_tensor_ops(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+    let (batch, time, vocabulary) = logits.dims3()?;
+    let count = check(targets, batch * time, vocabulary)?;
+    let rows = logits.reshape((batch * time, vocabulary))?;
+    let (indices, weights) = masked(targets, &rows)?;
+    let log_probabilities = candle_nn::ops::log_softmax(&rows, 1)?;
+    let picked = (log_probabilities.gather(&indices, 1)? * &weights)?.sum_all()?.to_dtype(DType::F64)?;
+    let gradient = log_probabilities.exp()?.broadcast_mul(&weights)?;
+    let gradient = gradient.scatter_add(&indices, &weights.neg()?, 1)?;
+    let loss = -picked.to_scalar::<f64>()? / count as f64;
+    Ok((loss, (gradient * (1.0 / count as f64))?.reshape(logits.shape())?))
+}
+
+/// Targets as `[rows, 1]`, 0 where ignored, and 1 or 0 for those that count or do not.
+fn masked(targets: &[u32], like: &Tensor) -> Result<(Tensor, Tensor)> {
+    let indices: Vec<u32> = targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect();
+    let weights: Vec<f32> = targets.iter().map(|&t| if t == IGNORE { 0.0 } else { 1.0 }).collect();
+    let rows = targets.len();
+    let weights = Tensor::from_vec(weights, (rows, 1), like.device())?.to_dtype(like.dtype())?;
+    Ok((Tensor::from_vec(indices, (rows, 1), like.device())?, weights))
+}
+
+/// How many targets count.
+fn check(targets: &[u32], rows: usize, vocabulary: usize) -> Result<usize> {
+    let op = "TimeSoftmaxWithLoss: targets";
+    if targets.len() != rows {
+        return Err(Error::invalid(op, format!("{rows}, one a row of the logits"), targets.len()));
+    }
+    let counted: Vec<u32> = targets.iter().copied().filter(|&target| target != IGNORE).collect();
+    check_ids(op, &counted, vocabulary)?;
+    if counted.is_empty() {
+        return Err(Error::invalid(op, "at least one that is not ignored", "none")
+            .hint("the mean of nothing is no loss"));
+    }
+    Ok(counted.len())
+}
+
+/// Turns `logits [rows, V]` (plus `bias [V]` where there is one) into the gradient of their mean loss, in place, and
+/// gives the loss. Ignored rows get a gradient of zero.
+///
+/// ```
+/// let mut logits = [0.0f64, 0.0];
+/// let loss = rnn_lm::layers::softmax_loss(&mut logits, None, &[1], 2)?;
+/// assert!((loss - 2f64.ln()).abs() < 1e-15);
+/// assert_eq!(logits, [0.5, -0.5]);
+/// # rnn_lm::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// Where the number of targets does not fit, one is outside the vocabulary, or all are [`IGNORE`]; nothing has been
+/// changed then.
+pub fn softmax_loss<T: Real>(
+    logits: &mut [T],
+    bias: Option<&[T]>,
+    targets: &[u32],
+    vocabulary: usize,
+) -> Result<f64> {
+    let count = check(targets, logits.len() / vocabulary.max(1), vocabulary)?;
+    Ok(rows(logits, bias, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
+}
+
+/// The sum of `-log softmax(logits)[target]`; what `logits` holds afterwards is of no use.
+pub(crate) fn negative_log_likelihood<T: Real>(
+    logits: &mut [T],
+    targets: &[u32],
+    vocabulary: usize,
+) -> Result<f64> {
+    check(targets, logits.len() / vocabulary.max(1), vocabulary)?;
+    Ok(rows(logits, None, targets, vocabulary, None))
+}
+
+/// All rows, over the threads; the sum of their losses in the order of the rows, whatever the threads.
+fn rows<T: Real>(
+    logits: &mut [T],
+    bias: Option<&[T]>,
+    targets: &[u32],
+    vocabulary: usize,
+    scale: Option<f64>,
+) -> f64 {
+    let cpu = cpu();
+    let mut losses = vec![0.0; targets.len()];
+    let work = logits.par_chunks_mut(vocabulary).zip(targets).zip(&mut losses);
+    work.for_each(|((logits, &target), loss)| run(cpu, Row { logits, bias, target, scale, loss }));
+    losses.iter().sum()
+}
+
+/// One row.
+struct Row<'a, T> {
+    logits: &'a mut [T],
+    bias: Option<&'a [T]>,
+    target: u32,
+    /// What the gradient is multiplied with; none is wanted where there is none.
+    scale: Option<f64>,
+    loss: &'a mut f64,
+}
+
+impl<T: Real> Task for Row<'_, T> {
+    #[inline(always)]
+    fn run<I: Instructions>(self) {
+        let Row { logits, bias, target, scale, loss } = self;
+        if target == IGNORE {
+            logits.fill(T::ZERO);
+            return;
+        }
+        let target = target as usize;
+        if let Some(bias) = bias {
+            for (logit, &bias) in logits.iter_mut().zip(bias) {
+                *logit += bias;
+            }
+        }
+        // Not `max`: a NaN must not be swallowed; it reaches the sum below.
+        let mut largest = [logits[0]; 16];
+        for chunk in logits.chunks(16) {
+            for (most, &logit) in largest.iter_mut().zip(chunk) {
+                *most = if logit > *most { logit } else { *most };
+            }
+        }
+        let largest = largest.into_iter().fold(largest[0], |a, b| if b > a { b } else { a });
+        let picked = logits[target];
+        let mut sums = I::Lanes::<T>::zero();
+        let width = I::Lanes::<T>::WIDTH;
+        let mut whole = logits.chunks_exact_mut(width);
+        let shift = I::Lanes::<T>::splat(largest);
+        for chunk in &mut whole {
+            let exponential = (I::Lanes::<T>::load(chunk) - shift).exp();
+            exponential.store(chunk);
+            sums = sums + exponential;
+        }
+        let mut lanes = [T::ZERO; 64];
+        sums.store(&mut lanes[..width]);
+        // The sixteen partial sums and the rest are few: f64 costs nothing here.
+        let mut sum = lanes[..width].iter().map(|x| x.to_f64()).sum::<f64>();
+        let rest = whole.into_remainder();
+        (I::Lanes::<T>::load(rest) - shift).exp().store(rest);
+        sum += rest.iter().map(|x| x.to_f64()).sum::<f64>();
+        *loss = largest.to_f64() - picked.to_f64() + sum.ln();
+        if let Some(scale) = scale {
+            let factor = T::from_f64(scale / sum);
+            for logit in logits.iter_mut() {
+                *logit *= factor;
+            }
+            logits[target] -= T::from_f64(scale);
+        }
+    }
+}

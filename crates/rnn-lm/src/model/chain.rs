@@ -1,0 +1,263 @@
+//! The chain of fused kernels: what training runs on. No graph, no tensors in between, every buffer allocated once.
+
+use super::Engine;
+use super::rnnlm::Net;
+use crate::data::Window;
+use crate::layers::{RowGrad, TimeEmbedding, softmax_loss};
+use crate::train::{Grad, Values};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use rnn_core::Cell;
+use rnn_core::kernels::lend::{Reading, read};
+use rnn_core::kernels::matmul::{Into, Mat, gemm};
+use rnn_core::kernels::unroll::Keep;
+use rnn_core::kernels::unroll::cpu::{self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape};
+use rnn_core::kernels::{Kernel, Real};
+
+pub(super) struct Chain<T: Real> {
+    embedding: Tensor,
+    layers: Vec<Layer<T>>,
+    affine: (Tensor, Tensor),
+    scratch: Scratch<T>,
+    /// Room that a layer's backward writes its input's gradient to.
+    spare: Vec<T>,
+    /// Embedded inputs `[N, T, D]`, then their gradient.
+    embedded: Vec<T>,
+    /// Logits `[N*T, V]`, which the loss turns into their gradient.
+    logits: Vec<T>,
+    /// Gradient that goes from layer to layer, `[N, T, H]`.
+    dhs: Vec<T>,
+    rows: RowGrad<T>,
+    affine_grads: (Vec<T>, Vec<T>),
+    ids: Vec<u32>,
+    stage: Stage,
+}
+
+/// What may come next.
+#[derive(PartialEq)]
+enum Stage {
+    Empty,
+    Forward,
+    Backward,
+}
+
+/// One recurrent layer: its parameters, where it keeps its state, and its gradients.
+struct Layer<T: Real> {
+    kernel: &'static dyn KernelOf<T>,
+    carry: bool,
+    params: Vec<Tensor>,
+    biases: (bool, bool),
+    input: usize,
+    hidden: usize,
+    tape: Tape<T>,
+    hs: Vec<T>,
+    state: [Vec<T>; 2],
+    next: [Vec<T>; 2],
+    grads: Vec<Vec<T>>,
+}
+
+impl<T: Real> Chain<T> {
+    pub(super) fn new<C: Cell>(net: &Net<C>) -> Result<Self> {
+        let mut layers = Vec::new();
+        for layer in net.stack.layers() {
+            let cell = layer.cell();
+            let kernel: &'static dyn Kernel =
+                cell.kernel().ok_or_else(|| Error::invalid("fused model", "a cell with a kernel", "none"))?;
+            let kernel = T::kernel(kernel);
+            let params: Vec<Tensor> = cell.params().tensors().into_iter().cloned().collect();
+            layers.push(Layer {
+                kernel,
+                carry: kernel.traits().carry,
+                biases: (cell.params().bias_ih.is_some(), cell.params().bias_hh.is_some()),
+                input: cell.spec().input,
+                hidden: cell.spec().hidden,
+                tape: Tape::default(),
+                hs: Vec::new(),
+                state: Default::default(),
+                next: Default::default(),
+                grads: params.iter().map(|param| vec![T::ZERO; param.elem_count()]).collect(),
+                params,
+            });
+        }
+        let (weight, bias) = (net.affine.weight().clone(), net.affine.bias().clone());
+        Ok(Self {
+            embedding: net.embedding.weight().clone(),
+            layers,
+            scratch: Scratch::default(),
+            spare: Vec::new(),
+            embedded: Vec::new(),
+            logits: Vec::new(),
+            dhs: Vec::new(),
+            rows: RowGrad::default(),
+            affine_grads: (vec![T::ZERO; weight.elem_count()], vec![T::ZERO; bias.elem_count()]),
+            affine: (weight, bias),
+            ids: Vec::new(),
+            stage: Stage::Empty,
+        })
+    }
+}
+
+impl<T: Real> Engine for Chain<T> {
+    fn forward(&mut self, window: &Window) -> Result<f64> {
+        self.stage = Stage::Empty;
+        let (batch, time) = (window.batch, window.time);
+        let size = self.embedding.dim(1)?;
+        resize(&mut self.embedded, batch * time * size);
+        TimeEmbedding::forward_rows(read(&self.embedding)?.slice(), &window.xs, &mut self.embedded, size);
+        let mut xs = self.embedded.as_slice();
+        for layer in &mut self.layers {
+            layer.forward(xs, batch, time, &mut self.scratch)?;
+            xs = &layer.hs;
+        }
+        let (vocabulary, hidden) = self.affine.0.dims2()?;
+        resize(&mut self.logits, batch * time * vocabulary);
+        let weight = read::<T>(&self.affine.0)?;
+        let weight = Mat::new(weight.slice(), vocabulary, hidden).t();
+        gemm(&mut self.logits, Mat::new(xs, batch * time, hidden), weight, Into::Set);
+        let bias = read::<T>(&self.affine.1)?;
+        let loss = softmax_loss(&mut self.logits, Some(bias.slice()), &window.ts, vocabulary)?;
+        // Nothing can fail from here: the state goes on only with a window that went through.
+        for layer in &mut self.layers {
+            std::mem::swap(&mut layer.state, &mut layer.next);
+        }
+        self.ids.clone_from(&window.xs);
+        self.stage = Stage::Forward;
+        Ok(loss)
+    }
+
+    fn backward(&mut self) -> Result<()> {
+        if self.stage != Stage::Forward {
+            return Err(Error::invalid("backward", "a forward before it", "none"));
+        }
+        let (vocabulary, hidden) = self.affine.0.dims2()?;
+        let steps = self.ids.len();
+        let last = self.layers.last().map_or(&[] as &[T], |layer| &layer.hs);
+        let dlogits = Mat::new(self.logits.as_slice(), steps, vocabulary);
+        gemm(&mut self.affine_grads.0, dlogits.t(), Mat::new(last, steps, hidden), Into::Set);
+        cpu::column_sums(&mut self.affine_grads.1, &self.logits, Into::Set);
+        resize(&mut self.dhs, steps * hidden);
+        let weight = read::<T>(&self.affine.0)?;
+        gemm(&mut self.dhs, dlogits, Mat::new(weight.slice(), vocabulary, hidden), Into::Set);
+        for k in (0..self.layers.len()).rev() {
+            let (below, this) = self.layers.split_at_mut(k);
+            // The outputs of the layer below were its input, and are not needed after this: their room takes dxs.
+            let xs = match below.last_mut() {
+                Some(below) => &mut below.hs,
+                None => &mut self.embedded,
+            };
+            this[0].backward(xs, &self.dhs, &mut self.spare, &mut self.scratch)?;
+            if k > 0 {
+                std::mem::swap(xs, &mut self.dhs);
+            }
+        }
+        self.rows = TimeEmbedding::backward_rows(&self.ids, &self.embedded, self.embedding.dim(1)?);
+        self.stage = Stage::Backward;
+        Ok(())
+    }
+
+    fn reset_state(&mut self) {
+        for layer in &mut self.layers {
+            layer.state.iter_mut().for_each(Vec::clear);
+        }
+    }
+
+    fn grads(&self) -> Option<Vec<Grad<'_>>> {
+        if self.stage != Stage::Backward {
+            return None;
+        }
+        let mut grads = vec![Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) }];
+        let of_layers = self.layers.iter().flat_map(|layer| &layer.grads);
+        let of_affine = [&self.affine_grads.0, &self.affine_grads.1];
+        grads.extend(of_layers.chain(of_affine).map(|grad| Grad::Dense(Values::of(grad))));
+        Some(grads)
+    }
+}
+
+impl<T: Real> Layer<T> {
+    fn forward(&mut self, xs: &[T], batch: usize, time: usize, scratch: &mut Scratch<T>) -> Result<()> {
+        let dims = Dims { batch, time, input: self.input, hidden: self.hidden };
+        let sizes = [batch * self.hidden, if self.carry { batch * self.hidden } else { 0 }];
+        for ((state, next), size) in self.state.iter_mut().zip(&mut self.next).zip(sizes) {
+            if state.is_empty() {
+                state.resize(size, T::ZERO);
+            }
+            if state.len() != size {
+                let want = format!("{} rows, as in the window before", state.len() / self.hidden);
+                return Err(
+                    Error::invalid("Rnnlm::forward: batch", want, batch).hint("reset_state begins anew")
+                );
+            }
+            resize(next, size);
+        }
+        resize(&mut self.hs, batch * time * self.hidden);
+        let params = self.params.iter().map(read::<T>).collect::<rnn_core::Result<Vec<_>>>()?;
+        let [h, c] = &self.state;
+        let [next_h, next_c] = &mut self.next;
+        cpu::forward(
+            self.kernel,
+            dims,
+            &slices(&params, self.biases),
+            (xs, cpu::State { h, c }),
+            (&mut self.hs, StateMut { h: next_h, c: next_c }),
+            Keep::Tape,
+            &mut self.tape,
+            scratch,
+        );
+        Ok(())
+    }
+
+    /// `xs` holds the layer's input, and its gradient afterwards.
+    fn backward(
+        &mut self,
+        xs: &mut Vec<T>,
+        dhs: &[T],
+        spare: &mut Vec<T>,
+        scratch: &mut Scratch<T>,
+    ) -> Result<()> {
+        let params = self.params.iter().map(read::<T>).collect::<rnn_core::Result<Vec<_>>>()?;
+        // The state before the window was swapped into `next`; it is used up, and its room takes the state's gradient.
+        let [dh, dc] = &mut self.next;
+        dh.fill(T::ZERO);
+        dc.fill(T::ZERO);
+        let mut grads = self.grads.iter_mut().map(Vec::as_mut_slice);
+        let mut slot = || grads.next().unwrap_or_default();
+        let mut grads = ParamGrads {
+            weight_ih: slot(),
+            weight_hh: slot(),
+            bias_ih: self.biases.0.then(&mut slot),
+            bias_hh: self.biases.1.then(&mut slot),
+            into: Into::Set,
+        };
+        resize(spare, xs.len());
+        cpu::backward(
+            self.kernel,
+            &self.tape,
+            &slices(&params, self.biases),
+            (xs.as_slice(), dhs),
+            &mut StateMut { h: dh, c: dc },
+            &mut grads,
+            Some(spare),
+            scratch,
+        );
+        std::mem::swap(xs, spare);
+        Ok(())
+    }
+}
+
+/// Parameters in the order of `LayerParams::tensors`.
+fn slices<'a, T: Real>(params: &'a [Reading<'_, T>], biases: (bool, bool)) -> Params<'a, T> {
+    let mut slices = params.iter().map(Reading::slice);
+    let mut next = || slices.next().unwrap_or_default();
+    Params {
+        weight_ih: next(),
+        weight_hh: next(),
+        bias_ih: biases.0.then(&mut next),
+        bias_hh: biases.1.then(&mut next),
+    }
+}
+
+fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() != len {
+        buffer.resize(len, T::ZERO);
+    }
+}

@@ -1,0 +1,60 @@
+//! The reference: plain ops, candle's own cross-entropy, and candle's `backward()`.
+
+use super::Engine;
+use super::rnnlm::Net;
+use crate::data::Window;
+use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
+use crate::train::{Grad, Values};
+use crate::{Error, Result};
+use candle_core::{Tensor, Var};
+use rnn_core::{Cell, Recurrent, StackState, State};
+
+pub(super) struct Graph<C: Cell> {
+    net: Net<C>,
+    vars: Vec<Var>,
+    state: Option<StackState<C::State>>,
+    loss: Option<Tensor>,
+    grads: Option<Vec<Tensor>>,
+}
+
+impl<C: Cell> Graph<C> {
+    pub(super) fn new(net: Net<C>, vars: Vec<Var>) -> Self {
+        Self { net, vars, state: None, loss: None, grads: None }
+    }
+}
+
+impl<C: Cell> Engine for Graph<C> {
+    fn forward(&mut self, window: &Window) -> Result<f64> {
+        let state = match &self.state {
+            Some(state) => state.clone(),
+            None => self.net.stack.zero_state(window.batch)?,
+        };
+        let ids = ids_tensor(&window.xs, window.batch, window.time, self.net.embedding.weight().device())?;
+        let (hs, next) = self.net.stack.forward(&self.net.embedding.forward(&ids)?, &state)?;
+        let loss = TimeSoftmaxWithLoss.reference(&self.net.affine.forward(&hs)?, &window.ts)?;
+        let value = loss.to_dtype(candle_core::DType::F64)?.to_scalar()?;
+        self.state = Some(next.detach());
+        self.loss = Some(loss);
+        Ok(value)
+    }
+
+    fn backward(&mut self) -> Result<()> {
+        let loss =
+            self.loss.take().ok_or_else(|| Error::invalid("backward", "a forward before it", "none"))?;
+        let store = loss.backward()?;
+        let gradient = |var: &Var| match store.get(var.as_tensor()) {
+            Some(gradient) => Ok(gradient.contiguous()?),
+            None => Ok(var.zeros_like()?),
+        };
+        self.grads = Some(self.vars.iter().map(gradient).collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    fn reset_state(&mut self) {
+        self.state = None;
+    }
+
+    fn grads(&self) -> Option<Vec<Grad<'_>>> {
+        Some(self.grads.as_ref()?.iter().map(|grad| Grad::Dense(Values::Tensor(grad))).collect())
+    }
+}

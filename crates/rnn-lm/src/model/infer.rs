@@ -1,0 +1,136 @@
+//! A model in use: the loss of a text, and text out of it. Nothing is recorded; memory does not grow with the text.
+
+use super::rnnlm::Net;
+use crate::data::IGNORE;
+use crate::layers::{check_ids, ids_tensor, negative_log_likelihood};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use rnn_core::kernels::lend;
+use rnn_core::rng::Stream;
+use rnn_core::{Cell, Recurrent};
+
+/// How well a model predicts a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// The sum of -log p over all predictions, in nats.
+    pub nats: f64,
+    /// How many there were: one less than ids.
+    pub predictions: usize,
+}
+
+impl Evaluation {
+    /// Mean loss in nats a prediction.
+    pub fn loss(&self) -> f64 {
+        self.nats / self.predictions as f64
+    }
+
+    /// exp of the mean loss: as if the model had to choose among so many equally likely words, its branching factor.
+    ///
+    /// ```
+    /// let evaluation = rnn_lm::model::Evaluation { nats: 3.0 * 8f64.ln(), predictions: 3 };
+    /// assert!((evaluation.perplexity() - 8.0).abs() < 1e-12);
+    /// ```
+    pub fn perplexity(&self) -> f64 {
+        self.loss().exp()
+    }
+}
+
+pub(super) fn evaluate<C: Cell>(net: &Net<C>, ids: &[u32], time: usize) -> Result<Evaluation> {
+    let vocabulary = net.embedding.weight().dim(0)?;
+    if ids.len() < 2 {
+        return Err(Error::invalid("evaluate: ids", "at least 2: a word and the one after it", ids.len()));
+    }
+    if time == 0 {
+        return Err(Error::invalid("evaluate: time", "at least 1", 0));
+    }
+    check_ids("evaluate: ids", ids, vocabulary)?;
+    let (xs, ts) = (&ids[..ids.len() - 1], &ids[1..]);
+    let mut state = net.stack.zero_state(1)?;
+    let mut nats = 0.0;
+    for (xs, ts) in xs.chunks(time).zip(ts.chunks(time)) {
+        let ids = ids_tensor(xs, 1, xs.len(), net.embedding.weight().device())?;
+        let (hs, next) = net.stack.infer(&net.embedding.forward(&ids)?.detach(), &state)?;
+        state = next;
+        nats += loss_of(&net.affine.infer(&hs)?, ts, vocabulary)?;
+    }
+    Ok(Evaluation { nats, predictions: ts.len() })
+}
+
+fn loss_of(logits: &Tensor, targets: &[u32], vocabulary: usize) -> Result<f64> {
+    debug_assert!(!targets.contains(&IGNORE));
+    let flat = logits.flatten_all()?.to_device(&candle_core::Device::Cpu)?;
+    match flat.dtype() {
+        DType::F64 => {
+            negative_log_likelihood(&mut lend::read::<f64>(&flat)?.slice().to_vec(), targets, vocabulary)
+        }
+        _ => {
+            let flat = flat.to_dtype(DType::F32)?;
+            negative_log_likelihood(&mut lend::read::<f32>(&flat)?.slice().to_vec(), targets, vocabulary)
+        }
+    }
+}
+
+/// How to draw the next word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it: below 1 bolder, above 1 wilder.
+    pub temperature: f64,
+    /// Ids that are never drawn, such as `<unk>`.
+    pub skip: Vec<u32>,
+    /// The same seed gives the same text.
+    pub seed: u64,
+}
+
+pub(super) fn generate<C: Cell>(
+    net: &Net<C>,
+    prompt: &[u32],
+    count: usize,
+    sampling: &Sampling,
+) -> Result<Vec<u32>> {
+    let vocabulary = net.embedding.weight().dim(0)?;
+    check_ids("generate: prompt", prompt, vocabulary)?;
+    check_ids("generate: skip", &sampling.skip, vocabulary)?;
+    if !(sampling.temperature > 0.0 && sampling.temperature.is_finite()) {
+        return Err(Error::invalid("generate: temperature", "a number above 0", sampling.temperature));
+    }
+    if prompt.is_empty() {
+        return Err(Error::invalid("generate: prompt", "at least one id to begin with", "none"));
+    }
+    let device = net.embedding.weight().device();
+    let mut stream = Stream::new(sampling.seed, "generate", 0);
+    let mut state = net.stack.zero_state(1)?;
+    let (mut input, mut drawn) = (prompt.to_vec(), Vec::with_capacity(count));
+    while drawn.len() < count {
+        let ids = ids_tensor(&input, 1, input.len(), device)?;
+        let (hs, next) = net.stack.infer(&net.embedding.forward(&ids)?.detach(), &state)?;
+        state = next;
+        let last = hs.narrow(1, input.len() - 1, 1)?;
+        let logits = net.affine.infer(&last)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let id = draw(&logits, sampling, &mut stream)?;
+        drawn.push(id);
+        input = vec![id];
+    }
+    Ok(drawn)
+}
+
+fn draw(logits: &[f64], sampling: &Sampling, stream: &mut Stream) -> Result<u32> {
+    let allowed = |id: usize| !sampling.skip.iter().any(|&skipped| skipped as usize == id);
+    let ids = (0..logits.len()).filter(|&id| allowed(id));
+    let largest = ids.clone().map(|id| logits[id]).fold(f64::NEG_INFINITY, f64::max);
+    let weight = |id: usize| ((logits[id] - largest) / sampling.temperature).exp();
+    let total: f64 = ids.clone().map(weight).sum();
+    if !(total.is_finite() && total > 0.0) {
+        return Err(Error::invalid("generate: probabilities", "a positive finite sum", total)
+            .hint("are all ids skipped, or the weights not numbers?"));
+    }
+    let mut rest = stream.uniform(0.0, total);
+    let mut chosen = 0;
+    for id in ids {
+        chosen = id;
+        rest -= weight(id);
+        if rest < 0.0 {
+            break;
+        }
+    }
+    Ok(chosen as u32)
+}

@@ -1,0 +1,132 @@
+//! Recurrent language models: an embedding, a stack of recurrent layers, an affine layer and the loss.
+//!
+//! [`Rnnlm`] is the model; [`LanguageModel`] what a trainer asks of it, whatever its cell; [`build`] makes one by name.
+//! How forward and backward run is an [`Engine`]'s affair: `chain` (fused kernels, buffers allocated once), `manual`
+//! (the same chain in tensor ops) and `graph` (candle's autograd, the reference).
+
+mod chain;
+mod graph;
+mod infer;
+mod manual;
+mod rnnlm;
+
+pub use infer::{Evaluation, Sampling};
+pub use rnnlm::{LmSpec, Rnnlm, SimpleRnnlm};
+
+use crate::data::Window;
+use crate::train::{Grad, Sgd};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor, Var};
+use rnn_core::{GruCell, LstmCell, RnnCell, Way};
+use std::fmt;
+use std::str::FromStr;
+
+/// What training and use ask of a language model.
+pub trait LanguageModel: Send {
+    /// The mean loss over a window's targets; keeps what [`Self::backward`] needs, and carries the state on.
+    ///
+    /// # Errors
+    /// Where an id is outside the vocabulary, or sizes do not fit; the state is then what it was.
+    fn forward(&mut self, window: &Window) -> Result<f64>;
+
+    /// The gradient of every parameter, of the last forward's loss.
+    ///
+    /// # Errors
+    /// Where there was no forward.
+    fn backward(&mut self) -> Result<()>;
+
+    /// One step of `rule` with the last backward's gradients; gives their norm before clipping.
+    ///
+    /// # Errors
+    /// Where there was no backward, or the norm is not finite: no weight has been touched then.
+    fn update(&mut self, rule: &Sgd) -> Result<f64>;
+
+    /// The next window begins with a state of zeros.
+    fn reset_state(&mut self);
+
+    /// Name and variable of each parameter, in order: `embedding.weight`, `rnn.*`, `affine.weight`, `affine.bias`.
+    fn parameters(&self) -> Vec<(String, Var)>;
+
+    /// Name and gradient of each parameter in the same order, after a backward. Copies; for looking, not for training.
+    ///
+    /// # Errors
+    /// Where there was no backward.
+    fn gradients(&self) -> Result<Vec<(String, Tensor)>>;
+
+    /// The loss of `ids` as one stream with a state that begins at zero: every prediction `(ids[i], ids[i + 1])` once,
+    /// in windows of `time` steps, which change nothing but the memory it takes.
+    ///
+    /// # Errors
+    /// Where there are fewer than two ids, or one is outside the vocabulary.
+    fn evaluate(&self, ids: &[u32], time: usize) -> Result<Evaluation>;
+
+    /// `count` ids drawn one after the other, after those of `prompt`.
+    ///
+    /// # Errors
+    /// Where the prompt is empty, an id is outside the vocabulary, or the temperature is not above 0.
+    fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>>;
+
+    /// The way that runs.
+    fn way(&self) -> Way;
+}
+
+/// One window's forward and backward, in one way.
+trait Engine: Send {
+    fn forward(&mut self, window: &Window) -> Result<f64>;
+    fn backward(&mut self) -> Result<()>;
+    fn reset_state(&mut self);
+    /// In the order of the parameters; `None` before a backward.
+    fn grads(&self) -> Option<Vec<Grad<'_>>>;
+}
+
+/// Which cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CellKind {
+    /// [`RnnCell`] with tanh.
+    Rnn,
+    /// [`LstmCell`]
+    Lstm,
+    /// [`GruCell`]
+    Gru,
+}
+
+impl fmt::Display for CellKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rnn => "rnn",
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+        })
+    }
+}
+
+impl FromStr for CellKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "rnn" => Ok(Self::Rnn),
+            "lstm" => Ok(Self::Lstm),
+            "gru" => Ok(Self::Gru),
+            _ => Err(Error::invalid("cell", "rnn, lstm or gru", format!("{name:?}"))),
+        }
+    }
+}
+
+/// A model of that cell, its parameters drawn from `seed`.
+///
+/// # Errors
+/// Where a size of `spec` is zero or absurd.
+pub fn build(
+    cell: CellKind,
+    spec: &LmSpec,
+    way: Way,
+    (dtype, device): (DType, &Device),
+    seed: u64,
+) -> Result<Box<dyn LanguageModel>> {
+    Ok(match cell {
+        CellKind::Rnn => Box::new(Rnnlm::<RnnCell>::new(spec, way, (dtype, device), seed)?),
+        CellKind::Lstm => Box::new(Rnnlm::<LstmCell>::new(spec, way, (dtype, device), seed)?),
+        CellKind::Gru => Box::new(Rnnlm::<GruCell>::new(spec, way, (dtype, device), seed)?),
+    })
+}

@@ -1,0 +1,101 @@
+//! A gradient as an optimiser sees it, and the norm over all of them.
+
+use crate::Result;
+use candle_core::{DType, Tensor};
+use rnn_core::kernels::{Real, Typed, lend};
+
+/// Numbers of a gradient, wherever they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// In a buffer of a model's own.
+    F32(&'a [f32]),
+    /// The same.
+    F64(&'a [f64]),
+    /// In a tensor on any device.
+    Tensor(&'a Tensor),
+}
+
+impl<'a> Values<'a> {
+    /// Numbers of either type.
+    pub fn of<T: Real>(numbers: &'a [T]) -> Self {
+        match T::typed(numbers) {
+            Typed::F32(numbers) => Self::F32(numbers),
+            Typed::F64(numbers) => Self::F64(numbers),
+        }
+    }
+}
+
+/// The gradient of one parameter.
+#[derive(Debug, Clone, Copy)]
+pub enum Grad<'a> {
+    /// Of every element.
+    Dense(Values<'a>),
+    /// Of some rows of a table `[V, D]`, each id once; it is zero in all others.
+    Rows {
+        /// Which rows.
+        ids: &'a [u32],
+        /// `[ids, D]`
+        values: Values<'a>,
+    },
+}
+
+impl<'a> Grad<'a> {
+    /// The numbers there are.
+    pub fn values(&self) -> Values<'a> {
+        match *self {
+            Self::Dense(values) | Self::Rows { values, .. } => values,
+        }
+    }
+
+    /// The sum of squares, in f64 and in order.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn sum_of_squares(&self) -> Result<f64> {
+        Ok(match self.values() {
+            Values::F32(numbers) => squares_f32(numbers),
+            Values::F64(numbers) => numbers.iter().map(|x| x * x).sum(),
+            Values::Tensor(tensor) => match (tensor.device().is_cpu(), tensor.dtype()) {
+                (true, DType::F32) => squares_f32(lend::read(&tensor.contiguous()?)?.slice()),
+                (true, DType::F64) => {
+                    lend::read::<f64>(&tensor.contiguous()?)?.slice().iter().map(|x| x * x).sum()
+                }
+                _ => tensor.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
+            },
+        })
+    }
+}
+
+/// Blocks of 64 are summed in sixteen f32 lanes, and the blocks in f64: as exact as it need be, in vector code.
+fn squares_f32(numbers: &[f32]) -> f64 {
+    let mut total = 0.0;
+    for block in numbers.chunks(64) {
+        let mut lanes = [0f32; 16];
+        for chunk in block.chunks(16) {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane += x * x;
+            }
+        }
+        total += f64::from(lanes.iter().sum::<f32>());
+    }
+    total
+}
+
+/// The length of all gradients together as one vector.
+///
+/// ```
+/// use rnn_lm::train::{Grad, Values, global_norm};
+/// let grads = [Grad::Dense(Values::F64(&[3.0])), Grad::Rows { ids: &[7], values: Values::F64(&[4.0]) }];
+/// assert_eq!(global_norm(&grads)?, 5.0);
+/// # rnn_lm::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// Those of candle.
+pub fn global_norm(grads: &[Grad<'_>]) -> Result<f64> {
+    let mut sum = 0.0;
+    for grad in grads {
+        sum += grad.sum_of_squares()?;
+    }
+    Ok(sum.sqrt())
+}
