@@ -1,10 +1,11 @@
 //! `lm` and `generate`: a language model of an embedding, a stack of recurrent layers and an output layer.
 
 use crate::candle_nn_layers::CandleNn;
+use crate::chain;
 use crate::check::{self, Answer};
 use crate::graph::{Layers, Ours};
 use crate::{Args, Door, Who, timing};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Embedding, Linear, Module, Optimizer, SGD};
@@ -12,8 +13,8 @@ use rnn_core::rng::Stream;
 use rnn_core::{Cell, LayerSpec, Parameters, Stack, Way};
 use serde_json::{Map, Value, json};
 
-const LEARNING_RATE: f64 = 0.1;
-const MAX_NORM: f64 = 0.25;
+pub(crate) const LEARNING_RATE: f64 = 0.1;
+pub(crate) const MAX_NORM: f64 = 0.25;
 
 /// Training steps.
 pub(crate) fn train<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
@@ -22,8 +23,8 @@ pub(crate) fn train<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
         (Who::Reference, _) => train_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Reference)),
         (Who::Manual, Door::Graph) => train_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Manual)),
         (Who::Fused, Door::Graph) => train_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Fused)),
-        (Who::Manual, Door::Chain) => train_chain(args, Way::Manual),
-        (Who::Fused, Door::Chain) => train_chain(args, Way::Fused),
+        (Who::Manual, Door::Chain) => chain::train::<C>(args, Way::Manual),
+        (Who::Fused, Door::Chain) => chain::train::<C>(args, Way::Fused),
     }
 }
 
@@ -35,13 +36,6 @@ pub(crate) fn generate<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
         Who::Manual => generate_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Manual)),
         Who::Fused => generate_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Fused)),
     }
-}
-
-/// The trainer's own path: rnn-lm's chain of hand-written layers.
-fn train_chain(_: &Args, way: Way) -> Result<Map<String, Value>> {
-    bail!(
-        "lm through the chain is not wired to rnn-lm yet ({way}); --door graph runs the layers under autograd"
-    )
 }
 
 fn ours<C: Cell>(args: &Args, parameters: &Parameters, way: Way) -> Result<Ours<C>> {
@@ -187,7 +181,7 @@ fn generate_graph<C: Cell, L: Layers>(
     Ok(report(&times, args.batch * args.tokens, checked))
 }
 
-fn report(times: &[f64], tokens: usize, checked: f64) -> Map<String, Value> {
+pub(crate) fn report(times: &[f64], tokens: usize, checked: f64) -> Map<String, Value> {
     let ms = timing::median(times);
     let mut result = Map::new();
     result.insert("ms".into(), json!(ms));
@@ -198,7 +192,7 @@ fn report(times: &[f64], tokens: usize, checked: f64) -> Map<String, Value> {
 }
 
 /// Random ids `[N, T]` and targets `[N*T]`.
-fn window(
+pub(crate) fn window(
     args: &Args,
     (batch, time): (usize, usize),
     number: u64,

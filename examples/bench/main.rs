@@ -15,6 +15,7 @@
 //! `checked` is the largest error found against the reference way, relative to the largest number of the same tensor.
 
 mod candle_nn_layers;
+mod chain;
 mod check;
 mod graph;
 mod layer;
@@ -146,9 +147,11 @@ impl Args {
     fn report(&self) -> Map<String, Value> {
         let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_string());
         let mut report = Map::new();
+        // Generating has no backward: no door to choose.
+        let door = (self.work != Work::Generate).then(|| self.door().to_possible_value()).flatten();
         let entries = [
             ("way", json!(name(self.way.to_possible_value()))),
-            ("door", json!(name(self.door().to_possible_value()))),
+            ("door", json!(name(door))),
             ("work", json!(name(self.work.to_possible_value()))),
             ("cell", json!(name(self.cell.to_possible_value()))),
             ("vocab", json!(self.vocab)),
