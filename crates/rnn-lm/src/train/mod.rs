@@ -2,6 +2,8 @@
 
 mod grad;
 mod sgd;
+mod trainer;
 
 pub use grad::{Grad, Values, global_norm};
 pub use sgd::Sgd;
+pub use trainer::Trainer;

@@ -1,0 +1,82 @@
+//! The text to learn from: a file, or the King James text out of a crate.
+
+use crate::Args;
+use anyhow::{Context, Result, bail};
+use bible_lib::{Bible, BibleLookup, Translation};
+use rnn_lm::data::{Corpus, Tokens, Unknown, VocabularyOptions, read_text};
+
+/// The corpus and what to measure on; none for the book's experiment, which has none.
+pub fn load(args: &Args) -> Result<(Corpus, Option<Corpus>)> {
+    let text = match &args.corpus {
+        Some(path) => read_text(path).context("--corpus")?,
+        None => king_james().context("the King James text of the crate bible-lib")?,
+    };
+    if args.book {
+        if args.valid.is_some() || args.tokens != Tokens::Word {
+            bail!("--book: measures on the words it learns from; leave out --valid and --tokens");
+        }
+        let options = VocabularyOptions { max: None, unknown: Unknown::Error };
+        return Ok((Corpus::from_text(&text, Tokens::Word, options)?.first(1000)?, None));
+    }
+    let (train, valid) = match &args.valid {
+        Some(path) => (text, read_text(path).context("--valid")?),
+        None => split(&text),
+    };
+    let max = (args.tokens == Tokens::Word).then_some(args.max_vocab);
+    let train = Corpus::from_text(&train, args.tokens, VocabularyOptions { max, unknown: Unknown::Add })
+        .context("--corpus")?;
+    let valid = Corpus::with_vocabulary(&valid, args.tokens, train.vocabulary.clone()).context("--valid")?;
+    Ok((train, Some(valid)))
+}
+
+/// The first nine tenths of the lines and the others; of a text of one line, of its characters.
+fn split(text: &str) -> (String, String) {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    if lines.len() >= 10 {
+        let cut = lines.len() * 9 / 10;
+        return (lines[..cut].concat(), lines[cut..].concat());
+    }
+    let cut = (0..=text.len() * 9 / 10).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    (text[..cut].into(), text[cut..].into())
+}
+
+/// A line a verse, lower-case, every mark a token of its own.
+fn king_james() -> Result<String> {
+    let bible = Bible::new(Translation::KingJames).map_err(odd)?;
+    let mut text = String::new();
+    for book in bible.get_sorted_books() {
+        let mut chapters = bible.get_chapters(&book).map_err(odd)?;
+        chapters.sort_unstable();
+        for chapter in chapters {
+            let mut verses = bible.get_verses(&book, chapter).map_err(odd)?;
+            verses.sort_unstable();
+            for verse in verses {
+                let verse = bible.get_verse(BibleLookup::new(&book, chapter, verse), false).map_err(odd)?;
+                tokens(&verse, &mut text);
+                text.push('\n');
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// That crate's errors are no `std::error::Error`.
+fn odd(error: impl std::fmt::Debug) -> anyhow::Error {
+    anyhow::anyhow!("{error:?}")
+}
+
+/// Words and marks with one space between them; the brackets around words that the translators added are dropped.
+fn tokens(verse: &str, out: &mut String) {
+    let lower = verse.to_lowercase();
+    let letters: Vec<char> = lower.chars().filter(|c| !matches!(c, '[' | ']')).collect();
+    for (i, &c) in letters.iter().enumerate() {
+        let inside = |c: Option<&char>| c.is_some_and(|c| c.is_alphabetic());
+        let apostrophe =
+            matches!(c, '\'' | '’') && i > 0 && inside(letters.get(i - 1)) && inside(letters.get(i + 1));
+        if c.is_alphabetic() || apostrophe || c.is_whitespace() {
+            out.push(if c.is_whitespace() { ' ' } else { c });
+        } else {
+            out.extend([' ', c, ' ']);
+        }
+    }
+}
