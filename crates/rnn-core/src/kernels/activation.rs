@@ -52,14 +52,14 @@ pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let size = x.abs();
     let far = 1.0 - 2.0 / (exp::<FMA>(2.0 * size) + 1.0);
     // `far` of a NaN is NaN, and a NaN is not below the limit.
-    if size < TANH_NEAR { near } else { far.copysign(x) }
+    (if size < TANH_NEAR { near } else { far }).copysign(x)
 }
 
 /// Where the polynomial hands over.
 const TANH_NEAR: f32 = 0.625;
 
 /// Coefficients of p in `tanh(x) = x + x^3 p(x^2)` for |x| < 0.625, highest first, as in Moshier's Cephes library.
-const TANH: [f32; 5] = [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_82];
+const TANH: [f32; 5] = [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8];
 
 /// 1 / (1 + e^-x)
 #[inline(always)]

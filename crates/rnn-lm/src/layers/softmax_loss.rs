@@ -7,7 +7,7 @@
 use super::embedding::check_ids;
 use crate::data::IGNORE;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use rnn_core::autograd::{Flat, record};
 use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
@@ -182,12 +182,14 @@ impl<T: Real> Task for Row<'_, T> {
         }
         // Not `max`: a NaN must not be swallowed; it reaches the sum below.
         let mut largest = [logits[0]; 16];
-        for chunk in logits.chunks(16) {
+        let (chunks, rest) = logits.as_chunks::<16>();
+        for chunk in chunks {
             for (most, &logit) in largest.iter_mut().zip(chunk) {
                 *most = if logit > *most { logit } else { *most };
             }
         }
-        let largest = largest.into_iter().fold(largest[0], |a, b| if b > a { b } else { a });
+        let largest = largest.into_iter().chain(rest.iter().copied());
+        let largest = largest.fold(logits[0], |a, b| if b > a { b } else { a });
         let picked = logits[target];
         let mut sums = I::Lanes::<T>::zero();
         let width = I::Lanes::<T>::WIDTH;

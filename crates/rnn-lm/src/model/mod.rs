@@ -1,7 +1,7 @@
 //! Recurrent language models: an embedding, a stack of recurrent layers, an affine layer and the loss.
 //!
 //! [`Rnnlm`] is the model; [`LanguageModel`] what a trainer asks of it, whatever its cell; [`build`] makes one by name.
-//! How forward and backward run is an [`Engine`]'s affair: `chain` (fused kernels, buffers allocated once), `manual`
+//! How forward and backward run is an engine's affair: `chain` (fused kernels, buffers allocated once), `manual`
 //! (the same chain in tensor ops) and `graph` (candle's autograd, the reference).
 
 mod chain;
@@ -59,6 +59,12 @@ pub trait LanguageModel: Send {
     /// # Errors
     /// Where there are fewer than two ids, or one is outside the vocabulary.
     fn evaluate(&self, ids: &[u32], time: usize) -> Result<Evaluation>;
+
+    /// What is expected after each of `ids`, read as one stream from a state of zeros: V probabilities a position.
+    ///
+    /// # Errors
+    /// Where there is no id, or one is outside the vocabulary.
+    fn probabilities(&self, ids: &[u32]) -> Result<Vec<Vec<f64>>>;
 
     /// `count` ids drawn one after the other, after those of `prompt`.
     ///

@@ -2,7 +2,7 @@
 //!
 //! The input product of all steps is one product. The recurrent weights are packed once for the window, the batch is
 //! split over the threads by rows, and each thread takes its rows through all steps without meeting the others
-//! ([`super::rows`]). The reverse loop yields the gate gradients alone; the products that make parameter gradients of
+//! (`rows.rs`). The reverse loop yields the gate gradients alone; the products that make parameter gradients of
 //! them stand outside of it, one each for the whole window.
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.

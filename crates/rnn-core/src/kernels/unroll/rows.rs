@@ -216,8 +216,8 @@ fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) 
         let load = |slice: &[T]| I::Lanes::<T>::load(&slice[from..to]);
         let zero = I::Lanes::<T>::zero();
         let mut gates = [zero; MAX_GATES];
-        for g in 0..P::GATES {
-            gates[g] = I::Lanes::<T>::load(&step.gates[g * hidden + from..g * hidden + to]);
+        for (g, gate) in gates.iter_mut().enumerate().take(P::GATES) {
+            *gate = I::Lanes::<T>::load(&step.gates[g * hidden + from..g * hidden + to]);
         }
         let tape = Tape {
             gates,

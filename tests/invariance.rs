@@ -1,0 +1,112 @@
+//! What must not change the bits: how a window is cut, how many threads there are, whether it is recorded. And what
+//! must not end a process: a long sequence.
+
+use candle_core::{DType, Device, Tensor, Var};
+use rnn_core::kernels::unroll::REFERENCE_MAX_STEPS;
+use rnn_core::rng::Stream;
+use rnn_core::{
+    Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, State, TimeRnn, Way, last_ran,
+};
+
+fn random(shape: &[usize], dtype: DType, purpose: &str) -> Tensor {
+    let mut stream = Stream::new(3, purpose, 0);
+    let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
+    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+fn layer<C: Cell>(way: Way, dtype: DType, input: usize, hidden: usize) -> TimeRnn<C> {
+    let parameters = Parameters::new(2, dtype, &Device::Cpu);
+    TimeRnn::new(C::new(LayerSpec::new(input, hidden), parameters.builder()).unwrap()).with_way(way)
+}
+
+fn off(a: &Tensor, b: &Tensor) -> f64 {
+    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().to_dtype(DType::F64).unwrap();
+    difference.to_vec1::<f64>().unwrap().into_iter().fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+}
+
+fn cut<C: Cell>() {
+    for (dtype, loose) in [(DType::F32, 1e-6), (DType::F64, 1e-13)] {
+        for way in Way::ALL {
+            let layer = layer::<C>(way, dtype, 40, 37);
+            for batch in [1, 3] {
+                let xs = random(&[batch, 9, 40], dtype, "xs");
+                let start = layer.zero_state(batch).unwrap();
+                let (whole, last) = layer.forward(&xs, &start).unwrap();
+                assert_eq!(last_ran(), Some(way));
+                for at in [1, 4, 8] {
+                    let (first, state) = layer.infer(&xs.narrow(1, 0, at).unwrap(), &start).unwrap();
+                    let (second, end) = layer.infer(&xs.narrow(1, at, 9 - at).unwrap(), &state).unwrap();
+                    let pieces = Tensor::cat(&[first, second], 1).unwrap();
+                    let tolerance = if way == Way::Fused { 0.0 } else { loose };
+                    assert!(off(&whole, &pieces) <= tolerance, "{way} {dtype:?} N {batch} cut at {at}");
+                    for (a, b) in last.parts().into_iter().zip(end.parts()) {
+                        assert!(off(a, b) <= tolerance, "{way} {dtype:?} N {batch} cut at {at}: state");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_window_in_pieces_gives_the_same_bits_on_the_fused_way() {
+    cut::<RnnCell>();
+    cut::<LstmCell>();
+    cut::<GruCell>();
+}
+
+/// Outputs and gradients of a window large enough to be split.
+fn everything<C: Cell>() -> Vec<Tensor> {
+    let layer = layer::<C>(Way::Fused, DType::F32, 90, 70);
+    let xs = random(&[7, 33, 90], DType::F32, "xs");
+    let state = layer.zero_state(7).unwrap();
+    let (hs, next, tape) = layer.forward_taped(&xs, &state).unwrap();
+    let grads = layer.backward(&tape, &random(&[7, 33, 70], DType::F32, "dhs"), &next).unwrap();
+    let mut all = vec![hs, grads.dxs.unwrap()];
+    all.extend(grads.dstate.parts().into_iter().cloned());
+    all.extend(grads.params.tensors().into_iter().cloned());
+    all
+}
+
+fn with_threads<C: Cell>() {
+    let run = |threads| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(everything::<C>)
+    };
+    let one = run(1);
+    for threads in [2, 3, 5] {
+        for (i, (a, b)) in one.iter().zip(run(threads)).enumerate() {
+            assert_eq!(off(a, &b), 0.0, "tensor {i} with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    with_threads::<RnnCell>();
+    with_threads::<LstmCell>();
+    with_threads::<GruCell>();
+}
+
+#[test]
+fn twenty_thousand_steps_there_and_back() {
+    for way in [Way::Manual, Way::Fused] {
+        let layer = layer::<LstmCell>(way, DType::F32, 2, 3);
+        let xs = Var::from_tensor(&random(&[1, 20_000, 2], DType::F32, "xs")).unwrap();
+        let (hs, _) = layer.forward(&xs, &layer.zero_state(1).unwrap()).unwrap();
+        let grads = hs.sum_all().unwrap().backward().unwrap();
+        let dxs = grads.get(&xs).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(dxs.is_finite() && dxs > 0.0, "{way}: {dxs}");
+        assert_eq!(last_ran(), Some(way));
+    }
+}
+
+#[test]
+fn the_reference_goes_to_its_limit_and_says_no_beyond() {
+    let layer = layer::<LstmCell>(Way::Reference, DType::F32, 2, 3);
+    let state = layer.zero_state(1).unwrap();
+    let xs = |time| random(&[1, time, 2], DType::F32, "xs");
+    let (hs, _) = layer.forward(&xs(REFERENCE_MAX_STEPS), &state).unwrap();
+    hs.sum_all().unwrap().backward().unwrap();
+    let error = layer.forward(&xs(REFERENCE_MAX_STEPS + 1), &state).unwrap_err().to_string();
+    assert!(error.contains("at most") && error.contains("overflow the stack"), "{error}");
+}
