@@ -87,8 +87,9 @@ fn distance(got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.dims(), want.dims());
     let (got, want) = (flat(got), flat(want));
     let scale = want.iter().fold(0.0f64, |a, b| a.max(b.abs()));
-    let off =
-        got.iter().zip(&want).fold(0.0f64, |a, (g, w)| if (g - w).abs() <= a { a } else { (g - w).abs() });
+    // A NaN must win: `f64::max` would drop it.
+    let off = got.iter().zip(&want).map(|(g, w)| (g - w).abs());
+    let off = off.fold(0.0f64, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) });
     if scale > 0.0 { off / scale } else { off }
 }
 

@@ -25,6 +25,8 @@ impl<C: Cell> Graph<C> {
 
 impl<C: Cell> Engine for Graph<C> {
     fn forward(&mut self, window: &Window) -> Result<f64> {
+        // Gradients of a window before would be taken for this one's.
+        self.grads = None;
         let state = match &self.state {
             Some(state) => state.clone(),
             None => self.net.stack.zero_state(window.batch)?,

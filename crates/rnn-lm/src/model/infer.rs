@@ -70,6 +70,17 @@ fn loss_of(logits: &Tensor, targets: &[u32], vocabulary: usize) -> Result<f64> {
     }
 }
 
+pub(super) fn probabilities<C: Cell>(net: &Net<C>, ids: &[u32]) -> Result<Vec<Vec<f64>>> {
+    if ids.is_empty() {
+        return Err(Error::invalid("probabilities: ids", "at least one", "none"));
+    }
+    check_ids("probabilities: ids", ids, net.embedding.weight().dim(0)?)?;
+    let tensor = ids_tensor(ids, 1, ids.len(), net.embedding.weight().device())?;
+    let (hs, _) = net.stack.infer(&net.embedding.forward(&tensor)?.detach(), &net.stack.zero_state(1)?)?;
+    let logits = net.affine.infer(&hs)?.squeeze(0)?.to_dtype(DType::F64)?;
+    Ok(candle_nn::ops::softmax(&logits, 1)?.to_vec2()?)
+}
+
 /// How to draw the next word.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {

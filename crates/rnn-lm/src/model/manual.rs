@@ -34,6 +34,8 @@ impl<C: Cell> Manual<C> {
 
 impl<C: Cell> Engine for Manual<C> {
     fn forward(&mut self, window: &Window) -> Result<f64> {
+        // Gradients of a window before would be taken for this one's.
+        self.grads = None;
         let Net { embedding, stack, affine } = &self.net;
         let state = match &self.state {
             Some(state) => state.clone(),

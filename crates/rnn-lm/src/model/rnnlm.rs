@@ -141,6 +141,10 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         infer::evaluate(&self.net, ids, time)
     }
 
+    fn probabilities(&self, ids: &[u32]) -> Result<Vec<Vec<f64>>> {
+        infer::probabilities(&self.net, ids)
+    }
+
     fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>> {
         infer::generate(&self.net, prompt, count, sampling)
     }

@@ -1,0 +1,213 @@
+//! Training in the three ways: the same losses, the same gradients, and errors that spoil nothing.
+
+use candle_core::{DType, Device, Tensor, Var};
+use rnn_core::{Bias, LstmCell, Scheme, Way, last_ran, reset_last_ran};
+use rnn_lm::data::{Batches, IGNORE, Streams, Window};
+use rnn_lm::layers::TimeSoftmaxWithLoss;
+use rnn_lm::model::{CellKind, LanguageModel, LmSpec, Rnnlm, build};
+use rnn_lm::train::Sgd;
+use rnn_lm::{Error, Result};
+
+const CELLS: [CellKind; 3] = [CellKind::Rnn, CellKind::Lstm, CellKind::Gru];
+const WAYS: [Way; 3] = [Way::Reference, Way::Manual, Way::Fused];
+const V: usize = 30;
+const RULE: Sgd = Sgd { lr: 0.3, clip: Some(1.0) };
+
+fn spec(layers: usize, bias: Bias) -> LmSpec {
+    LmSpec { vocabulary: V, embed: 8, hidden: 12, layers, bias, init: Scheme::Book }
+}
+
+fn model(cell: CellKind, way: Way, dtype: DType, bias: Bias) -> Box<dyn LanguageModel> {
+    let layers = if cell == CellKind::Lstm { 2 } else { 1 };
+    build(cell, &spec(layers, bias), way, (dtype, &Device::Cpu), 5).unwrap()
+}
+
+fn corpus() -> Vec<u32> {
+    (0..401u32).map(|i| (i * i + i / 7) % V as u32).collect()
+}
+
+fn step(model: &mut dyn LanguageModel, window: &Window) -> Result<f64> {
+    let loss = model.forward(window)?;
+    model.backward()?;
+    model.update(&RULE)?;
+    Ok(loss)
+}
+
+fn weights(model: &dyn LanguageModel) -> Vec<Vec<f64>> {
+    let numbers = |var: &Var| var.flatten_all()?.to_dtype(DType::F64)?.to_vec1();
+    model.parameters().iter().map(|(_, var)| numbers(var).unwrap()).collect()
+}
+
+fn bits(model: &dyn LanguageModel) -> Vec<u64> {
+    weights(model).concat().iter().map(|x| x.to_bits()).collect()
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+    difference.to_vec1::<f64>().unwrap().into_iter().fold(0.0, f64::max)
+}
+
+fn window() -> Window {
+    let mut window = Streams::new(&corpus(), 4, 7).unwrap().window(0);
+    for at in [0, 9, 27] {
+        window.ts[at] = IGNORE;
+        window.targets -= 1;
+    }
+    window
+}
+
+#[test]
+fn loss_curves_agree() {
+    let ids = corpus();
+    let streams = Streams::new(&ids, 4, 7).unwrap();
+    for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::F64, 1e-9)] {
+        for cell in CELLS {
+            let curve = |way| {
+                let mut model = model(cell, way, dtype, Bias::Both);
+                reset_last_ran();
+                let losses: Vec<f64> =
+                    (0..200).map(|i| step(model.as_mut(), &streams.window(i)).unwrap()).collect();
+                assert_eq!(model.way(), way);
+                assert_eq!(last_ran(), Some(way));
+                losses
+            };
+            let [reference, manual, fused] = WAYS.map(curve);
+            assert!(reference[199] < reference[0]);
+            for (i, want) in reference.iter().enumerate() {
+                for got in [manual[i], fused[i]] {
+                    assert!((got - want).abs() <= tolerance * want, "{cell} {dtype:?} {i}: {got} {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_by_name() {
+    for cell in CELLS {
+        for bias in [Bias::None, Bias::Single, Bias::Both] {
+            let gradients = |way| {
+                let mut model = model(cell, way, DType::F64, bias);
+                model.forward(&window()).unwrap();
+                model.backward().unwrap();
+                model.gradients().unwrap()
+            };
+            let [reference, manual, fused] = WAYS.map(gradients);
+            for got in [manual, fused] {
+                assert_eq!(got.len(), reference.len());
+                for ((name, got), (want_name, want)) in got.iter().zip(&reference) {
+                    assert_eq!(name, want_name);
+                    let difference = largest_difference(got, want);
+                    assert!(difference <= 1e-12, "{cell} {bias:?} {name}: {difference}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_loss_through_autograd_is_the_same() {
+    let (spec, window) = (spec(2, Bias::Both), window());
+    let mut model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, (DType::F64, &Device::Cpu), 5).unwrap();
+    let want = model.forward(&window).unwrap();
+    model.backward().unwrap();
+    let ids = Tensor::from_slice(&window.xs, (4, 7), &Device::Cpu).unwrap();
+    let (loss, _) = model.loss(&ids, &window.ts, &model.zero_state(4).unwrap()).unwrap();
+    assert!((loss.to_scalar::<f64>().unwrap() - want).abs() < 1e-12);
+    let store = loss.backward().unwrap();
+    for ((name, var), (_, want)) in model.parameters().iter().zip(model.gradients().unwrap()) {
+        let difference = largest_difference(store.get(var.as_tensor()).unwrap(), &want);
+        assert!(difference <= 1e-12, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let ids = corpus();
+    for cell in CELLS {
+        let train = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut model = model(cell, Way::Fused, DType::F32, Bias::Single);
+                let streams = Streams::new(&ids, 4, 7).unwrap();
+                for i in 0..5 {
+                    step(model.as_mut(), &streams.window(i)).unwrap();
+                }
+                bits(model.as_ref())
+            })
+        };
+        let [one, two, three] = [1, 2, 3].map(train);
+        assert!(one == two && one == three, "{cell}");
+    }
+}
+
+#[test]
+fn evaluation_does_not_depend_on_its_windows() {
+    let ids = corpus();
+    for cell in CELLS {
+        let model = model(cell, Way::Fused, DType::F64, Bias::Single);
+        let want = model.evaluate(&ids, 1000).unwrap();
+        assert_eq!(want.predictions, ids.len() - 1);
+        for time in [1, 7, 64] {
+            let loss = model.evaluate(&ids, time).unwrap().loss();
+            assert!((loss - want.loss()).abs() < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn a_nan_touches_no_weight() {
+    for way in WAYS {
+        let mut model = model(CellKind::Lstm, way, DType::F32, Bias::Single);
+        let (_, var) = model.parameters().pop().unwrap();
+        var.set(&(var.as_tensor() * f64::NAN).unwrap()).unwrap();
+        let before = bits(model.as_ref());
+        let error = step(model.as_mut(), &window()).unwrap_err();
+        assert!(matches!(error, Error::Diverged { .. }), "{way:?}: {error}");
+        assert!(bits(model.as_ref()) == before, "{way:?}");
+    }
+}
+
+#[test]
+fn errors_name_the_argument_and_change_nothing() {
+    for way in WAYS {
+        let mut model = model(CellKind::Gru, way, DType::F64, Bias::Single);
+        let mut twin = self::model(CellKind::Gru, way, DType::F64, Bias::Single);
+        let good = Window { first: false, ..window() };
+        model.forward(&good).unwrap();
+        twin.forward(&good).unwrap();
+        let before = bits(model.as_ref());
+        let mut outside = good.clone();
+        outside.xs[3] = V as u32;
+        let ignored = Window { ts: vec![IGNORE; 28], targets: 0, ..good.clone() };
+        let narrow = Window { batch: 2, time: 14, ..good.clone() };
+        for (bad, named) in [(outside, "xs"), (ignored, "targets"), (narrow, "")] {
+            let error = model.forward(&bad).unwrap_err().to_string();
+            assert!(error.contains(named), "{way:?}: {error}");
+        }
+        assert!(bits(model.as_ref()) == before);
+        assert_eq!(model.forward(&good).unwrap(), twin.forward(&good).unwrap(), "{way:?}");
+    }
+}
+
+#[test]
+fn no_update_without_a_backward() {
+    for way in WAYS {
+        let mut model = model(CellKind::Rnn, way, DType::F32, Bias::Single);
+        step(model.as_mut(), &window()).unwrap();
+        model.forward(&window()).unwrap();
+        assert!(model.update(&RULE).is_err(), "{way:?}: gradients of the window before");
+    }
+}
+
+#[test]
+fn softmax_of_huge_logits_and_its_scaled_gradient() {
+    let logits = Var::new(&[[[1e4f64, -1e4, 0.0], [0.5, -1.0, 2.0]]], &Device::Cpu).unwrap();
+    let loss = TimeSoftmaxWithLoss.forward(&logits, &[1, 2]).unwrap();
+    let reference = TimeSoftmaxWithLoss.reference(&logits, &[1, 2]).unwrap();
+    let (got, want) = (loss.to_scalar::<f64>().unwrap(), reference.to_scalar::<f64>().unwrap());
+    assert!(got.is_finite() && (got - want).abs() < 1e-9);
+    let got = (loss * 3.0).unwrap().backward().unwrap();
+    let want = (reference * 3.0).unwrap().backward().unwrap();
+    assert!(largest_difference(got.get(&logits).unwrap(), want.get(&logits).unwrap()) < 1e-12);
+}
