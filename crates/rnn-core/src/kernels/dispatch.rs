@@ -4,6 +4,7 @@
 //! the one asked for. `CANDLE_RNN_INSTRUCTIONS=portable|avx2|avx512` overrides the choice for a process,
 //! [`with`] for a closure.
 
+use super::simd::Register;
 use super::{Lanes, Real, Vector};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -93,48 +94,53 @@ pub fn with<R>(cpu: Cpu, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// A kind of instructions as a type: the lanes and the tile that suit its registers.
-pub trait Instructions {
+/// A kind of instructions as a type, whose values are proof that this CPU has them: only [`run`] makes any.
+pub trait Instructions: Copy {
     /// Lanes for pointwise work.
     type Lanes<T: Real>: Vector<Elem = T>;
-    /// Whether products are added without rounding between.
-    const FMA: bool;
-    /// Whether there are 32 registers of 64 bytes.
-    const WIDE: bool;
+    /// Registers for products.
+    type Register<T: Real>: Register<Elem = T, Token = Self>;
 }
 
-struct Portable;
-struct Avx2;
-struct Avx512;
+/// What every CPU of the target has.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable(());
+/// AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+/// AVX-512 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(());
 
 impl Instructions for Portable {
     type Lanes<T: Real> = Lanes<T, 16, false>;
-    const FMA: bool = false;
-    const WIDE: bool = false;
+    type Register<T: Real> = T::Portable;
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Instructions for Avx2 {
     type Lanes<T: Real> = Lanes<T, 16, true>;
-    const FMA: bool = true;
-    const WIDE: bool = false;
+    type Register<T: Real> = T::Avx2;
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Instructions for Avx512 {
     type Lanes<T: Real> = Lanes<T, 16, true>;
-    const FMA: bool = true;
-    const WIDE: bool = true;
+    type Register<T: Real> = T::Avx512;
 }
 
 /// Work that can be compiled for each kind of instructions.
 pub trait Task {
     /// Does it. Implementations are `#[inline(always)]`, as is all they call: that is how the kind reaches them.
-    fn run<I: Instructions>(self);
+    fn run<I: Instructions>(self, instructions: I);
 }
 
 /// Does `task` with the instructions of `cpu`.
 pub fn run(cpu: Cpu, task: impl Task) {
     match cpu {
-        Cpu::Portable => task.run::<Portable>(),
+        Cpu::Portable => task.run(Portable(())),
         #[cfg(target_arch = "x86_64")]
         Cpu::Avx2 => {
             assert!(cpu.is_available(), "no AVX2 here");
@@ -154,18 +160,18 @@ pub fn run(cpu: Cpu, task: impl Task) {
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        _ => task.run::<Portable>(),
+        _ => task.run(Portable(())),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(task: impl Task) {
-    task.run::<Avx2>();
+    task.run(Avx2(()));
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
 fn avx512(task: impl Task) {
-    task.run::<Avx512>();
+    task.run(Avx512(()));
 }

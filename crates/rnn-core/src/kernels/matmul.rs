@@ -7,6 +7,7 @@
 
 use super::Real;
 use super::dispatch::{Cpu, Instructions, Task, run};
+use super::simd::Register;
 use rayon::prelude::*;
 
 /// Whether a result replaces what was there or is added to it.
@@ -103,6 +104,9 @@ pub fn gemm<T: Real>(out: &mut [T], a: Mat<'_, T>, b: Mat<'_, T>, into: Into) {
 /// Rows that a tile computes at once: their sums stay in registers.
 const TILE_ROWS: usize = 6;
 
+/// Columns of the widest panel.
+const MAX_PANEL: usize = 32;
+
 /// A matrix `[depth, columns]` cut into panels of columns, each stored row by row: what a tile reads stands in one line.
 #[derive(Debug, Clone, Default)]
 pub struct Packed<T> {
@@ -155,9 +159,17 @@ impl<T: Real> Packed<T> {
     }
 }
 
-/// Columns of a panel: two registers of AVX-512 in f32, what fits best elsewhere.
-fn panel_width<T>(cpu: Cpu) -> usize {
-    if cpu == Cpu::Avx512 && size_of::<T>() == 4 { 32 } else { 16 }
+/// Columns of a panel: two registers, so that a tile's sums fill most of a CPU's.
+fn panel_width<T: Real>(cpu: Cpu) -> usize {
+    match cpu {
+        Cpu::Portable => 2 * <T::Portable as Register>::WIDTH,
+        #[cfg(target_arch = "x86_64")]
+        Cpu::Avx2 => 2 * <T::Avx2 as Register>::WIDTH,
+        #[cfg(target_arch = "x86_64")]
+        Cpu::Avx512 => 2 * <T::Avx512 as Register>::WIDTH,
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => 2 * <T::Portable as Register>::WIDTH,
+    }
 }
 
 /// `out (+)= a packed` for `a [rows, depth]` and `out [rows, columns]`, rows split over the threads.
@@ -192,68 +204,63 @@ pub(super) struct RowProduct<'a, T> {
 
 impl<T: Real> Task for RowProduct<'_, T> {
     #[inline(always)]
-    fn run<I: Instructions>(self) {
-        if I::WIDE && size_of::<T>() == 4 { self.panels::<I, 32>() } else { self.panels::<I, 16>() }
-    }
-}
-
-impl<T: Real> RowProduct<'_, T> {
-    #[inline(always)]
-    fn panels<I: Instructions, const WIDTH: usize>(mut self) {
+    fn run<I: Instructions>(mut self, instructions: I) {
         let packed = self.packed;
-        assert_eq!(packed.width, WIDTH, "a matrix packed for other instructions");
-        for (p, panel) in packed.panels.chunks_exact(packed.depth * WIDTH).enumerate() {
-            let (panel, _) = panel.as_chunks::<WIDTH>();
-            let columns = p * WIDTH..packed.columns.min((p + 1) * WIDTH);
+        let width = 2 * I::Register::<T>::WIDTH;
+        assert_eq!(packed.width, width, "a matrix packed for these instructions");
+        for (p, panel) in packed.panels.chunks_exact(packed.depth * width).enumerate() {
+            let columns = p * width..packed.columns.min((p + 1) * width);
             let mut row = 0;
             while row < self.rows {
                 let columns = columns.clone();
                 row += match self.rows - row {
-                    1 => self.tile::<I, 1, WIDTH>(row, columns, panel),
-                    2 => self.tile::<I, 2, WIDTH>(row, columns, panel),
-                    3 => self.tile::<I, 3, WIDTH>(row, columns, panel),
-                    4 => self.tile::<I, 4, WIDTH>(row, columns, panel),
-                    5 => self.tile::<I, 5, WIDTH>(row, columns, panel),
-                    _ => self.tile::<I, TILE_ROWS, WIDTH>(row, columns, panel),
+                    1 => self.tile::<I, 1>(instructions, row, columns, panel),
+                    2 => self.tile::<I, 2>(instructions, row, columns, panel),
+                    3 => self.tile::<I, 3>(instructions, row, columns, panel),
+                    4 => self.tile::<I, 4>(instructions, row, columns, panel),
+                    5 => self.tile::<I, 5>(instructions, row, columns, panel),
+                    _ => self.tile::<I, TILE_ROWS>(instructions, row, columns, panel),
                 };
             }
         }
     }
+}
 
+impl<T: Real> RowProduct<'_, T> {
     /// `ROWS` rows times one panel; gives `ROWS`.
     #[inline(always)]
-    fn tile<I: Instructions, const ROWS: usize, const WIDTH: usize>(
+    fn tile<I: Instructions, const ROWS: usize>(
         &mut self,
+        instructions: I,
         row: usize,
         columns: std::ops::Range<usize>,
-        panel: &[[T; WIDTH]],
+        panel: &[T],
     ) -> usize {
-        let depth = panel.len();
+        let width = I::Register::<T>::WIDTH;
+        let depth = panel.len() / (2 * width);
         let a: [&[T]; ROWS] = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][..depth]);
-        let mut sums = [[T::ZERO; WIDTH]; ROWS];
-        for (k, line) in panel.iter().enumerate() {
-            for r in 0..ROWS {
-                let factor = a[r][k];
-                for (sum, &value) in sums[r].iter_mut().zip(line) {
-                    *sum = mul_add::<I, T>(factor, value, *sum);
-                }
+        let mut sums = [[I::Register::<T>::splat(instructions, T::ZERO); 2]; ROWS];
+        for (k, line) in panel.chunks_exact(2 * width).enumerate() {
+            let (left, right) = line.split_at(width);
+            let line = [left, right].map(|half| I::Register::<T>::load(instructions, half));
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let factor = I::Register::<T>::splat(instructions, a[k]);
+                *sums = [line[0].mul_add(factor, sums[0]), line[1].mul_add(factor, sums[1])];
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
+        for (r, sums) in sums.into_iter().enumerate() {
             let start = (row + r) * self.out_stride;
             let out = &mut self.out[start + columns.start..start + columns.end];
-            for (out, &sum) in out.iter_mut().zip(sums) {
+            let mut lanes = [T::ZERO; MAX_PANEL];
+            for (sum, lanes) in sums.into_iter().zip(lanes.chunks_exact_mut(width)) {
+                sum.store(lanes);
+            }
+            for (out, &sum) in out.iter_mut().zip(&lanes) {
                 *out = if self.into == Into::Add { *out + sum } else { sum };
             }
         }
         ROWS
     }
-}
-
-/// `a * b + c`, rounded once where the instructions have it.
-#[inline(always)]
-fn mul_add<I: Instructions, T: Real>(a: T, b: T, c: T) -> T {
-    if I::FMA { a.fused_mul_add(b, c) } else { a * b + c }
 }
 
 #[cfg(test)]

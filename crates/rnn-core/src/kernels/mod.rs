@@ -7,6 +7,7 @@ pub mod lend;
 pub mod matmul;
 pub mod pointwise;
 mod real;
+pub mod simd;
 pub mod unroll;
 
 pub use lanes::{Lanes, Vector};

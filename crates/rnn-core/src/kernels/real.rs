@@ -1,6 +1,7 @@
 //! The two element types of the fused kernels.
 
 use super::activation;
+use super::simd::Registers;
 use super::unroll::cpu::{Kernel, KernelOf};
 use candle_core::WithDType;
 
@@ -14,7 +15,7 @@ pub enum Typed<'a> {
 }
 
 /// f32 or f64, with activations for a fixed number of lanes.
-pub trait Real: WithDType + Default {
+pub trait Real: WithDType + Default + Registers {
     /// 0
     const ZERO: Self;
     /// 1
@@ -25,9 +26,6 @@ pub trait Real: WithDType + Default {
 
     /// The kernel for this type.
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self>;
-
-    /// `self * b + c`, rounded once; slow where the CPU has no such instruction.
-    fn fused_mul_add(self, b: Self, c: Self) -> Self;
 
     /// e to the power of each lane.
     fn exp<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W];
@@ -49,11 +47,6 @@ impl Real for f32 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
-    }
-
-    #[inline(always)]
-    fn fused_mul_add(self, b: Self, c: Self) -> Self {
-        self.mul_add(b, c)
     }
 
     #[inline(always)]
@@ -83,11 +76,6 @@ impl Real for f64 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
-    }
-
-    #[inline(always)]
-    fn fused_mul_add(self, b: Self, c: Self) -> Self {
-        self.mul_add(b, c)
     }
 
     #[inline(always)]

@@ -168,7 +168,7 @@ struct Row<'a, T> {
 
 impl<T: Real> Task for Row<'_, T> {
     #[inline(always)]
-    fn run<I: Instructions>(self) {
+    fn run<I: Instructions>(self, _: I) {
         let Row { logits, bias, target, scale, loss } = self;
         if target == IGNORE {
             logits.fill(T::ZERO);

@@ -38,7 +38,7 @@ struct Forward<'a, T, P>(ForwardRows<'a, T>, PhantomData<P>);
 
 impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
     #[inline(always)]
-    fn run<I: Instructions>(self) {
+    fn run<I: Instructions>(self, instructions: I) {
         let ForwardRows { dims, weight_hh, h, recurrent, .. } = self.0;
         let ForwardRows { bias_ih, bias_hh, c, gates, extra, h_before, c_before, hs, .. } = self.0;
         let Dims { batch, time, hidden, .. } = dims;
@@ -55,7 +55,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                 packed: weight_hh,
                 into: Into::Set,
             }
-            .run::<I>();
+            .run(instructions);
             for row in 0..batch {
                 let step = row * time + t;
                 let (before, now) = hs[row * time * hidden..][..time * hidden].split_at_mut(t * hidden);
@@ -157,7 +157,7 @@ struct Backward<'a, T, P>(BackwardRows<'a, T>, PhantomData<P>);
 
 impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
     #[inline(always)]
-    fn run<I: Instructions>(self) {
+    fn run<I: Instructions>(self, instructions: I) {
         let BackwardRows { dims, weight_hh, gates, extra, h_before, c_before, dhs, .. } = self.0;
         let BackwardRows { dh, dc, dinput, drecurrent, .. } = self.0;
         let Dims { batch, time, hidden, .. } = dims;
@@ -188,7 +188,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                 packed: weight_hh,
                 into: Into::Add,
             }
-            .run::<I>();
+            .run(instructions);
         }
     }
 }
