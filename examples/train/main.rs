@@ -43,12 +43,12 @@ struct Args {
     /// Who computes forward and backward: fused, manual or reference
     #[arg(long, default_value = "fused")]
     way: Way,
-    /// D, the size of a word's vector [default: 128; 100 with --book]
-    #[arg(long)]
-    embed: Option<usize>,
-    /// H, the size of the hidden state [default: 256; 100 with --book]
-    #[arg(long)]
-    hidden: Option<usize>,
+    /// D, the size of a word's vector
+    #[arg(long, default_value_t = 100)]
+    embed: usize,
+    /// H, the size of the hidden state
+    #[arg(long, default_value_t = 100)]
+    hidden: usize,
     /// L, recurrent layers on top of each other
     #[arg(long, default_value_t = 1)]
     layers: usize,
@@ -64,7 +64,7 @@ struct Args {
     /// The longest gradient, over all parameters [default: 0.25; none with --book]
     #[arg(long)]
     clip: Option<f64>,
-    /// Times that the corpus is read [default: 3; 100 with --book]
+    /// Times that the corpus is read [default: 2; 100 with --book]
     #[arg(long)]
     epochs: Option<usize>,
     /// Where all random numbers come from
@@ -154,7 +154,7 @@ fn main() -> Result<()> {
         }
     }
     if !args.quiet {
-        println!("\n{}\n", sample(&*model, &train, args.seed)?);
+        println!("\nwhat it writes by itself:\n\n{}\n", sample(&*model, &train, args.seed)?);
         println!("more:  cargo run --release --example train -- --corpus FILE          a text of your own");
         println!("       cargo run --release --example train -- --tokens char          letter by letter");
         println!("       cargo run --release --example train -- --cell gru --layers 2  another model");
@@ -185,8 +185,8 @@ impl Plan {
         let usual_lr = if cell == CellKind::Rnn { 1.0 } else { 10.0 };
         let spec = LmSpec {
             vocabulary: train.vocabulary.len(),
-            embed: or(args.embed, 100, 128),
-            hidden: or(args.hidden, 100, 256),
+            embed: args.embed,
+            hidden: args.hidden,
             layers: args.layers,
             bias: Bias::Single,
             init: Scheme::Book,
@@ -198,7 +198,7 @@ impl Plan {
             time: or(args.time, 5, 35),
             lr: args.lr.unwrap_or(if args.book { 0.1 } else { usual_lr }),
             clip: args.clip.or((!args.book).then_some(0.25)),
-            epochs: or(args.epochs, 100, 3),
+            epochs: or(args.epochs, 100, 2),
         }
     }
 }
