@@ -181,7 +181,23 @@ fn errors_name_the_argument_and_change_nothing() {
         outside.xs[3] = V as u32;
         let ignored = Window { ts: vec![IGNORE; 28], targets: 0, ..good.clone() };
         let narrow = Window { batch: 2, time: 14, ..good.clone() };
-        for (bad, named) in [(outside, "xs"), (ignored, "targets"), (narrow, "")] {
+        let short = Window { ts: vec![0; 27], ..good.clone() };
+        let mut target = good.clone();
+        target.ts[5] = V as u32;
+        // The first window of an epoch begins with zeros: one that is refused must not have taken the state.
+        let first = Window { first: true, ..target.clone() };
+        let bad = [
+            (
+                outside,
+                "forward: xs: expected ids below 30, the size of the vocabulary, got 30 (at position 3)",
+            ),
+            (ignored, "forward: ts: expected at least one that is not ignored"),
+            (target, "forward: ts: expected ids below 30"),
+            (first, "forward: ts: expected ids below 30"),
+            (short, "forward: ts: expected 28, one a step, got 27"),
+            (narrow, "forward: batch: expected 4 rows, as in the window before, got 2"),
+        ];
+        for (bad, named) in bad {
             let error = model.forward(&bad).unwrap_err().to_string();
             assert!(error.contains(named), "{way:?}: {error}");
         }

@@ -7,8 +7,8 @@ mod softmax_loss;
 pub use affine::{AffineGrads, TimeAffine};
 pub use embedding::TimeEmbedding;
 pub(crate) use embedding::{check_ids, ids_tensor};
-pub(crate) use softmax_loss::negative_log_likelihood;
 pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
+pub(crate) use softmax_loss::{check_targets, negative_log_likelihood};
 
 /// The gradient of a table whose rows were looked up: the rows that were, each once, and theirs alone.
 #[derive(Debug, Clone, Default)]

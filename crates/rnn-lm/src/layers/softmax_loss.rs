@@ -94,9 +94,13 @@ fn masked(targets: &[u32], like: &Tensor) -> Result<(Tensor, Tensor)> {
 
 /// How many targets count.
 fn check(targets: &[u32], rows: usize, vocabulary: usize) -> Result<usize> {
-    let op = "TimeSoftmaxWithLoss: targets";
+    check_targets("TimeSoftmaxWithLoss: targets", targets, rows, vocabulary)
+}
+
+/// The same, with the argument's name for the error.
+pub(crate) fn check_targets(op: &str, targets: &[u32], rows: usize, vocabulary: usize) -> Result<usize> {
     if targets.len() != rows {
-        return Err(Error::invalid(op, format!("{rows}, one a row of the logits"), targets.len()));
+        return Err(Error::invalid(op, format!("{rows}, one a step"), targets.len()));
     }
     let counted: Vec<u32> = targets.iter().copied().filter(|&target| target != IGNORE).collect();
     check_ids(op, &counted, vocabulary)?;

@@ -181,12 +181,6 @@ impl<T: Real> Layer<T> {
             if state.is_empty() {
                 state.resize(size, T::ZERO);
             }
-            if state.len() != size {
-                let want = format!("{} rows, as in the window before", state.len() / self.hidden);
-                return Err(
-                    Error::invalid("Rnnlm::forward: batch", want, batch).hint("reset_state begins anew")
-                );
-            }
             resize(next, size);
         }
         resize(&mut self.hs, batch * time * self.hidden);

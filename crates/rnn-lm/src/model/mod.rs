@@ -76,7 +76,7 @@ pub trait LanguageModel: Send {
     fn way(&self) -> Way;
 }
 
-/// One window's forward and backward, in one way.
+/// One window's forward and backward, in one way. The window has been checked, against the carried state too.
 trait Engine: Send {
     fn forward(&mut self, window: &Window) -> Result<f64>;
     fn backward(&mut self) -> Result<()>;

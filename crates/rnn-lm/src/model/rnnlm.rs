@@ -2,7 +2,7 @@
 
 use super::{Engine, Evaluation, LanguageModel, Sampling, chain::Chain, graph::Graph, infer, manual::Manual};
 use crate::data::Window;
-use crate::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
+use crate::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Sgd, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -31,6 +31,8 @@ pub struct Rnnlm<C: Cell> {
     parameters: Parameters,
     engine: Box<dyn Engine>,
     way: Way,
+    /// The rows of the state that is carried; none where it is zero.
+    rows: Option<usize>,
 }
 
 /// The book's chapter 5 model.
@@ -66,7 +68,7 @@ impl<C: Cell> Rnnlm<C> {
             (Way::Fused, DType::F64) => Box::new(Chain::<f64>::new(&net)?),
             _ => Box::new(Manual::new(net.clone())),
         };
-        Ok(Self { net, parameters, engine, way })
+        Ok(Self { net, parameters, engine, way, rows: None })
     }
 
     /// The loss of `ids [N, T]` and its targets, row by row, through candle's autograd, and the next state: for models
@@ -91,23 +93,37 @@ impl<C: Cell> Rnnlm<C> {
     pub fn zero_state(&self, batch: usize) -> Result<StackState<C::State>> {
         Ok(self.net.stack.zero_state(batch)?)
     }
+
+    /// All that can be wrong with a window, before anything is changed.
+    fn check(&self, window: &Window) -> Result<()> {
+        let (batch, time) = (window.batch, window.time);
+        let want = batch.checked_mul(time).unwrap_or(0);
+        if window.xs.len() != want || want == 0 {
+            let expected = format!("{batch} x {time} ids, at least one");
+            return Err(Error::invalid("Rnnlm::forward: xs", expected, window.xs.len()));
+        }
+        let vocabulary = self.net.embedding.weight().dim(0)?;
+        check_ids("Rnnlm::forward: xs", &window.xs, vocabulary)?;
+        check_targets("Rnnlm::forward: ts", &window.ts, want, vocabulary)?;
+        match self.rows {
+            Some(rows) if rows != batch && !window.first => {
+                let expected = format!("{rows} rows, as in the window before");
+                Err(Error::invalid("Rnnlm::forward: batch", expected, batch).hint("reset_state begins anew"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<C: Cell> LanguageModel for Rnnlm<C> {
     fn forward(&mut self, window: &Window) -> Result<f64> {
-        let want = window.batch * window.time;
-        for (name, got) in [("xs", window.xs.len()), ("ts", window.ts.len())] {
-            if got != want || want == 0 {
-                let expected = format!("{} x {} ids, at least one", window.batch, window.time);
-                return Err(Error::invalid(format!("Rnnlm::forward: {name}"), expected, got));
-            }
-        }
-        let vocabulary = self.net.embedding.weight().dim(0)?;
-        crate::layers::check_ids("Rnnlm::forward: xs", &window.xs, vocabulary)?;
+        self.check(window)?;
         if window.first {
-            self.engine.reset_state();
+            self.reset_state();
         }
-        self.engine.forward(window)
+        let loss = self.engine.forward(window)?;
+        self.rows = Some(window.batch);
+        Ok(loss)
     }
 
     fn backward(&mut self) -> Result<()> {
@@ -121,6 +137,7 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
 
     fn reset_state(&mut self) {
         self.engine.reset_state();
+        self.rows = None;
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
