@@ -2,8 +2,11 @@
 //! all steps (not the last step's), `dxs[:, t]` is the step's own dx (not the last one everywhere), and dh is handed
 //! back. And a layer that keeps its state, as the book's TimeRNN does.
 
+#[path = "common/numbers.rs"]
+mod numbers;
+
 use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::rng::Stream;
+use numbers::off;
 use rnn_core::{
     Bias, Cell, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell, Scheme,
     State, Stateful, TimeRnn, Way,
@@ -15,20 +18,12 @@ const D: usize = 4;
 const H: usize = 6;
 
 fn random(shape: &[usize], purpose: &str) -> Tensor {
-    let mut stream = Stream::new(11, purpose, 0);
-    let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    numbers::random(shape, DType::F64, purpose)
 }
 
 fn cell<C: Cell>() -> C {
     let parameters = Parameters::new(4, DType::F64, &Device::Cpu);
     C::new(LayerSpec::new(D, H).bias(Bias::Single).init(Scheme::Book), parameters.builder()).unwrap()
-}
-
-fn off(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let numbers = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    numbers.into_iter().fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
 fn step_of(xs: &Tensor, t: usize) -> Tensor {

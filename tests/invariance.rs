@@ -1,27 +1,19 @@
 //! What must not change the bits: how a window is cut, how many threads there are, whether it is recorded. And what
 //! must not end a process: a long sequence.
 
+#[path = "common/numbers.rs"]
+mod numbers;
+
 use candle_core::{DType, Device, Tensor, Var};
+use numbers::{off, random};
 use rnn_core::kernels::unroll::REFERENCE_MAX_STEPS;
-use rnn_core::rng::Stream;
 use rnn_core::{
     Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, State, TimeRnn, Way, last_ran,
 };
 
-fn random(shape: &[usize], dtype: DType, purpose: &str) -> Tensor {
-    let mut stream = Stream::new(3, purpose, 0);
-    let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-}
-
 fn layer<C: Cell>(way: Way, dtype: DType, input: usize, hidden: usize) -> TimeRnn<C> {
     let parameters = Parameters::new(2, dtype, &Device::Cpu);
     TimeRnn::new(C::new(LayerSpec::new(input, hidden), parameters.builder()).unwrap()).with_way(way)
-}
-
-fn off(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().to_dtype(DType::F64).unwrap();
-    difference.to_vec1::<f64>().unwrap().into_iter().fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
 fn cut<C: Cell>() {

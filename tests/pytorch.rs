@@ -1,8 +1,9 @@
 //! PyTorch's outputs and gradients, in the files of tests/fixtures, against every way; and that a wrong one is seen.
 
-mod common;
 #[path = "../examples/check_pytorch/fixture.rs"]
 mod fixture;
+#[path = "common/program.rs"]
+mod program;
 
 use candle_core::{Device, Tensor};
 use fixture::Fixture;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> Vec<PathBuf> {
-    let folder = std::fs::read_dir(common::path("tests/fixtures")).unwrap();
+    let folder = std::fs::read_dir(program::path("tests/fixtures")).unwrap();
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
@@ -50,7 +51,7 @@ fn changed(
     file: &str,
     change: impl FnOnce(&mut BTreeMap<String, Tensor>, &mut HashMap<String, String>),
 ) -> tempfile::TempPath {
-    let bytes = std::fs::read(common::path("tests/fixtures").join(file)).unwrap();
+    let bytes = std::fs::read(program::path("tests/fixtures").join(file)).unwrap();
     let mut metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
     let mut tensors =
         candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap().into_iter().collect();
@@ -75,7 +76,7 @@ fn hold(file: &Path) -> Vec<(f64, String)> {
 #[test]
 fn one_number_that_is_wrong_in_any_result_or_gradient_is_seen_in_every_way() {
     let names =
-        Fixture::read(&common::path("tests/fixtures/lstm.safetensors"), &Device::Cpu).unwrap().compared();
+        Fixture::read(&program::path("tests/fixtures/lstm.safetensors"), &Device::Cpu).unwrap().compared();
     assert_eq!(names.len(), 3 + 3 + 4, "out, h_n, c_n; x, h0, c0; two weights and two biases: {names:?}");
     for name in names {
         for wrong in [1e-6, f64::NAN] {
@@ -138,9 +139,9 @@ fn what_is_not_supported_or_does_not_fit_is_named() {
 
 #[test]
 fn the_program_prints_a_line_for_each_way_and_fails_where_one_is_wrong() {
-    let good = common::path("tests/fixtures/gru.safetensors");
-    let output = common::example("check_pytorch").arg(&good).output().unwrap();
-    let (stdout, stderr) = common::text(&output);
+    let good = program::path("tests/fixtures/gru.safetensors");
+    let output = program::example("check_pytorch").arg(&good).output().unwrap();
+    let (stdout, stderr) = program::text(&output);
     assert!(output.status.success(), "{stderr}");
     let lines: Vec<serde_json::Value> =
         stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -158,14 +159,14 @@ fn the_program_prints_a_line_for_each_way_and_fails_where_one_is_wrong() {
         let twice = (&tensors["grad.h0"] * 2.0).unwrap();
         tensors.insert("grad.h0".into(), twice);
     });
-    let output = common::example("check_pytorch").arg(&*wrong).output().unwrap();
+    let output = program::example("check_pytorch").arg(&*wrong).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(common::text(&output).0.contains("grad.h0"));
+    assert!(program::text(&output).0.contains("grad.h0"));
 
     // A file that is refused does not keep the next one from being checked.
-    let text = common::path("README.md");
-    let output = common::example("check_pytorch").args([&text, &good]).output().unwrap();
-    let (stdout, stderr) = common::text(&output);
+    let text = program::path("README.md");
+    let output = program::example("check_pytorch").args([&text, &good]).output().unwrap();
+    let (stdout, stderr) = program::text(&output);
     assert_eq!((output.status.code(), stdout.lines().count()), (Some(1), 3), "{stderr}");
     assert!(stderr.contains("README.md: is not a safetensors file"), "{stderr}");
 }
