@@ -4,6 +4,7 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device};
+use clap::Parser;
 use rnn_core::{Bias, Scheme, Way};
 use rnn_lm::data::{Batches, Corpus, Streams, Tokens, VocabularyOptions};
 use rnn_lm::model::{CellKind, LmSpec, build};
@@ -11,7 +12,17 @@ use rnn_lm::train::Sgd;
 
 const SENTENCE: &str = "you say goodbye and i say hello .";
 
+/// Learns "you say goodbye and i say hello ." by heart and draws what it expects after each word.
+#[derive(Parser)]
+#[command(name = "goodbye", version)]
+struct Args {
+    /// Where the first weights come from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 fn main() -> Result<()> {
+    let args = Args::parse();
     let text = format!("{SENTENCE} ").repeat(50);
     let corpus = Corpus::from_text(&text, Tokens::Word, VocabularyOptions::default())?;
     let words: Vec<&str> = SENTENCE.split_whitespace().collect();
@@ -19,7 +30,7 @@ fn main() -> Result<()> {
     let ids = &corpus.ids[..50 * words.len()];
     let vocabulary = corpus.vocabulary.len();
     let spec = LmSpec { vocabulary, embed: 8, hidden: 16, layers: 1, bias: Bias::Single, init: Scheme::Book };
-    let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), 1)?;
+    let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), args.seed)?;
     for epoch in 0..200 {
         for window in Streams::new(ids, 2, 16)?.epoch(epoch) {
             model.forward(&window)?;

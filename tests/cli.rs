@@ -1,0 +1,203 @@
+//! The examples as a user starts them: real processes, real files.
+
+#[path = "common/program.rs"]
+mod program;
+
+use program::{example, text};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+
+/// A file that is deleted at the end of the test.
+fn file(bytes: &[u8]) -> tempfile::TempPath {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file.into_temp_path()
+}
+
+/// A small corpus that can be learnt.
+fn corpus() -> tempfile::TempPath {
+    file(
+        "the cat sat on the mat .\nthe dog sat on the cat .\nyou say goodbye and i say hello .\n"
+            .repeat(40)
+            .as_bytes(),
+    )
+}
+
+/// What `train` prints last, after it has ended well.
+fn trained(corpus: &Path, flags: &[&str]) -> Value {
+    let output = example("train").arg("--corpus").arg(corpus).args(flags).arg("--json").output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{flags:?}: {stderr}");
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+/// What a command that must fail says, after it has said so in the right way.
+fn refused(name: &str, flags: &[&str]) -> String {
+    let output = example(name).args(flags).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(!output.status.success(), "{name} {flags:?} went through: {stdout}");
+    assert!(!stderr.contains("panicked"), "{name} {flags:?}: {stderr}");
+    stderr
+}
+
+const SMALL: [&str; 10] = ["--embed", "12", "--hidden", "16", "--batch", "4", "--time", "7", "--epochs", "3"];
+
+fn with<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    SMALL.iter().chain(flags).copied().collect()
+}
+
+#[test]
+fn train_learns_in_every_way_and_with_every_cell_and_reports_it() {
+    let corpus = corpus();
+    let mut losses = Vec::new();
+    for flags in [
+        vec!["--way", "fused"],
+        vec!["--way", "manual"],
+        vec!["--way", "reference"],
+        vec!["--cell", "rnn"],
+        vec!["--cell", "gru", "--layers", "2"],
+        vec!["--tokens", "char"],
+    ] {
+        let report = trained(&corpus, &with(&flags));
+        let number =
+            |key: &str| report[key].as_f64().unwrap_or_else(|| panic!("{flags:?}: {key} in {report}"));
+        assert!(number("train_ppl") < number("uniform_ppl"), "{flags:?}: {report}");
+        assert!(number("valid_ppl") < number("unigram_ppl"), "{flags:?}: {report}");
+        assert!(number("ngram_ppl") < number("unigram_ppl"), "{flags:?}: {report}");
+        assert!(number("tokens_per_s") > 0.0 && number("seconds") > 0.0);
+        assert_eq!(report["device"], "cpu");
+        let way = if flags[0] == "--way" { flags[1] } else { "fused" };
+        assert_eq!(report["way"], way);
+        if flags[0] == "--way" {
+            losses.push(number("train_ppl"));
+        }
+    }
+    for other in &losses[1..] {
+        assert!((other / losses[0] - 1.0).abs() < 1e-3, "the same model in three ways: {losses:?}");
+    }
+}
+
+#[test]
+fn train_says_what_it_learns_from_and_ends_with_yardsticks_and_a_sample() {
+    let corpus = corpus();
+    let output = example("train").arg("--corpus").arg(&corpus).args(SMALL).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    for part in
+        ["corpus ", "model ", "fused on cpu", "uniform", "unigram", "Kneser-Ney", "this model", "--help"]
+    {
+        assert!(stdout.contains(part), "no {part:?} in {stdout}");
+    }
+    // No terminal: plain lines, the last one for the last step.
+    let last = stderr.lines().last().unwrap();
+    for part in ["epoch 3/3", "loss", "perplexity", "tokens/s", "0 s left"] {
+        assert!(last.contains(part), "no {part:?} in {last}");
+    }
+
+    let output = example("train").arg("--corpus").arg(&corpus).args(SMALL).arg("--quiet").output().unwrap();
+    assert_eq!(text(&output), (String::new(), String::new()));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_numbers_with_any_number_of_threads_and_another_seed_others() {
+    let corpus = corpus();
+    let perplexity = |flags: &[&str]| trained(&corpus, &with(flags))["train_ppl"].as_f64().unwrap().to_bits();
+    let first = perplexity(&["--threads", "1"]);
+    assert_eq!(first, perplexity(&["--threads", "3"]));
+    assert_ne!(first, perplexity(&["--seed", "2"]));
+}
+
+#[test]
+fn train_on_a_corpus_and_another_one_to_measure_on() {
+    let (corpus, valid) = (corpus(), file(b"the cat sat on the mat .\nthe zebra sat .\n"));
+    let report = trained(&corpus, &with(&["--valid", valid.to_str().unwrap()]));
+    assert!(report["valid_ppl"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn the_books_experiment_on_any_thousand_words() {
+    let words: Vec<String> = (0..1200u32).map(|i| format!("w{}", i * i % 211)).collect();
+    let corpus = file(words.join(" ").as_bytes());
+    let report = trained(&corpus, &["--book", "--epochs", "30"]);
+    // A sequence that repeats itself, learnt: far below the 103 different words that it has or so.
+    assert!(report["train_ppl"].as_f64().unwrap() < 60.0, "{report}");
+    assert_eq!(report["cell"], "rnn");
+    assert!(report["valid_ppl"].is_null());
+}
+
+#[test]
+fn input_that_cannot_be_used_is_named_with_the_way_out() {
+    let good = corpus();
+    let good = good.to_str().unwrap();
+    let (latin, empty, short) = (file(b"na\xefve text"), file(b" \n"), file(b"one two three four\n"));
+    let [latin, empty, short] = [&latin, &empty, &short].map(|path| path.to_str().unwrap());
+    let cases: [(&[&str], &[&str]); 16] = [
+        (&["--corpus", "/no/such/file"], &["--corpus", "/no/such/file", "No such file"]),
+        (&["--corpus", latin], &["--corpus", "not UTF-8", "offset 2"]),
+        (&["--corpus", empty], &["empty"]),
+        (&["--corpus", short], &["batch"]),
+        (&["--corpus", good, "--valid", latin], &["--valid", "offset 2"]),
+        (&["--corpus", good, "--batch", "0"], &["batch", "at least 1", "got 0"]),
+        (&["--corpus", good, "--time", "0"], &["time", "at least 1", "got 0"]),
+        (&["--corpus", good, "--hidden", "0"], &["hidden", "at least 1", "got 0"]),
+        (&["--corpus", good, "--hidden", "1000000000"], &["at most", "parameters"]),
+        (&["--corpus", good, "--layers", "0"], &["layers", "at least 1", "got 0"]),
+        (&["--corpus", good, "--epochs", "0"], &["--epochs", "at least 1", "got 0"]),
+        (&["--corpus", good, "--lr", "NaN"], &["--lr", "NaN"]),
+        (&["--corpus", good, "--threads", "0"], &["--threads", "at least 1", "got 0"]),
+        (&["--corpus", good, "--device", "cuda:4093"], &["cuda:4093", "cpu"]),
+        (&["--corpus", good, "--cell", "mgu"], &["--cell", "rnn, lstm or gru", "mgu"]),
+        (&["--corpus", good, "--way", "magic"], &["--way", "fused", "magic"]),
+    ];
+    for (flags, parts) in cases {
+        let said = refused("train", flags);
+        for part in parts {
+            assert!(said.contains(part), "train {flags:?} does not say {part:?}: {said}");
+        }
+    }
+    assert!(refused("goodbye", &["--no-such-flag"]).contains("--no-such-flag"));
+    assert!(refused("bench", &["lm", "--batch", "0"]).contains("--batch"));
+    assert!(refused("bench", &["lm", "--cell", "rnn", "--way", "candle-nn"]).contains("no plain RNN"));
+}
+
+#[test]
+fn training_that_diverges_stops_and_says_so() {
+    let corpus = corpus();
+    let flags = with(&["--corpus", corpus.to_str().unwrap(), "--lr", "3e38", "--clip", "1e30"]);
+    let said = refused("train", &flags);
+    assert!(said.contains("training stopped") && said.contains("step ") && said.contains("--lr"), "{said}");
+}
+
+#[test]
+fn goodbye_learns_its_sentence_and_draws_it() {
+    let output = example("goodbye").output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    for word in ["you", "say", "goodbye", "and", "i", "hello"] {
+        assert!(stdout.contains(word), "{stdout}");
+    }
+    assert!(stdout.contains('█') || stdout.contains('#'), "bars: {stdout}");
+}
+
+#[test]
+fn bench_checks_and_prints_one_line_of_json_for_each_kind_of_work() {
+    let small =
+        ["--vocab", "50", "--embed", "8", "--input", "8", "--hidden", "9", "--batch", "3", "--time", "4"];
+    for (work, way) in [
+        ("lm", "fused"),
+        ("lm", "candle-nn"),
+        ("layer", "manual"),
+        ("layer", "reference"),
+        ("generate", "fused"),
+    ] {
+        let few = ["--steps", "2", "--warmup", "1", "--tokens", "5", "--way", way];
+        let output = example("bench").arg(work).args(small).args(few).output().unwrap();
+        let (stdout, stderr) = text(&output);
+        assert!(output.status.success(), "{work} {way}: {stderr}");
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        for key in ["ms", "ms_min", "peak_rss_mb"] {
+            assert!(report[key].as_f64().is_some_and(|value| value > 0.0), "{work} {way}: {key} in {report}");
+        }
+        assert!(report["checked"].as_f64().is_some_and(|error| error < 1e-4), "{work} {way}: {report}");
+    }
+}
