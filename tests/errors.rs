@@ -1,0 +1,165 @@
+//! Arguments that do not fit: an error that names the argument, what was expected and what came; never a panic.
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use rnn_core::cell::{GruState, LstmState, RnnState};
+use rnn_core::{
+    Bias, Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, StackState, State,
+    TimeRnn, Way,
+};
+use rnn_lm::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
+use rnn_lm::model::{CellKind, LmSpec, Sampling, build};
+use std::collections::HashMap;
+use std::fmt::Display;
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn parameters() -> Parameters {
+    Parameters::new(1, DType::F32, &Device::Cpu)
+}
+
+/// D = 3, H = 4.
+fn lstm(way: Way) -> TimeRnn<LstmCell> {
+    TimeRnn::new(LstmCell::new(LayerSpec::new(3, 4), parameters().builder()).unwrap()).with_way(way)
+}
+
+fn says<T>(result: Result<T, impl Display>, parts: &[&str]) {
+    let Err(error) = result else { panic!("no error where one that says {parts:?} was expected") };
+    let error = error.to_string();
+    for part in parts {
+        assert!(error.contains(part), "{error:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn windows_and_states_that_do_not_fit_a_layer() {
+    for way in Way::ALL {
+        let layer = lstm(way);
+        let state = layer.zero_state(2).unwrap();
+        let good = zeros(&[2, 5, 3]);
+        let both = |xs: &Tensor, state: &LstmState, parts: &[&str]| {
+            says(layer.forward(xs, state), parts);
+            says(layer.infer(xs, state), parts);
+        };
+        for shape in [&[2, 5][..], &[2, 5, 4], &[0, 5, 3], &[2, 0, 3], &[2, 5, 3, 1], &[]] {
+            let want = "TimeRnn: xs: expected [N, T, 3] with N and T at least 1";
+            both(&zeros(shape), &state, &[want, &format!("got {shape:?}")]);
+        }
+        both(&good.to_dtype(DType::F64).unwrap(), &state, &["xs: expected the weights' dtype f32, got f64"]);
+        both(&good.to_dtype(DType::U32).unwrap(), &state, &["xs: expected the weights' dtype f32, got u32"]);
+        let c = |c: Tensor| LstmState { c, ..state.clone() };
+        both(
+            &good,
+            &c(zeros(&[3, 4])),
+            &["state.c: expected [2, 4] for xs [2, 5, 3], got [3, 4]", "zero_state"],
+        );
+        let double = zeros(&[2, 4]).to_dtype(DType::F64).unwrap();
+        both(&good, &c(double), &["state.c: expected the weights' dtype f32, got f64"]);
+        says(layer.zero_state(0), &["zero_state: batch: expected at least 1, got 0"]);
+    }
+}
+
+#[test]
+fn a_backward_that_does_not_fit_its_forward() {
+    for way in [Way::Manual, Way::Fused] {
+        let layer = lstm(way);
+        let (hs, next, tape) =
+            layer.forward_taped(&zeros(&[2, 5, 3]), &layer.zero_state(2).unwrap()).unwrap();
+        says(
+            layer.backward(&tape, &zeros(&[2, 4, 4]), &next),
+            &["backward: dhs: expected [2, 5, 4], got [2, 4, 4]"],
+        );
+        says(layer.backward(&tape, &zeros(&[2, 5, 3]), &next), &["dhs [N, T, 4]", "dhs [2, 5, 3]"]);
+        let other = layer.zero_state(1).unwrap();
+        says(layer.backward(&tape, &hs, &other), &["dnext [N, 4] each", "[1, 4]"]);
+    }
+    let layer = lstm(Way::Reference);
+    let taped = layer.forward_taped(&zeros(&[2, 5, 3]), &layer.zero_state(2).unwrap());
+    says(
+        taped,
+        &["TimeRnn::forward_taped: expected the manual or the fused way, got reference", "backward()"],
+    );
+}
+
+#[test]
+fn cells_and_stacks_that_cannot_be_made() {
+    for (input, hidden, name) in [(0, 4, "input"), (3, 0, "hidden")] {
+        let want = format!("LayerSpec: {name}: expected a size of at least 1, got 0");
+        says(RnnCell::new(LayerSpec::new(input, hidden), parameters().builder()), &[&want]);
+        says(GruCell::new(LayerSpec::new(input, hidden), parameters().builder()), &[&want]);
+    }
+    let loaded = HashMap::from([("weight_ih_l0".to_string(), zeros(&[12, 3]))]);
+    let vb = VarBuilder::from_tensors(loaded, DType::F32, &Device::Cpu);
+    says(GruCell::new(LayerSpec::new(3, 4), vb.clone()), &["weight_hh_l0"]);
+    says(LstmCell::new(LayerSpec::new(3, 4), vb), &["weight_ih_l0", "[16, 3]", "[12, 3]"]);
+    let cell = |input, layer| {
+        let spec = LayerSpec::new(input, 4).layer(layer).bias(Bias::None);
+        TimeRnn::new(GruCell::new(spec, parameters().builder()).unwrap())
+    };
+    says(Stack::<GruCell>::from_layers(vec![]), &["Stack: layers: expected at least 1, got 0"]);
+    let stack = Stack::from_layers(vec![cell(3, 0), cell(5, 1)]);
+    says(stack, &["Stack: input of layer 1: expected 4, the hidden size of layer 0, got 5"]);
+    let stack = Stack::from_layers(vec![cell(3, 0), cell(4, 1)]).unwrap();
+    let one = StackState::new(vec![GruState { h: zeros(&[2, 4]) }]).unwrap();
+    says(stack.forward(&zeros(&[2, 5, 3]), &one), &["Stack: state: expected 2 layers, got 1", "zero_state"]);
+    says(StackState::<RnnState>::new(vec![]), &["at least 1"]);
+    assert_eq!(stack.zero_state(2).unwrap().names(), ["h_l0", "h_l1"]);
+}
+
+#[test]
+fn ids_targets_and_sizes_that_do_not_fit_the_book_s_layers() {
+    let (vb, init) = (parameters().builder(), rnn_core::Scheme::Book);
+    says(TimeEmbedding::new(0, 3, init, &vb), &["TimeEmbedding: vocabulary", "got 0"]);
+    says(TimeAffine::new(3, 0, init, &vb), &["TimeAffine: outputs", "got 0"]);
+    let embedding = TimeEmbedding::new(7, 3, init, &vb).unwrap();
+    let ids = Tensor::new(&[[0u32, 6], [7, 1]], &Device::Cpu).unwrap();
+    says(embedding.forward(&ids), &["TimeEmbedding: ids: expected ids below 7", "got 7 (at position 2)"]);
+    let logits = zeros(&[1, 2, 7]);
+    let op = "TimeSoftmaxWithLoss: targets: expected";
+    for loss in [TimeSoftmaxWithLoss::forward, TimeSoftmaxWithLoss::reference] {
+        says(loss(TimeSoftmaxWithLoss, &logits, &[1, 7]), &[op, "below 7", "got 7 (at position 1)"]);
+        says(loss(TimeSoftmaxWithLoss, &logits, &[1]), &[op, "2, one a step, got 1"]);
+    }
+}
+
+#[test]
+fn what_a_language_model_is_asked_that_it_cannot_answer() {
+    let spec = LmSpec {
+        vocabulary: 7,
+        embed: 3,
+        hidden: 4,
+        layers: 1,
+        bias: Bias::Single,
+        init: rnn_core::Scheme::Book,
+    };
+    let make = |spec: &LmSpec| build(CellKind::Gru, spec, Way::Fused, (DType::F32, &Device::Cpu), 1);
+    for (wrong, name) in [
+        (LmSpec { vocabulary: 0, ..spec }, "vocabulary"),
+        (LmSpec { embed: 0, ..spec }, "embed"),
+        (LmSpec { hidden: 0, ..spec }, "hidden"),
+        (LmSpec { layers: 0, ..spec }, "layers"),
+    ] {
+        says(make(&wrong).map(drop), &[&format!("LmSpec: {name}: expected at least 1, got 0")]);
+    }
+    for absurd in [LmSpec { hidden: usize::MAX, ..spec }, LmSpec { vocabulary: 1 << 40, ..spec }] {
+        says(make(&absurd).map(drop), &["LmSpec: expected at most", "parameters"]);
+    }
+    let mut model = make(&spec).unwrap();
+    says(model.evaluate(&[1], 5), &["evaluate: ids: expected at least 2", "got 1"]);
+    says(model.evaluate(&[1, 2], 0), &["evaluate: time: expected at least 1, got 0"]);
+    says(model.evaluate(&[1, 9], 5), &["evaluate: ids: expected ids below 7", "got 9 (at position 1)"]);
+    says(model.probabilities(&[]), &["probabilities: ids: expected at least one"]);
+    let sampling = Sampling { temperature: 1.0, skip: vec![], seed: 1 };
+    says(model.generate(&[], 3, &sampling), &["generate: prompt: expected at least one id"]);
+    says(model.generate(&[7], 3, &sampling), &["generate: prompt: expected ids below 7, ", "got 7"]);
+    for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let sampling = Sampling { temperature, ..sampling.clone() };
+        says(model.generate(&[1], 3, &sampling), &["generate: temperature: expected a number above 0"]);
+    }
+    let skip_all = Sampling { skip: (0..7).collect(), ..sampling };
+    says(model.generate(&[1], 3, &skip_all), &["generate: probabilities", "all ids skipped"]);
+    says(model.backward(), &["backward: expected a forward before it"]);
+    says(model.gradients(), &["Rnnlm::gradients: expected a backward before it"]);
+}
