@@ -157,6 +157,8 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
     }
     assert!(refused("goodbye", &["--no-such-flag"]).contains("--no-such-flag"));
     assert!(refused("bench", &["lm", "--batch", "0"]).contains("--batch"));
+    assert!(refused("bench", &["lm", "--dropout", "0.5"]).contains("--dropout: expected 0, got 0.5"));
+    assert!(refused("bench", &["lm", "--dtype", "bf16"]).contains("--dtype: expected f32, got bf16"));
     assert!(refused("bench", &["lm", "--cell", "rnn", "--way", "candle-nn"]).contains("no plain RNN"));
 }
 

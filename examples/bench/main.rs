@@ -99,6 +99,12 @@ struct Args {
     warmup: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Between the layers in training; there is none yet but 0.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
+    /// There is none yet but f32.
+    #[arg(long, default_value = "f32")]
+    dtype: String,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -129,6 +135,12 @@ impl Args {
             if size == 0 {
                 bail!("--{name}: expected at least 1, got 0");
             }
+        }
+        if self.dropout != 0.0 {
+            bail!("--dropout: expected 0, got {}; the layers have no dropout yet", self.dropout);
+        }
+        if self.dtype != "f32" {
+            bail!("--dtype: expected f32, got {}", self.dtype);
         }
         if self.way == Who::CandleNn && self.cell == CellKind::Rnn {
             bail!("--way candle-nn --cell rnn: candle-nn has LSTM and GRU, and no plain RNN");
@@ -165,8 +177,8 @@ impl Args {
             ("steps", json!(self.steps)),
             ("warmup", json!(self.warmup)),
             ("threads", json!(self.threads)),
-            ("dropout", json!(0.0)),
-            ("dtype", json!("f32")),
+            ("dropout", json!(self.dropout)),
+            ("dtype", json!(self.dtype)),
             ("device", json!(self.device)),
         ];
         for (key, value) in entries {
