@@ -1,4 +1,5 @@
 //! What several tests need: the built examples, as a user starts them.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -4,7 +4,9 @@
 //! the one asked for. `CANDLE_RNN_INSTRUCTIONS=portable|avx2|avx512` overrides the choice for a process,
 //! [`with`] for a closure.
 
-use super::simd::Register;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Register};
 use super::{Lanes, Real, Vector};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -94,25 +96,13 @@ pub fn with<R>(cpu: Cpu, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// A kind of instructions as a type, whose values are proof that this CPU has them: only [`run`] makes any.
+/// A kind of instructions as a type, whose values are proof that this CPU has them.
 pub trait Instructions: Copy {
     /// Lanes for pointwise work.
     type Lanes<T: Real>: Vector<Elem = T>;
     /// Registers for products.
     type Register<T: Real>: Register<Elem = T, Token = Self>;
 }
-
-/// What every CPU of the target has.
-#[derive(Debug, Clone, Copy)]
-pub struct Portable(());
-/// AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub struct Avx2(());
-/// AVX-512 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub struct Avx512(());
 
 impl Instructions for Portable {
     type Lanes<T: Real> = Lanes<T, 16, false>;
@@ -140,7 +130,7 @@ pub trait Task {
 /// Does `task` with the instructions of `cpu`.
 pub fn run(cpu: Cpu, task: impl Task) {
     match cpu {
-        Cpu::Portable => task.run(Portable(())),
+        Cpu::Portable => task.run(Portable),
         #[cfg(target_arch = "x86_64")]
         Cpu::Avx2 => {
             assert!(cpu.is_available(), "no AVX2 here");
@@ -160,18 +150,22 @@ pub fn run(cpu: Cpu, task: impl Task) {
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        _ => task.run(Portable(())),
+        _ => task.run(Portable),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(task: impl Task) {
-    task.run(Avx2(()));
+    // SAFETY: code that is compiled for these features runs where they are.
+    #[allow(unsafe_code)]
+    task.run(unsafe { Avx2::new() });
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
 fn avx512(task: impl Task) {
-    task.run(Avx512(()));
+    // SAFETY: code that is compiled for these features runs where they are.
+    #[allow(unsafe_code)]
+    task.run(unsafe { Avx512::new() });
 }

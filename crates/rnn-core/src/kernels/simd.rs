@@ -3,18 +3,53 @@
 //! The compiler turns the pointwise code into vector instructions by itself (`lanes.rs`), but not a tile of sums: it
 //! keeps some in memory and works on single elements, at a tenth of the speed.
 //!
-//! A register can only be made from a token of its instructions, and tokens are made by `dispatch` alone, after it has
-//! found the instructions on this CPU: so all methods are safe to call.
+//! A register can only be made from a token of its instructions, and a token only by who vouches that this CPU has them:
+//! so all methods are safe to call.
 
-use super::dispatch::Portable;
+use std::ops::{AddAssign, Mul};
+
+/// Proof of what every CPU has.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+/// Proof of AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
-use super::dispatch::{Avx2, Avx512};
-use super::real::Real;
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+
+/// Proof of AVX-512 (F, VL, BW, DQ) and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// The proof.
+    ///
+    /// # Safety
+    /// This CPU has AVX2 and FMA.
+    #[allow(unsafe_code)]
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// The proof.
+    ///
+    /// # Safety
+    /// This CPU has AVX-512 (F, VL, BW, DQ) and FMA.
+    #[allow(unsafe_code)]
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+}
 
 /// As many numbers as a register holds.
 pub trait Register: Copy {
     /// What a lane holds.
-    type Elem: Real;
+    type Elem: Copy;
     /// Proof that this CPU has the instructions.
     type Token: Copy;
     /// The number of lanes.
@@ -40,11 +75,11 @@ pub trait Register: Copy {
     fn mul_add(self, factor: Self, sum: Self) -> Self;
 }
 
-/// Four f32 or two f64: what every CPU has, left to the compiler.
+/// A few numbers in an array, left to the compiler.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<T, const W: usize>([T; W]);
 
-impl<T: Real, const W: usize> Register for Plain<T, W> {
+impl<T: Copy + AddAssign + Mul<Output = T>, const W: usize> Register for Plain<T, W> {
     type Elem = T;
     type Token = Portable;
     const WIDTH: usize = W;
@@ -56,9 +91,7 @@ impl<T: Real, const W: usize> Register for Plain<T, W> {
 
     #[inline(always)]
     fn load(_: Portable, from: &[T]) -> Self {
-        let mut lanes = [T::ZERO; W];
-        lanes.copy_from_slice(&from[..W]);
-        Self(lanes)
+        Self(std::array::from_fn(|lane| from[lane]))
     }
 
     #[inline(always)]

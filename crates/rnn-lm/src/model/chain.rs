@@ -1,7 +1,7 @@
 //! The chain of fused kernels: what training runs on. No graph, no tensors in between, every buffer allocated once.
 
 use super::Engine;
-use super::rnnlm::Net;
+use super::net::Net;
 use crate::data::Window;
 use crate::layers::{RowGrad, TimeEmbedding, softmax_loss};
 use crate::train::{Grad, Values};

@@ -1,7 +1,7 @@
 //! The reference: plain ops, candle's own cross-entropy, and candle's `backward()`.
 
 use super::Engine;
-use super::rnnlm::Net;
+use super::net::Net;
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
 use crate::train::{Grad, Values};

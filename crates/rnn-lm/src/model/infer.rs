@@ -1,6 +1,6 @@
 //! A model in use: the loss of a text, and text out of it. Nothing is recorded; memory does not grow with the text.
 
-use super::rnnlm::Net;
+use super::net::Net;
 use crate::data::IGNORE;
 use crate::layers::{check_ids, ids_tensor, negative_log_likelihood};
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! The book's chain of layers in tensor ops: forward through each, backward through each in turn, on any device.
 
 use super::Engine;
-use super::rnnlm::Net;
+use super::net::Net;
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
 use crate::train::{Grad, Values};

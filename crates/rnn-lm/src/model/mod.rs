@@ -8,10 +8,12 @@ mod chain;
 mod graph;
 mod infer;
 mod manual;
+mod net;
 mod rnnlm;
 
 pub use infer::{Evaluation, Sampling};
-pub use rnnlm::{LmSpec, Rnnlm, SimpleRnnlm};
+pub use net::LmSpec;
+pub use rnnlm::{Rnnlm, SimpleRnnlm};
 
 use crate::data::Window;
 use crate::train::{Grad, Sgd};

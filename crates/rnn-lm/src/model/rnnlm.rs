@@ -1,29 +1,13 @@
 //! The model: TimeEmbedding, a stack of recurrent layers, TimeAffine, TimeSoftmaxWithLoss.
 
+use super::net::{LmSpec, Net};
 use super::{Engine, Evaluation, LanguageModel, Sampling, chain::Chain, graph::Graph, infer, manual::Manual};
 use crate::data::Window;
-use crate::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss, check_ids, check_targets};
+use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Sgd, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::{Bias, Cell, LayerSpec, Parameters, Recurrent, RnnCell, Scheme, Stack, StackState, Way};
-
-/// The sizes of a language model, its biases and how it begins.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LmSpec {
-    /// V
-    pub vocabulary: usize,
-    /// D, the size of an embedding.
-    pub embed: usize,
-    /// H
-    pub hidden: usize,
-    /// L
-    pub layers: usize,
-    /// Of the recurrent layers.
-    pub bias: Bias,
-    /// How all parameters begin.
-    pub init: Scheme,
-}
+use rnn_core::{Cell, Parameters, Recurrent, RnnCell, StackState, Way};
 
 /// A recurrent language model; see the crate's page for an example.
 pub struct Rnnlm<C: Cell> {
@@ -38,29 +22,14 @@ pub struct Rnnlm<C: Cell> {
 /// The book's chapter 5 model.
 pub type SimpleRnnlm = Rnnlm<RnnCell>;
 
-/// The layers, which all engines share.
-#[derive(Debug, Clone)]
-pub(super) struct Net<C> {
-    pub(super) embedding: TimeEmbedding,
-    pub(super) stack: Stack<C>,
-    pub(super) affine: TimeAffine,
-}
-
 impl<C: Cell> Rnnlm<C> {
     /// A model whose parameters are drawn from `seed`.
     ///
     /// # Errors
     /// Where a size of `spec` is zero, or so large that its parameters cannot be counted.
     pub fn new(spec: &LmSpec, way: Way, (dtype, device): (DType, &Device), seed: u64) -> Result<Self> {
-        check(spec, C::GATES)?;
         let parameters = Parameters::new(seed, dtype, device);
-        let vb = parameters.builder();
-        let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
-        let net = Net::<C> {
-            embedding: TimeEmbedding::new(spec.vocabulary, spec.embed, spec.init, &vb.pp("embedding"))?,
-            stack: Stack::new(layer, spec.layers, &vb.pp("rnn"))?.with_way(way),
-            affine: TimeAffine::new(spec.hidden, spec.vocabulary, spec.init, &vb.pp("affine"))?,
-        };
+        let net = Net::<C>::new(spec, way, &parameters.builder())?;
         let way = net.stack.layers()[0].way();
         let engine: Box<dyn Engine> = match (way, dtype) {
             (Way::Reference, _) => Box::new(Graph::new(net.clone(), parameters.vars())),
@@ -192,31 +161,5 @@ fn dense(grad: &Grad<'_>, like: &Tensor) -> Result<Tensor> {
             let ids = Tensor::from_slice(ids, ids.len(), like.device())?;
             Ok(like.zeros_like()?.detach().index_add(&ids, &values, 0)?)
         }
-    }
-}
-
-/// Every size at least 1, and the parameters few enough to be counted in memory.
-fn check(spec: &LmSpec, gates: usize) -> Result<()> {
-    /// A hundred thousand million numbers: 400 GB in f32.
-    const MOST: usize = 100_000_000_000;
-    let &LmSpec { vocabulary, embed, hidden, layers, .. } = spec;
-    for (name, value) in
-        [("vocabulary", vocabulary), ("embed", embed), ("hidden", hidden), ("layers", layers)]
-    {
-        if value == 0 {
-            return Err(Error::invalid(format!("LmSpec: {name}"), "at least 1", value));
-        }
-    }
-    let product = |factors: &[usize]| factors.iter().try_fold(1usize, |all, &factor| all.checked_mul(factor));
-    let parts = [
-        product(&[vocabulary, embed]),
-        product(&[vocabulary, hidden]),
-        product(&[gates, hidden, embed]),
-        product(&[2, gates, hidden, hidden, layers]),
-    ];
-    let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
-    match total {
-        Some(total) if total <= MOST => Ok(()),
-        _ => Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), format!("{spec:?}"))),
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
+pub use super::rows::Dims;
 use super::rows::{BackwardRows, ForwardRows, backward_rows, forward_rows};
 use super::{Keep, Way, ran};
 use crate::kernels::Real;
@@ -14,19 +15,6 @@ use crate::kernels::dispatch::{self, Cpu};
 use crate::kernels::matmul::{Into, Mat, Packed, gemm, packed_product};
 use crate::kernels::pointwise::Pointwise;
 use rayon::prelude::*;
-
-/// The sizes of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dims {
-    /// N
-    pub batch: usize,
-    /// T
-    pub time: usize,
-    /// D
-    pub input: usize,
-    /// H
-    pub hidden: usize,
-}
 
 /// The parameters of a layer, row by row; a missing bias is `None`.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,23 @@
 //! One thread's rows of the batch through all steps of a window: the time loop of the fused way, there and back.
 
-use super::cpu::Dims;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::matmul::{Into, Packed, RowProduct};
 use crate::kernels::pointwise::{MAX_GATES, Pointwise, Tape};
 use crate::kernels::{Real, Vector};
 use std::marker::PhantomData;
+
+/// The sizes of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dims {
+    /// N
+    pub batch: usize,
+    /// T
+    pub time: usize,
+    /// D
+    pub input: usize,
+    /// H
+    pub hidden: usize,
+}
 
 /// What the forward of some rows reads and writes; `dims.batch` is the number of these rows.
 pub struct ForwardRows<'a, T> {
