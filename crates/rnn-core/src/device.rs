@@ -44,6 +44,11 @@ fn cuda(ordinal: usize) -> Result<Device> {
             .hint("build with --features cuda, or ask for auto or cpu"));
     }
     Device::new_cuda(ordinal).map_err(|cause| {
+        // Under RUST_BACKTRACE candle's errors print where they came from; the cause alone is what helps here.
+        let cause = match cause {
+            candle_core::Error::WithBacktrace { inner, .. } => *inner,
+            other => other,
+        };
         Error::invalid(format!("device: cuda:{ordinal}"), "a GPU that answers", cause)
             .hint("nvidia-smi lists the GPUs there are; auto or cpu do without")
     })
