@@ -52,7 +52,7 @@ fn king_james() -> Result<String> {
             verses.sort_unstable();
             for verse in verses {
                 let verse = bible.get_verse(BibleLookup::new(&book, chapter, verse), false).map_err(odd)?;
-                tokens(&verse, &mut text);
+                text.push_str(&tokens(&verse));
                 text.push('\n');
             }
         }
@@ -66,17 +66,19 @@ fn odd(error: impl std::fmt::Debug) -> anyhow::Error {
 }
 
 /// Words and marks with one space between them; the brackets around words that the translators added are dropped.
-fn tokens(verse: &str, out: &mut String) {
+fn tokens(verse: &str) -> String {
     let lower = verse.to_lowercase();
     let letters: Vec<char> = lower.chars().filter(|c| !matches!(c, '[' | ']')).collect();
+    let mut spaced = String::new();
     for (i, &c) in letters.iter().enumerate() {
         let inside = |c: Option<&char>| c.is_some_and(|c| c.is_alphabetic());
         let apostrophe =
             matches!(c, '\'' | '’') && i > 0 && inside(letters.get(i - 1)) && inside(letters.get(i + 1));
         if c.is_alphabetic() || apostrophe || c.is_whitespace() {
-            out.push(if c.is_whitespace() { ' ' } else { c });
+            spaced.push(c);
         } else {
-            out.extend([' ', c, ' ']);
+            spaced.extend([' ', c, ' ']);
         }
     }
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
