@@ -9,6 +9,7 @@ use rnn_core::{Bias, Scheme, Way};
 use rnn_lm::data::{Batches, Corpus, Streams, Tokens, VocabularyOptions};
 use rnn_lm::model::{CellKind, LmSpec, build};
 use rnn_lm::train::Sgd;
+use std::io::Write;
 
 const SENTENCE: &str = "you say goodbye and i say hello .";
 
@@ -40,18 +41,19 @@ fn main() -> Result<()> {
     }
     let sentence = &ids[..words.len()];
     let probabilities = model.probabilities(sentence)?;
+    let mut stdout = std::io::stdout();
     for (position, row) in probabilities.iter().enumerate() {
-        println!("after {:?}", words[position]);
+        writeln!(stdout, "after {:?}", words[position])?;
         for (k, word) in words.iter().enumerate() {
             if words[..k].contains(word) {
                 continue;
             }
             let probability = row[sentence[k] as usize];
-            println!("  {word:>8} {:<24} {probability:.3}", bar(probability, 24));
+            writeln!(stdout, "  {word:>8} {:<24} {probability:.3}", bar(probability, 24))?;
         }
     }
     let loss = model.evaluate(ids, 16)?.loss();
-    println!("mean loss {loss:.4} nats a word");
+    writeln!(stdout, "mean loss {loss:.4} nats a word")?;
     ensure!(loss < 0.05, "the sentence was not learnt: mean loss {loss:.4}, expected below 0.05");
     Ok(())
 }

@@ -7,6 +7,7 @@ use program::{example, text};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 /// A file that is deleted at the end of the test.
 fn file(bytes: &[u8]) -> tempfile::TempPath {
@@ -131,7 +132,7 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
     let good = good.to_str().unwrap();
     let (latin, empty, short) = (file(b"na\xefve text"), file(b" \n"), file(b"one two three four\n"));
     let [latin, empty, short] = [&latin, &empty, &short].map(|path| path.to_str().unwrap());
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 18] = [
         (&["--corpus", "/no/such/file"], &["--corpus", "/no/such/file", "No such file"]),
         (&["--corpus", latin], &["--corpus", "not UTF-8", "offset 2"]),
         (&["--corpus", empty], &["empty"]),
@@ -143,7 +144,9 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
         (&["--corpus", good, "--hidden", "1000000000"], &["at most", "parameters"]),
         (&["--corpus", good, "--layers", "0"], &["layers", "at least 1", "got 0"]),
         (&["--corpus", good, "--epochs", "0"], &["--epochs", "at least 1", "got 0"]),
-        (&["--corpus", good, "--lr", "NaN"], &["--lr", "NaN"]),
+        (&["--corpus", good, "--lr", "NaN"], &["--lr: expected a number above 0, got NaN"]),
+        (&["--corpus", good, "--clip", "-1"], &["--clip: expected a number above 0, got -1"]),
+        (&["--corpus", good, "--max-vocab", "1"], &["at least 2, got 1"]),
         (&["--corpus", good, "--threads", "0"], &["--threads", "at least 1", "got 0"]),
         (&["--corpus", good, "--device", "cuda:4093"], &["cuda:4093", "cpu"]),
         (&["--corpus", good, "--cell", "mgu"], &["--cell", "rnn, lstm or gru", "mgu"]),
@@ -160,6 +163,18 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
     assert!(refused("bench", &["lm", "--dropout", "0.5"]).contains("--dropout: expected 0, got 0.5"));
     assert!(refused("bench", &["lm", "--dtype", "bf16"]).contains("--dtype: expected f32, got bf16"));
     assert!(refused("bench", &["lm", "--cell", "rnn", "--way", "candle-nn"]).contains("no plain RNN"));
+}
+
+#[test]
+fn a_reader_who_does_not_read_on_is_no_panic() {
+    let corpus = corpus();
+    for (name, flags) in [("goodbye", vec![]), ("train", with(&["--corpus", corpus.to_str().unwrap()]))] {
+        let mut child =
+            example(name).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(!text(&output).1.contains("panicked"), "{name}: {}", text(&output).1);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use rnn_lm::model::{CellKind, LmSpec, Sampling, build};
 use rnn_lm::train::{Sgd, Trainer};
 use rnn_lm::yardstick::{KneserNey, Uniform, Unigram, perplexity};
 use serde_json::json;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -59,10 +60,10 @@ struct Args {
     #[arg(long)]
     time: Option<usize>,
     /// Learning rate [default: 10, or 1 for the plain rnn; 0.1 with --book]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// The longest gradient, over all parameters [default: 0.25; none with --book]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     clip: Option<f64>,
     /// Times that the corpus is read [default: 2; 100 with --book]
     #[arg(long)]
@@ -99,16 +100,17 @@ fn main() -> Result<()> {
     let (train, valid) = text::load(&args)?;
     let plan = Plan::new(&args, &train);
     let mut model = build(plan.cell, &plan.spec, args.way, (DType::F32, &device), args.seed)?;
-    let say = |line: String| {
-        if !args.quiet {
-            println!("{line}");
-        }
-    };
+    // Not `println!`, which panics where nobody reads on (`| head`).
+    let mut stdout = std::io::stdout();
+    let mut say = |line: String| if args.quiet { Ok(()) } else { writeln!(stdout, "{line}") };
     let parameters: usize = model.parameters().iter().map(|(_, var)| var.elem_count()).sum();
     let LmSpec { vocabulary, embed, hidden, layers, .. } = plan.spec;
-    say(format!("corpus   {} tokens, {vocabulary} in the vocabulary", train.ids.len()));
-    say(format!("model    {layers} x {} of {hidden}, embedding {embed}, {parameters} parameters", plan.cell));
-    say(format!("way      {} on {}", model.way(), device_name(&device)));
+    say(format!("corpus   {} tokens, {vocabulary} in the vocabulary", train.ids.len()))?;
+    say(format!(
+        "model    {layers} x {} of {hidden}, embedding {embed}, {parameters} parameters",
+        plan.cell
+    ))?;
+    say(format!("way      {} on {}", model.way(), device_name(&device)))?;
 
     let rule = Sgd { lr: plan.lr, clip: plan.clip };
     let started = Instant::now();
@@ -130,7 +132,7 @@ fn main() -> Result<()> {
         "tokens_per_s": tokens as f64 / seconds, "seconds": seconds,
         "way": model.way().to_string(), "device": device_name(&device), "cell": plan.cell.to_string(),
     });
-    say(format!("trained  {seconds:.0} s, perplexity on what it read last: {train_ppl:.1}"));
+    say(format!("trained  {seconds:.0} s, perplexity on what it read last: {train_ppl:.1}"))?;
     if let Some(valid) = &valid {
         let valid_ppl = model.evaluate(&valid.ids, 64)?.perplexity();
         let unigram = perplexity(&Unigram::new(&train.ids, vocabulary)?, &valid.ids)?;
@@ -142,30 +144,34 @@ fn main() -> Result<()> {
         say(format!(
             "\nperplexity on {} tokens it has not seen: the number of equally likely words",
             valid.ids.len()
-        ));
-        say("it would be choosing from at each step".into());
+        ))?;
+        say("it would be choosing from at each step".into())?;
         for (name, value) in [
             ("uniform (knows the vocabulary)", uniform),
             ("unigram (knows how often)", unigram),
             ("Kneser-Ney, order 5 (counts phrases)", ngram),
             ("this model", valid_ppl),
         ] {
-            say(format!("  {name:<38}{value:>9.1}"));
+            say(format!("  {name:<38}{value:>9.1}"))?;
         }
     }
     if !args.quiet {
-        println!("\nwhat it writes by itself:\n\n{}\n", sample(&*model, &train, args.seed)?);
-        println!("more:  cargo run --release --example train -- --corpus FILE          a text of your own");
-        println!("       cargo run --release --example train -- --tokens char          letter by letter");
-        println!("       cargo run --release --example train -- --cell gru --layers 2  another model");
-        println!("       cargo run --release --example train -- --book                 the book's chapter 5");
-        println!("       cargo run --release --example train -- --help                 everything else");
+        say(format!("\nwhat it writes by itself:\n\n{}\n", sample(&*model, &train, args.seed)?))?;
+        say(MORE.into())?;
     }
     if args.json {
-        println!("{report}");
+        writeln!(std::io::stdout(), "{report}")?;
     }
     Ok(())
 }
+
+/// What else there is.
+const MORE: &str = "\
+more:  cargo run --release --example train -- --corpus FILE          a text of your own
+       cargo run --release --example train -- --tokens char          letter by letter
+       cargo run --release --example train -- --cell gru --layers 2  another model
+       cargo run --release --example train -- --book                 the book's chapter 5
+       cargo run --release --example train -- --help                 everything else";
 
 /// The flags, with what they default to.
 struct Plan {
@@ -214,8 +220,10 @@ fn learn(
     if epochs == 0 {
         bail!("--epochs: expected at least 1, got 0");
     }
-    if !(rule.lr.is_finite() && rule.lr > 0.0) || rule.clip.is_some_and(|clip| clip.is_nan() || clip <= 0.0) {
-        bail!("--lr and --clip: expected numbers above 0, got {} and {:?}", rule.lr, rule.clip);
+    for (flag, value) in [("--lr", Some(rule.lr)), ("--clip", rule.clip)] {
+        if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
+            bail!("{flag}: expected a number above 0, got {value}");
+        }
     }
     let mut trainer = Trainer::new(rule);
     let mut progress = progress::Progress::new(batches.per_epoch(), epochs, quiet);

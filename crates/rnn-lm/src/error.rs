@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file is not UTF-8.
     #[error("{}: not UTF-8: the first bad byte is at offset {offset} (convert the file, for example with iconv)", path.display())]
@@ -59,7 +59,7 @@ impl Error {
 
     /// Names the file that an input or output error is about.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.to_path_buf(), source }
+        move |cause| Self::Io { path: path.to_path_buf(), cause }
     }
 }
 
