@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use numbers::{off, random};
 use rnn_core::kernels::unroll::REFERENCE_MAX_STEPS;
 use rnn_core::{
-    Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, State, TimeRnn, Way, last_ran,
+    Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, State, TimeRnn, Way, last_ran,
 };
 
 fn layer<C: Cell>(way: Way, dtype: DType, input: usize, hidden: usize) -> TimeRnn<C> {
@@ -111,6 +111,12 @@ fn the_reference_goes_to_its_limit_and_says_no_beyond() {
     let state = layer.zero_state(1).unwrap();
     let xs = |time| random(&[1, time, 2], DType::F32, "xs");
     let (hs, _) = layer.forward(&xs(REFERENCE_MAX_STEPS), &state).unwrap();
+    hs.sum_all().unwrap().backward().unwrap();
+    // Layers on top of each other make the graph wider, not deeper.
+    let parameters = Parameters::new(2, DType::F32, &Device::Cpu);
+    let stack = Stack::<LstmCell>::new(LayerSpec::new(2, 3), 3, &parameters.builder()).unwrap();
+    let stack = stack.with_way(Way::Reference);
+    let (hs, _) = stack.forward(&xs(REFERENCE_MAX_STEPS), &stack.zero_state(1).unwrap()).unwrap();
     hs.sum_all().unwrap().backward().unwrap();
     let error = layer.forward(&xs(REFERENCE_MAX_STEPS + 1), &state).unwrap_err().to_string();
     assert!(error.contains("at most") && error.contains("overflow the stack"), "{error}");
