@@ -101,8 +101,13 @@ fn train_says_what_it_learns_from_and_ends_with_yardsticks_and_a_sample() {
 
 #[test]
 fn the_same_seed_gives_the_same_numbers_with_any_number_of_threads_and_another_seed_others() {
-    let corpus = corpus();
-    let perplexity = |flags: &[&str]| trained(&corpus, &with(flags))["train_ppl"].as_f64().unwrap().to_bits();
+    // Many words and a wide layer: products that are large enough to be split.
+    let words: Vec<String> = (0..3000u32).map(|i| format!("w{}", i * i % 701)).collect();
+    let corpus = file(words.join(" ").as_bytes());
+    let wide = ["--embed", "90", "--hidden", "130", "--batch", "20", "--time", "30", "--epochs", "1"];
+    let perplexity = |flags: &[&str]| {
+        trained(&corpus, &[&wide[..], flags].concat())["valid_ppl"].as_f64().unwrap().to_bits()
+    };
     let first = perplexity(&["--threads", "1"]);
     assert_eq!(first, perplexity(&["--threads", "3"]));
     assert_ne!(first, perplexity(&["--seed", "2"]));
@@ -131,12 +136,14 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
     let good = corpus();
     let good = good.to_str().unwrap();
     let (latin, empty, short) = (file(b"na\xefve text"), file(b" \n"), file(b"one two three four\n"));
-    let [latin, empty, short] = [&latin, &empty, &short].map(|path| path.to_str().unwrap());
-    let cases: [(&[&str], &[&str]); 18] = [
+    let one = file(b"t");
+    let [latin, empty, short, one] = [&latin, &empty, &short, &one].map(|path| path.to_str().unwrap());
+    let cases: [(&[&str], &[&str]); 22] = [
         (&["--corpus", "/no/such/file"], &["--corpus", "/no/such/file", "No such file"]),
         (&["--corpus", latin], &["--corpus", "not UTF-8", "offset 2"]),
-        (&["--corpus", empty], &["empty"]),
-        (&["--corpus", short], &["batch"]),
+        (&["--corpus", empty], &["--corpus", empty, "empty"]),
+        (&["--corpus", short], &["the last tenth of --corpus", short, "--valid FILE", "at least one token"]),
+        (&["--corpus", short, "--valid", good], &["batch", "at least", "got"]),
         (&["--corpus", good, "--valid", latin], &["--valid", "offset 2"]),
         (&["--corpus", good, "--batch", "0"], &["batch", "at least 1", "got 0"]),
         (&["--corpus", good, "--time", "0"], &["time", "at least 1", "got 0"]),
@@ -146,7 +153,10 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
         (&["--corpus", good, "--epochs", "0"], &["--epochs", "at least 1", "got 0"]),
         (&["--corpus", good, "--lr", "NaN"], &["--lr: expected a number above 0, got NaN"]),
         (&["--corpus", good, "--clip", "-1"], &["--clip: expected a number above 0, got -1"]),
-        (&["--corpus", good, "--max-vocab", "1"], &["at least 2, got 1"]),
+        (&["--corpus", good, "--max-vocab", "1"], &["--max-vocab: expected at least 2", "got 1"]),
+        (&["--corpus", good, "--threads", "100000"], &["--threads", "at most 512", "got 100000"]),
+        (&["--corpus", short, "--book"], &["--book learns from 1000 words", short]),
+        (&["--corpus", good, "--tokens", "char", "--valid", one], &["measure on", "at least 2"]),
         (&["--corpus", good, "--threads", "0"], &["--threads", "at least 1", "got 0"]),
         (&["--corpus", good, "--device", "cuda:4093"], &["cuda:4093", "cpu"]),
         (&["--corpus", good, "--cell", "mgu"], &["--cell", "rnn, lstm or gru", "mgu"]),
@@ -166,20 +176,64 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_reader_who_does_not_read_on_is_no_panic() {
+fn a_reader_who_does_not_read_on_is_no_failure() {
     let corpus = corpus();
-    for (name, flags) in [("goodbye", vec![]), ("train", with(&["--corpus", corpus.to_str().unwrap()]))] {
-        let mut child =
-            example(name).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+    let fixture = program::path("tests/fixtures/gru.safetensors");
+    let small = ["layer", "--input", "4", "--hidden", "4", "--batch", "2", "--time", "3", "--steps", "1"];
+    for (name, flags) in [
+        ("goodbye", vec![]),
+        ("train", with(&["--corpus", corpus.to_str().unwrap()])),
+        ("check_pytorch", vec![fixture.to_str().unwrap()]),
+        ("bench", small.to_vec()),
+    ] {
+        let run = |stderr_too: bool| {
+            let mut child =
+                example(name).args(&flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            drop(child.stdout.take());
+            if stderr_too {
+                drop(child.stderr.take());
+            }
+            child.wait_with_output().unwrap()
+        };
+        let output = run(false);
         assert!(!text(&output).1.contains("panicked"), "{name}: {}", text(&output).1);
+        assert_ne!(run(true).status.code(), Some(101), "{name}: a panic");
     }
+}
+
+#[test]
+fn without_a_file_it_learns_from_the_text_that_comes_with_the_build() {
+    let small = ["--max-vocab", "50", "--embed", "2", "--hidden", "2", "--epochs", "1", "--json"];
+    let output = example("train").args(small).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    let report: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(report["uniform_ppl"], 50);
+    assert!(report["valid_ppl"].as_f64().unwrap() < 50.0, "{report}");
+    let unknown = report["valid_unknown"].as_f64().unwrap();
+    assert!((0.2..0.8).contains(&unknown), "{report}");
+    // A real text, and the same one everywhere.
+    assert!(stdout.contains("corpus   706223 tokens"), "{stdout}");
+}
+
+#[test]
+fn the_mean_is_over_targets_however_the_windows_are_cut() {
+    // 9 targets of which the last window has one: with a rate of next to nothing all windows see the same model.
+    let corpus = file(b"a b c d e f g h i j");
+    let valid = file(b"a b c d e f g h i j");
+    let flags = ["--valid", valid.to_str().unwrap(), "--batch", "1", "--epochs", "1", "--lr", "1e-20"];
+    let perplexity = |time: &str| {
+        trained(&corpus, &[&flags[..], &["--time", time]].concat())["train_ppl"].as_f64().unwrap()
+    };
+    assert!((perplexity("8") / perplexity("9") - 1.0).abs() < 1e-6);
 }
 
 #[test]
 fn training_that_diverges_stops_and_says_so() {
     let corpus = corpus();
+    // A loss that is finite, of which no perplexity can be made.
+    let said = refused("train", &with(&["--corpus", corpus.to_str().unwrap(), "--lr", "1e30"]));
+    assert!(said.contains("training stopped after epoch 1") && said.contains("--lr"), "{said}");
     let flags = with(&["--corpus", corpus.to_str().unwrap(), "--lr", "3e38", "--clip", "1e30"]);
     let said = refused("train", &flags);
     assert!(said.contains("training stopped") && said.contains("step ") && said.contains("--lr"), "{said}");

@@ -101,6 +101,11 @@ fn logits_of_ten_thousand_either_way_and_in_f32() {
             );
         }
     }
+    let mut logits = [0.0f32; 6];
+    for (bias, vocabulary) in [(None, 0), (None, 4), (Some([0.0f32; 2].as_slice()), 3)] {
+        assert!(softmax_loss(&mut logits, bias, &[0, 0], vocabulary).is_err(), "V = {vocabulary}");
+    }
+    assert_eq!(logits, [0.0; 6]);
     let mut broken = [0.0f32, f32::NAN];
     assert!(softmax_loss(&mut broken, None, &[0], 2).unwrap().is_nan(), "a NaN is not swallowed");
 }

@@ -27,6 +27,7 @@ use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use rnn_core::{GruCell, LstmCell, RnnCell};
 use serde_json::{Map, Value, json};
+use std::io::Write;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Work {
@@ -67,6 +68,7 @@ enum Door {
 #[derive(Debug, Clone, Parser)]
 #[command(about = "Times one piece of work after checking its answer, and prints one JSON object")]
 struct Args {
+    /// What is timed: a training step of a language model, a layer there and back, or generation
     work: Work,
     #[arg(long, value_enum, default_value = "fused")]
     way: Who,
@@ -75,20 +77,28 @@ struct Args {
     door: Option<Door>,
     #[arg(long, value_enum, default_value = "lstm")]
     cell: CellKind,
+    /// V, of lm and generate
     #[arg(long, default_value_t = 10_000)]
     vocab: usize,
+    /// D of lm and generate
     #[arg(long, default_value_t = 100)]
     embed: usize,
+    /// D of layer
     #[arg(long, default_value_t = 100)]
     input: usize,
+    /// H
     #[arg(long, default_value_t = 100)]
     hidden: usize,
+    /// L
     #[arg(long, default_value_t = 1)]
     layers: usize,
+    /// N
     #[arg(long, default_value_t = 20)]
     batch: usize,
+    /// T of lm and layer
     #[arg(long, default_value_t = 35)]
     time: usize,
+    /// Tokens of generate
     #[arg(long, default_value_t = 200)]
     tokens: usize,
     /// Counted steps.
@@ -97,6 +107,7 @@ struct Args {
     /// Steps before the counted ones.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// Threads, candle's own among them
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Between the layers in training; there is none yet but 0.
@@ -196,7 +207,7 @@ fn main() -> Result<()> {
     // pages that are touched count as memory.
     let worker = std::thread::Builder::new().stack_size(1 << 30).spawn(move || work(&args))?;
     let result = worker.join().map_err(|_| anyhow::anyhow!("the benchmark panicked"))??;
-    println!("{}", Value::Object(result));
+    writeln!(std::io::stdout(), "{}", Value::Object(result))?;
     Ok(())
 }
 

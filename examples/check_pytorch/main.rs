@@ -14,6 +14,7 @@ use clap::Parser;
 use fixture::Fixture;
 use rnn_core::Way;
 use serde_json::json;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,7 +41,7 @@ fn main() -> Result<ExitCode> {
         let mut good = true;
         for file in &args.files {
             good &= hold(file, &device).unwrap_or_else(|error| {
-                eprintln!("{}: {error:#}", file.display());
+                let _ = writeln!(std::io::stderr(), "{}: {error:#}", file.display());
                 false
             });
         }
@@ -56,7 +57,7 @@ fn hold(file: &Path, device: &candle_core::Device) -> Result<bool> {
     let mut good = true;
     for way in [Way::Reference, Way::Manual, Way::Fused] {
         if let Some(reason) = fixture.cannot(way) {
-            eprintln!("{}: not in the {way} way: {reason}", file.display());
+            let _ = writeln!(std::io::stderr(), "{}: not in the {way} way: {reason}", file.display());
             continue;
         }
         let found = fixture.hold(way)?;
@@ -64,7 +65,7 @@ fn hold(file: &Path, device: &candle_core::Device) -> Result<bool> {
             "file": file.display().to_string(), "way": way.to_string(),
             "max_rel_err": found.max_rel_err, "worst": found.worst,
         });
-        println!("{line}");
+        writeln!(std::io::stdout(), "{line}")?;
         good &= found.max_rel_err <= fixture.tolerance();
     }
     Ok(good)

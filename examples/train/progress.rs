@@ -1,7 +1,7 @@
 //! How far training has come: a bar in a terminal, a plain line now and then elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 pub struct Progress {
@@ -50,7 +50,14 @@ impl Progress {
             bar.set_position(self.done as u64);
         } else if self.plain && (self.last_line.elapsed() > PAUSE || self.done == self.total) {
             let left = seconds / self.done as f64 * (self.total - self.done) as f64;
-            eprintln!("{}  step {}/{}  {left:.0} s left", message(), self.done, self.total);
+            // Nobody may be reading: that is no reason to stop.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}  step {}/{}  {left:.0} s left",
+                message(),
+                self.done,
+                self.total
+            );
             self.last_line = Instant::now();
         }
     }

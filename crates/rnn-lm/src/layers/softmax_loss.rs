@@ -111,6 +111,15 @@ pub(crate) fn check_targets(op: &str, targets: &[u32], rows: usize, vocabulary: 
     Ok(counted.len())
 }
 
+/// How many rows of V there are.
+fn whole_rows<T>(logits: &[T], vocabulary: usize) -> Result<usize> {
+    if vocabulary == 0 || !logits.len().is_multiple_of(vocabulary) {
+        let want = format!("rows of {vocabulary}, the size of the vocabulary");
+        return Err(Error::invalid("softmax_loss: logits", want, format!("{} numbers", logits.len())));
+    }
+    Ok(logits.len() / vocabulary)
+}
+
 /// Turns `logits [rows, V]` (plus `bias [V]` where there is one) into the gradient of their mean loss, in place, and
 /// gives the loss. Ignored rows get a gradient of zero.
 ///
@@ -123,15 +132,18 @@ pub(crate) fn check_targets(op: &str, targets: &[u32], rows: usize, vocabulary: 
 /// ```
 ///
 /// # Errors
-/// Where the number of targets does not fit, one is outside the vocabulary, or all are [`IGNORE`]; nothing has been
-/// changed then.
+/// Where `logits` are not whole rows or `bias` is not one, the number of targets does not fit, one is outside the
+/// vocabulary, or all are [`IGNORE`]; nothing has been changed then.
 pub fn softmax_loss<T: Real>(
     logits: &mut [T],
     bias: Option<&[T]>,
     targets: &[u32],
     vocabulary: usize,
 ) -> Result<f64> {
-    let count = check(targets, logits.len() / vocabulary.max(1), vocabulary)?;
+    let count = check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
+    if let Some(bias) = bias.filter(|bias| bias.len() != vocabulary) {
+        return Err(Error::invalid("softmax_loss: bias", format!("{vocabulary} numbers"), bias.len()));
+    }
     Ok(rows(logits, bias, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
 }
 
@@ -141,7 +153,7 @@ pub(crate) fn negative_log_likelihood<T: Real>(
     targets: &[u32],
     vocabulary: usize,
 ) -> Result<f64> {
-    check(targets, logits.len() / vocabulary.max(1), vocabulary)?;
+    check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
     Ok(rows(logits, None, targets, vocabulary, None))
 }
 

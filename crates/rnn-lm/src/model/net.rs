@@ -44,8 +44,8 @@ impl<C: Cell> Net<C> {
 
 /// Every size at least 1, and the parameters few enough to be counted in memory.
 fn check(spec: &LmSpec, gates: usize) -> Result<()> {
-    /// A hundred thousand million numbers: 400 GB in f32.
-    const MOST: usize = 100_000_000_000;
+    /// Ten thousand million numbers: 40 GB in f32.
+    const MOST: usize = 10_000_000_000;
     let &LmSpec { vocabulary, embed, hidden, layers, .. } = spec;
     for (name, value) in
         [("vocabulary", vocabulary), ("embed", embed), ("hidden", hidden), ("layers", layers)]
@@ -64,6 +64,9 @@ fn check(spec: &LmSpec, gates: usize) -> Result<()> {
     let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
     match total {
         Some(total) if total <= MOST => Ok(()),
-        _ => Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), format!("{spec:?}"))),
+        _ => {
+            let got = format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}");
+            Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got))
+        }
     }
 }
