@@ -1,4 +1,4 @@
-//! The README's example is the code below, line for line, and its commands are the ones that `.ci/run` runs.
+//! The README's example is the code below, line for line; its test command is the one that `.ci/run` runs.
 
 const README: &str = include_str!("../README.md");
 

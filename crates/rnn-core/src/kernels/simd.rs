@@ -1,7 +1,7 @@
 //! Registers of the products: the few operations that an inner loop needs, as the CPU's own instructions.
 //!
 //! The compiler turns the pointwise code into vector instructions by itself (`lanes.rs`), but not a tile of sums: it
-//! keeps some in memory and works on single elements, at a tenth of the speed.
+//! may load and broadcast single elements instead, at a small part of the speed (docs/decisions/0004).
 //!
 //! A register can only be made from a token of its instructions, and a token only by who vouches that this CPU has them:
 //! so all methods are safe to call.

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 /// Relative frequencies, as if one id more had been seen and were spread evenly over the vocabulary:
 /// `(count(id) + 1 / V) / (L + 1)`.
 ///
-/// So an id that never came has a probability above 0, and the others hardly lose any: on the Penn Treebank the
-/// perplexity is that of plain frequencies to two decimals, where adding 1 to each count moves it by 2.
+/// So an id that never came has a probability above 0, and all others together lose one part in L + 1 at most, where
+/// adding 1 to each count would cost them V.
 ///
 /// ```
 /// use rnn_lm::yardstick::{Unigram, Yardstick};
