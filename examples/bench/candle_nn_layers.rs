@@ -1,11 +1,11 @@
 //! candle-nn's own LSTM and GRU, stacked: its `seq_init` and a stack of the hidden states.
 
-use crate::CellKind;
 use crate::graph::Layers;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use candle_nn::rnn::{GRU, GRUConfig, GRUState, LSTM, LSTMConfig, LSTMState, RNN, gru, lstm};
+use rnn_lm::model::CellKind;
 
 /// A stack of one kind.
 pub(crate) enum CandleNn {

@@ -11,6 +11,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Embedding, Linear, Module, Optimizer, SGD};
 use rnn_core::rng::Stream;
 use rnn_core::{Cell, LayerSpec, Parameters, Stack, Way};
+use rnn_lm::model::CellKind;
 use serde_json::{Map, Value, json};
 
 pub(crate) const LEARNING_RATE: f64 = 0.1;
@@ -63,9 +64,9 @@ impl<L: Layers> GraphModel<L> {
         let parameters = Parameters::new(0, DType::F32, &args.device()?);
         // The oracle's layers come first, so that whoever computes, the numbers begin as this project draws them.
         match args.cell {
-            crate::CellKind::Rnn => drop(ours::<rnn_core::RnnCell>(args, &parameters, Way::Reference)?),
-            crate::CellKind::Lstm => drop(ours::<rnn_core::LstmCell>(args, &parameters, Way::Reference)?),
-            crate::CellKind::Gru => drop(ours::<rnn_core::GruCell>(args, &parameters, Way::Reference)?),
+            CellKind::Rnn => drop(ours::<rnn_core::RnnCell>(args, &parameters, Way::Reference)?),
+            CellKind::Lstm => drop(ours::<rnn_core::LstmCell>(args, &parameters, Way::Reference)?),
+            CellKind::Gru => drop(ours::<rnn_core::GruCell>(args, &parameters, Way::Reference)?),
         }
         let vb = parameters.builder();
         let embed = candle_nn::embedding(args.vocab, args.embed, vb.pp("embed"))?;
@@ -113,7 +114,7 @@ impl<L: Layers> GraphModel<L> {
         Ok(self.out.forward(&hs)?.detach())
     }
 
-    /// The losses of some windows with a step after each, and the gradients of one more.
+    /// The loss and the clipped gradients of each of some windows, with a step after each.
     fn training_answer(&mut self, windows: &[(Tensor, Tensor)]) -> Result<Answer> {
         let mut answer = Answer::new();
         for (i, (ids, targets)) in windows.iter().enumerate() {

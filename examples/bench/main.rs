@@ -26,6 +26,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Parser, ValueEnum};
 use rnn_core::{GruCell, LstmCell, RnnCell};
+use rnn_lm::model::CellKind;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -34,13 +35,6 @@ enum Work {
     Lm,
     Layer,
     Generate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CellKind {
-    Rnn,
-    Lstm,
-    Gru,
 }
 
 /// Who does the work.
@@ -75,7 +69,8 @@ struct Args {
     /// The chain where the way has one, else the graph.
     #[arg(long, value_enum)]
     door: Option<Door>,
-    #[arg(long, value_enum, default_value = "lstm")]
+    /// rnn, lstm or gru
+    #[arg(long, default_value = "lstm")]
     cell: CellKind,
     /// V, of lm and generate
     #[arg(long, default_value_t = 10_000)]
@@ -176,7 +171,7 @@ impl Args {
             ("way", json!(name(self.way.to_possible_value()))),
             ("door", json!(name(door))),
             ("work", json!(name(self.work.to_possible_value()))),
-            ("cell", json!(name(self.cell.to_possible_value()))),
+            ("cell", json!(self.cell.to_string())),
             ("vocab", json!(self.vocab)),
             ("embed", json!(self.embed)),
             ("input", json!(self.input)),

@@ -62,7 +62,7 @@ impl TimeEmbedding {
     }
 
     /// The forward over slices: `ys [ids, D]`. The ids have been checked.
-    pub fn forward_rows<T: Real>(weight: &[T], ids: &[u32], ys: &mut [T], size: usize) {
+    pub(crate) fn forward_rows<T: Real>(weight: &[T], ids: &[u32], ys: &mut [T], size: usize) {
         for (y, &id) in ys.chunks_exact_mut(size).zip(ids) {
             y.copy_from_slice(&weight[id as usize * size..][..size]);
         }
