@@ -121,9 +121,9 @@ fn run(args: &Args) -> Result<()> {
     let parameters: usize = model.parameters().iter().map(|(_, var)| var.elem_count()).sum();
     let LmSpec { vocabulary, embed, hidden, layers, .. } = plan.spec;
     say(format!("corpus   {} tokens, {vocabulary} in the vocabulary", train.ids.len()))?;
-    let unknown = |corpus: &Corpus| 100.0 * corpus.unknown_rate();
-    if let Some(valid) = &valid {
-        let (of_train, of_valid) = (unknown(&train), unknown(valid));
+    let (train_unknown, valid_unknown) = (train.unknown_rate(), valid.as_ref().map(Corpus::unknown_rate));
+    if let Some(valid_unknown) = valid_unknown {
+        let [of_train, of_valid] = [train_unknown, valid_unknown].map(|share| 100.0 * share);
         say(format!("unknown  {of_train:.2} % of them, {of_valid:.2} % of those to measure on"))?;
     }
     let kind = plan.cell;
@@ -148,7 +148,7 @@ fn run(args: &Args) -> Result<()> {
 
     let mut report = json!({
         "train_ppl": train_ppl, "valid_ppl": null, "uniform_ppl": vocabulary, "unigram_ppl": null, "ngram_ppl": null,
-        "train_unknown": train.unknown_rate(), "valid_unknown": valid.as_ref().map(Corpus::unknown_rate),
+        "train_unknown": train_unknown, "valid_unknown": valid_unknown,
         "tokens_per_s": tokens as f64 / seconds, "seconds": seconds,
         "way": model.way().to_string(), "device": device_name(&device), "cell": plan.cell.to_string(),
     });
@@ -169,7 +169,7 @@ fn run(args: &Args) -> Result<()> {
         ] {
             say(format!("  {name:<38}{value:>9.1}"))?;
         }
-        if train.unknown_rate() == 0.0 && valid.unknown_rate() > 0.0 {
+        if train_unknown == 0.0 && valid_unknown > Some(0.0) {
             say("  (no <unk> in what was learnt: each one measured costs what nobody could know)".into())?;
         }
     }

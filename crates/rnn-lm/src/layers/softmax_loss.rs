@@ -36,20 +36,11 @@ impl TimeSoftmaxWithLoss {
     /// # Errors
     /// Those of [`Self::forward`].
     pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
-        let (_, _, vocabulary) = logits.dims3()?;
-        let shape = logits.shape();
+        logits.dims3()?;
         let logits = logits.detach().contiguous()?;
         match (logits.device(), logits.dtype()) {
-            (Device::Cpu, DType::F32) => {
-                let mut numbers = lend::read::<f32>(&logits)?.slice().to_vec();
-                let loss = softmax_loss(&mut numbers, None, targets, vocabulary)?;
-                Ok((loss, Tensor::from_vec(numbers, shape, &Device::Cpu)?))
-            }
-            (Device::Cpu, DType::F64) => {
-                let mut numbers = lend::read::<f64>(&logits)?.slice().to_vec();
-                let loss = softmax_loss(&mut numbers, None, targets, vocabulary)?;
-                Ok((loss, Tensor::from_vec(numbers, shape, &Device::Cpu)?))
-            }
+            (Device::Cpu, DType::F32) => in_kernels::<f32>(&logits, targets),
+            (Device::Cpu, DType::F64) => in_kernels::<f64>(&logits, targets),
             _ => in_tensor_ops(&logits, targets),
         }
     }
@@ -67,6 +58,13 @@ impl TimeSoftmaxWithLoss {
         let picked = log_probabilities.gather(&indices, 1)?;
         Ok(((picked * weights)?.sum_all()? * (-1.0 / count as f64))?)
     }
+}
+
+/// On a copy of the logits, which becomes their gradient.
+fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+    let mut numbers = lend::read::<T>(logits)?.slice().to_vec();
+    let loss = softmax_loss(&mut numbers, None, targets, logits.dim(2)?)?;
+    Ok((loss, Tensor::from_vec(numbers, logits.shape(), &Device::Cpu)?))
 }
 
 /// For devices without kernels of ours.

@@ -11,7 +11,9 @@ use rnn_core::Cell;
 use rnn_core::kernels::lend::{Reading, read};
 use rnn_core::kernels::matmul::{Into, Mat, gemm};
 use rnn_core::kernels::unroll::Keep;
-use rnn_core::kernels::unroll::cpu::{self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape};
+use rnn_core::kernels::unroll::cpu::{
+    self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape, resize,
+};
 use rnn_core::kernels::{Kernel, Real};
 
 pub(super) struct Chain<T: Real> {
@@ -247,11 +249,5 @@ fn slices<'a, T: Real>(params: &'a [Reading<'_, T>], biases: (bool, bool)) -> Pa
         weight_hh: next(),
         bias_ih: biases.0.then(&mut next),
         bias_hh: biases.1.then(&mut next),
-    }
-}
-
-fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
-    if buffer.len() != len {
-        buffer.resize(len, T::ZERO);
     }
 }

@@ -297,7 +297,7 @@ fn share(batch: usize) -> usize {
 }
 
 /// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.
-fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
+pub fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() != len {
         buffer.resize(len, T::ZERO);
     }
