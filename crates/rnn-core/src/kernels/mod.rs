@@ -6,8 +6,11 @@ mod lanes;
 pub mod lend;
 pub mod matmul;
 pub mod pointwise;
+pub mod product;
 mod real;
+mod share;
 pub mod simd;
+pub mod team;
 pub mod unroll;
 
 pub use lanes::{Lanes, Vector};

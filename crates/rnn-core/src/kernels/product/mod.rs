@@ -1,0 +1,246 @@
+//! Matrix products whose bits do not depend on who computes them.
+//!
+//! Every element is a sum over k in ascending order, with a rounding to memory after each [`DEPTH`] of them: the same
+//! for any number of threads, and for a row whatever rows stand beside it, so that a window may be cut anywhere.
+//! Work is cut by rows or by columns of the result. Each member of the team packs what it needs of `b` into panels
+//! (`panels.rs`) and runs rows of `a` past them (`tile.rs`).
+
+mod panels;
+mod tile;
+
+pub(super) use panels::{pack, packed_len};
+pub(super) use tile::{Block, Left};
+
+use super::Real;
+use super::dispatch::{Instructions, Task, run};
+use super::share::Shared;
+use super::simd::Register;
+use super::team::{self, Member, together};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// What a result meets where it is written.
+#[derive(Debug, Clone, Copy)]
+pub enum Into<'a, T> {
+    /// `out = a b`
+    Set,
+    /// `out += a b`
+    Add,
+    /// `out = a b + row`, the row added to each of the result.
+    Row(&'a [T]),
+}
+
+/// A matrix in a slice, or its transpose.
+#[derive(Debug, Clone, Copy)]
+pub struct Mat<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    delay: Option<Delay<'a, T>>,
+    turned: bool,
+}
+
+/// Rows that are those of a window one step earlier.
+#[derive(Debug, Clone, Copy)]
+struct Delay<'a, T> {
+    /// What stands before the first step of each row of the batch.
+    first: &'a [T],
+    time: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A dense matrix, row by row.
+    ///
+    /// # Panics
+    /// Where `data` does not have `rows * columns` elements.
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} x {columns}");
+        Self { data, rows, columns, delay: None, turned: false }
+    }
+
+    /// `[N*T, H]` whose row (n, t) is that of `(n, t - 1)` in `data`, and row n of `first [N, H]` where t is 0: the
+    /// states before each step, out of those after it.
+    ///
+    /// # Panics
+    /// Where the sizes do not fit.
+    pub fn before(first: &'a [T], data: &'a [T], columns: usize, time: usize) -> Self {
+        assert_eq!(data.len(), first.len() * time, "a first row for each {time} others");
+        let rows = data.len() / columns;
+        Self { delay: Some(Delay { first, time }), ..Self::new(data, rows, columns) }
+    }
+
+    /// The transpose.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self { turned: !self.turned, ..self }
+    }
+
+    /// Rows and columns.
+    fn shape(&self) -> (usize, usize) {
+        if self.turned { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+
+    /// What stands together in memory: a row, or of a transpose a column.
+    #[inline(always)]
+    fn line(&self, i: usize) -> &'a [T] {
+        let (data, i) = match self.delay {
+            Some(Delay { first, time }) if i.is_multiple_of(time) => (first, i / time),
+            Some(_) => (self.data, i - 1),
+            None => (self.data, i),
+        };
+        &data[i * self.columns..(i + 1) * self.columns]
+    }
+}
+
+/// Memory in which the members of a team pack; it grows to what is needed and is used again.
+#[derive(Debug, Default)]
+pub struct Rooms<T>(Vec<Mutex<Room<T>>>);
+
+/// One member's.
+#[derive(Debug, Default)]
+pub(super) struct Room<T> {
+    pub(super) panels: Vec<T>,
+    pub(super) slivers: Vec<T>,
+}
+
+impl<T: Real> Rooms<T> {
+    /// Room for `count` members.
+    pub(super) fn for_members(&mut self, count: usize) -> &[Mutex<Room<T>>] {
+        if self.0.len() < count {
+            self.0.resize_with(count, Mutex::default);
+        }
+        &self.0
+    }
+}
+
+/// The first `len` numbers of a buffer that grows.
+pub(super) fn grown<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::ZERO);
+    }
+    &mut buffer[..len]
+}
+
+/// Terms of a sum between two roundings to memory; their panel stays in a core's own cache.
+const DEPTH: usize = 1024;
+
+/// The depth of a product cut into even pieces of at most [`DEPTH`].
+pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let pieces = depth.div_ceil(DEPTH).max(1);
+    (0..pieces).map(move |i| depth * i / pieces..depth * (i + 1) / pieces)
+}
+
+/// Numbers of `b` that a member packs at a time: they stay in the cache that the cores share.
+const PACKED: usize = 1 << 19;
+
+/// Rows of `a` that pass a panel while it is in a core's own cache.
+const ROWS: usize = 64;
+
+/// Below this many multiplications another thread costs more than it gives.
+pub(super) const WORTH_A_MEMBER: usize = 1 << 17;
+
+/// `out (+)= a b` by the team; `out` is dense, row by row.
+///
+/// ```
+/// use rnn_core::kernels::product::{Into, Mat, Rooms, product};
+/// let (a, b, mut out) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0], [1.0; 2]);
+/// product(&mut out, Mat::new(&a, 2, 2), Mat::new(&b, 2, 1), Into::Add, &mut Rooms::default());
+/// assert_eq!(out, [18.0, 40.0]);
+/// ```
+///
+/// # Panics
+/// Where the sizes do not fit.
+pub fn product<T: Real>(
+    out: &mut [T],
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+    into: Into<'_, T>,
+    rooms: &mut Rooms<T>,
+) {
+    let ((m, k), (inner, n)) = (a.shape(), b.shape());
+    assert_eq!(inner, k, "the inner sizes of a product");
+    assert_eq!(out.len(), m * n, "a product of {m} x {n}");
+    if let Into::Row(row) = into {
+        assert_eq!(row.len(), n, "a row of a product of {m} x {n}");
+    }
+    if m == 0 || n == 0 {
+        return;
+    }
+    let cpu = super::dispatch::cpu();
+    let count = team::size().min((m * n * k).div_ceil(WORTH_A_MEMBER)).max(1);
+    let (out, rooms) = (Shared::new(out), rooms.for_members(count));
+    together(count, &|member| {
+        let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        run(cpu, Part { out, a, b, into, member, room: &mut room });
+    });
+}
+
+/// A member's part of a product.
+struct Part<'a, T> {
+    out: Shared<'a, T>,
+    a: Mat<'a, T>,
+    b: Mat<'a, T>,
+    into: Into<'a, T>,
+    member: Member<'a>,
+    room: &'a mut Room<T>,
+}
+
+impl<T: Real> Task for Part<'_, T> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let Self { out, a, b, into, member, room } = self;
+        let ((m, k), (_, n)) = (a.shape(), b.shape());
+        let grain = (I::Register::<T>::ROWS, I::Register::<T>::WIDTH);
+        let (rows, columns) = cut(&member, (m, n), grain);
+        if rows.is_empty() || columns.is_empty() {
+            return;
+        }
+        let deepest = depths(k).map(|piece| piece.len()).max().unwrap_or(0).max(1);
+        let wide = grain.1 * I::Register::<T>::PANEL;
+        let chunk = (PACKED / deepest / wide).max(1) * wide;
+        for from in columns.clone().step_by(chunk) {
+            let columns = from..columns.end.min(from + chunk);
+            for (i, depth) in depths(k).enumerate() {
+                let panels = grown(&mut room.panels, packed_len::<I, T>(depth.len(), columns.len()));
+                pack::<I, T>(instructions, panels, b, depth.clone(), columns.clone());
+                let into = if i == 0 { into } else { Into::Add };
+                for from in rows.clone().step_by(ROWS) {
+                    let rows = from..rows.end.min(from + ROWS);
+                    let left = if a.turned {
+                        let slivers =
+                            grown(&mut room.slivers, rows.len().next_multiple_of(grain.0) * depth.len());
+                        panels::pack_slivers::<I, T>(slivers, a, depth.clone(), rows.clone());
+                        Left::Slivers(&*slivers)
+                    } else {
+                        let depth = depth.clone();
+                        Left::Lines(move |row: usize| &a.line(row)[depth.clone()])
+                    };
+                    let columns = columns.clone();
+                    Block { left, rows, depth: depth.len(), panels, out, stride: n, columns, into }
+                        .run(instructions);
+                }
+            }
+        }
+    }
+}
+
+/// A member's rows and columns of a result: it is cut along the side where the cut costs least.
+fn cut(
+    member: &Member<'_>,
+    (m, n): (usize, usize),
+    (rows, width): (usize, usize),
+) -> (Range<usize>, Range<usize>) {
+    // Cut by rows, each member packs all of b; what that costs is seen against the rows it then does.
+    const PACKING: f64 = 8.0;
+    let unevenness = |size: usize, grain: usize| {
+        let grains = size.div_ceil(grain);
+        let most = grains.div_ceil(member.count());
+        (most * member.count()) as f64 / grains as f64
+    };
+    let by_rows = unevenness(m, rows) + PACKING * member.count() as f64 / m as f64;
+    if by_rows <= unevenness(n, width) {
+        (member.share(m, rows), 0..n)
+    } else {
+        (0..m, member.share(n, width))
+    }
+}

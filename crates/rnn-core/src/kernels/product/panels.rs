@@ -1,0 +1,120 @@
+//! Packing: what a tile reads stands in one line of memory.
+//!
+//! Columns of `b` become panels of a few registers each, stored k by k; the last one is as narrow as it can be, and its
+//! missing columns are zeros. Where `a` stands column by column, its rows become slivers, k by k too.
+
+use super::Mat;
+use crate::kernels::Real;
+use crate::kernels::dispatch::Instructions;
+use crate::kernels::simd::Register;
+use std::ops::Range;
+
+/// Numbers that `columns` columns take when packed.
+#[inline(always)]
+pub(in crate::kernels) fn packed_len<I: Instructions, T: Real>(depth: usize, columns: usize) -> usize {
+    columns.next_multiple_of(I::Register::<T>::WIDTH) * depth
+}
+
+/// Packs a piece of `b`; `to` has [`packed_len`].
+#[inline(always)]
+pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
+    instructions: I,
+    to: &mut [T],
+    b: Mat<'_, T>,
+    depth: Range<usize>,
+    columns: Range<usize>,
+) {
+    let register = I::Register::<T>::WIDTH;
+    let panel = register * I::Register::<T>::PANEL;
+    let mut rest = to;
+    for from in columns.clone().step_by(panel) {
+        let columns = from..columns.end.min(from + panel);
+        let width = columns.len().next_multiple_of(register);
+        let (lines, behind) = rest.split_at_mut(width * depth.len());
+        rest = behind;
+        if b.turned {
+            let column = |j: usize| if j < columns.len() { &b.line(from + j)[depth.clone()] } else { &[] };
+            turn::<I, T>(instructions, lines, (width, depth.len()), column);
+        } else {
+            for (line, k) in lines.chunks_exact_mut(width).zip(depth.clone()) {
+                let row = &b.line(k)[columns.clone()];
+                for (line, row) in line.chunks_exact_mut(register).zip(row.chunks(register)) {
+                    I::Register::<T>::load_some(instructions, row).store(line);
+                }
+            }
+        }
+    }
+}
+
+/// `lines [depth, width]` out of columns, each of which has `depth` numbers or none, which makes it zeros: squares
+/// of a register's width at a time.
+#[inline(always)]
+fn turn<'a, I: Instructions, T: Real>(
+    instructions: I,
+    lines: &mut [T],
+    (width, depth): (usize, usize),
+    column: impl Fn(usize) -> &'a [T],
+) {
+    let side = I::Register::<T>::WIDTH;
+    let zeros = [T::ZERO; MAX_SIDE];
+    let mut columns: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
+    let mut square = columns;
+    for from in (0..width).step_by(side) {
+        for (j, slot) in columns[..side].iter_mut().enumerate() {
+            *slot = column(from + j);
+        }
+        if depth < side {
+            for (k, line) in lines.chunks_exact_mut(width).enumerate() {
+                for (number, column) in line[from..from + side].iter_mut().zip(columns) {
+                    *number = column.get(k).copied().unwrap_or(T::ZERO);
+                }
+            }
+            continue;
+        }
+        for k in (0..depth).step_by(side) {
+            // The last square goes over some lines again where the depth does not come out even.
+            let k = k.min(depth - side);
+            for (rows, column) in square[..side].iter_mut().zip(columns) {
+                *rows = if column.is_empty() { &zeros } else { &column[k..] };
+            }
+            I::Register::<T>::turn(instructions, &square[..side], &mut lines[k * width + from..], width);
+        }
+    }
+}
+
+/// Lanes of the widest register.
+const MAX_SIDE: usize = 16;
+
+/// Packs rows of `a`, which stands column by column, into slivers as high as a tile.
+#[inline(always)]
+pub(super) fn pack_slivers<I: Instructions, T: Real>(
+    to: &mut [T],
+    a: Mat<'_, T>,
+    depth: Range<usize>,
+    rows: Range<usize>,
+) {
+    match I::Register::<T>::ROWS {
+        8 => stand::<T, 8>(to, a, depth, rows),
+        6 => stand::<T, 6>(to, a, depth, rows),
+        _ => stand::<T, 4>(to, a, depth, rows),
+    }
+}
+
+/// For slivers of one height: each line of `a` is read once, and what it has for each sliver goes there.
+#[inline(always)]
+fn stand<T: Real, const HEIGHT: usize>(to: &mut [T], a: Mat<'_, T>, depth: Range<usize>, rows: Range<usize>) {
+    let (pieces, _) = to.as_chunks_mut::<HEIGHT>();
+    let from_sliver_to_sliver = depth.len();
+    for (i, k) in depth.enumerate() {
+        let (full, rest) = a.line(k)[rows.clone()].as_chunks::<HEIGHT>();
+        let mut place = i;
+        for piece in full {
+            pieces[place] = *piece;
+            place += from_sliver_to_sliver;
+        }
+        if !rest.is_empty() {
+            pieces[place] = [T::ZERO; HEIGHT];
+            pieces[place][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}

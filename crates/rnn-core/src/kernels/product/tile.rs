@@ -1,0 +1,177 @@
+//! Rows of `a` times packed panels, a tile at a time: its sums stay in registers until they are complete.
+
+use super::Into;
+use crate::kernels::Real;
+use crate::kernels::dispatch::{Instructions, Task};
+use crate::kernels::share::Shared;
+use crate::kernels::simd::Register;
+use std::ops::Range;
+
+/// Where the rows of `a` are read.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) enum Left<'a, T, F> {
+    /// As they stand: the row of a number, its terms one beside the other.
+    Lines(F),
+    /// In slivers as high as a tile, packed; the first begins with the block's first row.
+    Slivers(&'a [T]),
+}
+
+/// A block of a result: some rows times some columns that are packed.
+pub(in crate::kernels) struct Block<'a, T, F> {
+    pub(in crate::kernels) left: Left<'a, T, F>,
+    /// Of `a` and of `out`.
+    pub(in crate::kernels) rows: Range<usize>,
+    pub(in crate::kernels) depth: usize,
+    pub(in crate::kernels) panels: &'a [T],
+    /// Nobody else uses the block's rows and columns of it meanwhile.
+    pub(in crate::kernels) out: Shared<'a, T>,
+    /// From one row of `out` to the next.
+    pub(in crate::kernels) stride: usize,
+    /// Of `out`.
+    pub(in crate::kernels) columns: Range<usize>,
+    pub(in crate::kernels) into: Into<'a, T>,
+}
+
+impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Task for Block<'a, T, F> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let register = I::Register::<T>::WIDTH;
+        let panel = register * I::Register::<T>::PANEL;
+        for from in self.columns.clone().step_by(panel) {
+            let columns = from..self.columns.end.min(from + panel);
+            let registers = columns.len().div_ceil(register);
+            let packed = &self.panels[(from - self.columns.start) * self.depth..];
+            let packed = &packed[..registers * register * self.depth];
+            match registers {
+                1 => self.panel::<I, 1>(instructions, columns, packed),
+                2 => self.panel::<I, 2>(instructions, columns, packed),
+                _ => self.panel::<I, 3>(instructions, columns, packed),
+            }
+        }
+    }
+}
+
+impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Block<'a, T, F> {
+    /// All rows times one panel of `N` registers.
+    #[inline(always)]
+    fn panel<I: Instructions, const N: usize>(&self, instructions: I, columns: Range<usize>, packed: &[T]) {
+        if N > I::Register::<T>::PANEL {
+            return;
+        }
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let columns = columns.clone();
+            row += match self.height::<I>(self.rows.end - row) {
+                8 => self.tile::<I, 8, N>(instructions, row, columns, packed),
+                6 => self.tile::<I, 6, N>(instructions, row, columns, packed),
+                4 => self.tile::<I, 4, N>(instructions, row, columns, packed),
+                2 => self.tile::<I, 2, N>(instructions, row, columns, packed),
+                _ => self.tile::<I, 1, N>(instructions, row, columns, packed),
+            };
+        }
+    }
+
+    /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it.
+    #[inline(always)]
+    fn height<I: Instructions>(&self, left: usize) -> usize {
+        let full = I::Register::<T>::ROWS;
+        let slivers = matches!(self.left, Left::Slivers(_));
+        match left {
+            9..=13 if full == 8 && !slivers => 6,
+            _ if left >= full => full,
+            6.. => 6,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        }
+    }
+
+    /// `M` rows times one panel; gives `M`.
+    #[inline(always)]
+    fn tile<I: Instructions, const M: usize, const N: usize>(
+        &self,
+        instructions: I,
+        row: usize,
+        columns: Range<usize>,
+        packed: &[T],
+    ) -> usize {
+        let full = I::Register::<T>::ROWS;
+        if M > full {
+            return M;
+        }
+        let depth = self.depth;
+        let sums = match &self.left {
+            Left::Lines(line) => {
+                let mut lines: [&[T]; M] = [&[]; M];
+                for (r, slot) in lines.iter_mut().enumerate() {
+                    *slot = &line(row + r)[..depth];
+                }
+                sums::<I::Register<T>, M, N>(instructions, packed, |k, r| lines[r][k])
+            }
+            Left::Slivers(slivers) => {
+                let above = row - self.rows.start;
+                let sliver = &slivers[above / full * full * depth..][..full * depth];
+                let inside = above % full;
+                sums::<I::Register<T>, M, N>(instructions, packed, |k, r| sliver[k * full + inside + r])
+            }
+        };
+        for (r, sums) in sums.into_iter().enumerate() {
+            let start = (row + r) * self.stride;
+            // SAFETY: nobody else uses this row's columns, as the block's maker promises.
+            #[allow(unsafe_code)]
+            let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
+            match self.into {
+                Into::Set => put(out, sums, |_, sum| sum),
+                Into::Add => put(out, sums, |there, sum| sum.add(I::Register::<T>::load_some(instructions, there))),
+                Into::Row(row) => {
+                    let mut row = row[columns.clone()].chunks(I::Register::<T>::WIDTH);
+                    put(out, sums, |_, sum| {
+                        sum.add(I::Register::<T>::load_some(instructions, row.next().unwrap_or_default()))
+                    });
+                }
+            }
+        }
+        M
+    }
+}
+
+/// The sums of a tile, each over k in ascending order.
+#[inline(always)]
+fn sums<R: Register, const M: usize, const N: usize>(
+    token: R::Token,
+    packed: &[R::Elem],
+    left: impl Fn(usize, usize) -> R::Elem,
+) -> [[R; N]; M] {
+    let mut sums = [[R::splat(token, R::Elem::default()); N]; M];
+    for (k, packed) in packed.chunks_exact(N * R::WIDTH).enumerate() {
+        let mut line = [R::splat(token, R::Elem::default()); N];
+        for (register, packed) in line.iter_mut().zip(packed.chunks_exact(R::WIDTH)) {
+            *register = R::load(token, packed);
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let factor = R::splat(token, left(k, r));
+            for (sum, register) in sums.iter_mut().zip(line) {
+                *sum = register.mul_add(factor, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Writes a tile's row; `meet` gives what a register becomes beside the numbers that stand there.
+#[inline(always)]
+fn put<R: Register, const N: usize>(
+    out: &mut [R::Elem],
+    sums: [R; N],
+    mut meet: impl FnMut(&[R::Elem], R) -> R,
+) {
+    if out.len() == N * R::WIDTH {
+        for (out, sum) in out.chunks_exact_mut(R::WIDTH).zip(sums) {
+            meet(out, sum).store(out);
+        }
+    } else {
+        for (out, sum) in out.chunks_mut(R::WIDTH).zip(sums) {
+            meet(out, sum).store_some(out);
+        }
+    }
+}

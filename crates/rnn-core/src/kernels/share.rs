@@ -1,0 +1,72 @@
+//! A buffer that several threads write to at once, each in places of its own.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Numbers lent to a team. Where a member may read and write between two meetings is up to the one who cuts the work;
+/// nothing here checks it but the bounds, hence `unsafe`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    lent: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Shared` is a mutable borrow that has been cut up; its methods' contracts keep the pieces apart, and what
+// is sent with it are the numbers themselves.
+#[allow(unsafe_code)]
+unsafe impl<T: Send + Sync> Send for Shared<'_, T> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl<T: Send + Sync> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// Nobody else sees `numbers` while it is shared.
+    pub(super) fn new(numbers: &'a mut [T]) -> Self {
+        Self { start: numbers.as_mut_ptr(), len: numbers.len(), lent: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The numbers in `range`, to read.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    ///
+    /// # Safety
+    /// Nobody writes to the range while the slice is in use.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn read(&self, range: Range<usize>) -> &'a [T] {
+        self.check(&range);
+        // SAFETY: the range is inside the borrowed buffer; nobody writes to it, as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.end - range.start) }
+    }
+
+    /// The numbers in `range`, to write.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes in the range while the slice is in use.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn write(&self, range: Range<usize>) -> &'a mut [T] {
+        self.check(&range);
+        // SAFETY: the range is inside the borrowed buffer; nobody else uses it, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+
+    #[inline(always)]
+    fn check(&self, range: &Range<usize>) {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of {} shared numbers",
+            self.len
+        );
+    }
+}

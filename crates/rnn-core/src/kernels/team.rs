@@ -1,0 +1,224 @@
+//! The threads of the kernels: one team for the process, whose members meet at a spinning barrier.
+//!
+//! A recurrent step takes microseconds, so its threads cannot be woken for each: they spin until the others come. On
+//! a busy machine that would waste whole time slices, so a wait soon yields, and idle members sleep. There is one team.
+//! Whoever finds it taken, a second unroll at the same time or a call from inside a member, works alone; the results
+//! have the same bits, since work is cut by rows and columns only and no sum is shared out.
+//!
+//! How many threads there are is rayon's number: `RAYON_NUM_THREADS`, or the pool one is called in.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::thread::Thread;
+
+/// One of those who do a piece of work together.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    index: usize,
+    count: usize,
+    barrier: &'a Barrier,
+}
+
+impl Member<'_> {
+    /// Which one: below [`Self::count`].
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Waits until all have come. What any of them wrote before is seen by all after.
+    ///
+    /// # Panics
+    /// Where another member has panicked and will not come.
+    pub fn meet(&self) {
+        self.barrier.meet(self.count);
+    }
+
+    /// This member's part of `0..total`, cut at multiples of `grain`: as even as that allows.
+    pub fn share(&self, total: usize, grain: usize) -> Range<usize> {
+        let grains = total.div_ceil(grain);
+        let cut = |i: usize| (grains * i / self.count * grain).min(total);
+        cut(self.index)..cut(self.index + 1)
+    }
+}
+
+/// How many members there may be: the size of the current rayon pool.
+pub fn size() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Calls `work` once for each of `count` members at the same time, on this thread and those of the team; or, where
+/// the team is taken, for one member alone.
+///
+/// ```
+/// use rnn_core::kernels::team::together;
+/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+/// let sum = AtomicUsize::new(0);
+/// together(2, &|member| {
+///     sum.fetch_add(member.share(10, 1).sum(), Relaxed);
+/// });
+/// assert_eq!(sum.into_inner(), 45);
+/// ```
+///
+/// # Panics
+/// Where `work` does, after all members have ended.
+pub fn together(count: usize, work: &(dyn Fn(Member<'_>) + Sync)) {
+    static TEAM: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
+    let team = match TEAM.try_lock() {
+        _ if count <= 1 => None,
+        Ok(team) => Some(team),
+        // A work that panicked leaves the seats as they should be.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    let Some(mut team) = team else {
+        work(Member { index: 0, count: 1, barrier: &Barrier::default() });
+        return;
+    };
+    while team.len() < count - 1 {
+        // Where no more threads can be had, those that there are do the work.
+        let Some(seat) = Seat::start(team.len() + 1) else { break };
+        team.push(seat);
+    }
+    let seats = &team[..team.len().min(count - 1)];
+    let count = seats.len() + 1;
+    let call = Call { work, barrier: Barrier::default(), count, running: AtomicUsize::new(count - 1) };
+    for seat in seats {
+        seat.call(&call);
+    }
+    let outcome = call.attend(0);
+    wait(|| call.running.load(Ordering::Acquire) == 0);
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+    assert!(!call.barrier.broken.load(Ordering::Acquire), "a member of the team panicked");
+}
+
+/// A piece of work, on the stack of the one who asked for it.
+struct Call<'a> {
+    work: &'a (dyn Fn(Member<'_>) + Sync),
+    barrier: Barrier,
+    count: usize,
+    /// Members besides the asker that have not ended.
+    running: AtomicUsize,
+}
+
+impl Call<'_> {
+    fn attend(&self, index: usize) -> std::thread::Result<()> {
+        let member = Member { index, count: self.count, barrier: &self.barrier };
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(member)));
+        if outcome.is_err() {
+            self.barrier.broken.store(true, Ordering::Release);
+        }
+        outcome
+    }
+}
+
+/// A place where a member of the team waits to be called.
+struct Seat {
+    /// Null while there is nothing to do.
+    call: AtomicPtr<()>,
+    index: usize,
+    thread: OnceLock<Thread>,
+}
+
+impl Seat {
+    /// A new thread on a seat; `None` where the system has no more.
+    fn start(index: usize) -> Option<Arc<Self>> {
+        let call = AtomicPtr::new(std::ptr::null_mut());
+        let seat = Arc::new(Self { call, index, thread: OnceLock::new() });
+        let theirs = seat.clone();
+        let thread =
+            std::thread::Builder::new().name(format!("rnn-core-{index}")).spawn(move || theirs.sit());
+        // The thread does not end before the process does.
+        seat.thread.set(thread.ok()?.thread().clone()).ok()?;
+        Some(seat)
+    }
+
+    fn call(&self, call: &Call<'_>) {
+        self.call.store(std::ptr::from_ref(call).cast::<()>().cast_mut(), Ordering::Release);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// What a member does all its life.
+    fn sit(&self) -> ! {
+        let mut turns = 0;
+        loop {
+            let call = self.call.load(Ordering::Acquire);
+            if call.is_null() {
+                turns += 1;
+                if turns > SPINS + YIELDS {
+                    std::thread::park();
+                } else {
+                    pause(turns);
+                }
+                continue;
+            }
+            self.call.store(std::ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: `together` published a `Call` and does not leave before `running` is 0, so it is alive until the
+            // subtraction below, which is the last use of it here.
+            #[allow(unsafe_code)]
+            let call = unsafe { &*call.cast::<Call<'_>>() };
+            // A panic has been noted in the barrier; the asker passes it on.
+            drop(call.attend(self.index));
+            call.running.fetch_sub(1, Ordering::Release);
+            turns = 0;
+        }
+    }
+}
+
+/// Where the members of a call meet.
+#[derive(Debug, Default)]
+struct Barrier {
+    here: AtomicUsize,
+    meetings: AtomicUsize,
+    /// A member panicked: nobody need wait for it.
+    broken: AtomicBool,
+}
+
+impl Barrier {
+    fn meet(&self, count: usize) {
+        if count == 1 {
+            return;
+        }
+        let meeting = self.meetings.load(Ordering::Acquire);
+        if self.here.fetch_add(1, Ordering::AcqRel) + 1 == count {
+            self.here.store(0, Ordering::Relaxed);
+            self.meetings.store(meeting + 1, Ordering::Release);
+            return;
+        }
+        wait(|| self.meetings.load(Ordering::Acquire) != meeting || self.broken.load(Ordering::Acquire));
+        assert!(self.meetings.load(Ordering::Acquire) != meeting, "a member of the team panicked");
+    }
+}
+
+/// Turns of a wait that only pause, some tens of microseconds.
+const SPINS: u32 = 2000;
+
+/// Turns after these that yield, before an idle member sleeps.
+const YIELDS: u32 = 200;
+
+fn wait(done: impl Fn() -> bool) {
+    let mut turns = 0u32;
+    while !done() {
+        turns = turns.saturating_add(1);
+        pause(turns);
+    }
+}
+
+/// Spins at first, then lets others have the processor.
+fn pause(turns: u32) {
+    if turns < SPINS {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
