@@ -4,7 +4,6 @@ mod activation;
 pub mod dispatch;
 mod lanes;
 pub mod lend;
-pub mod matmul;
 pub mod pointwise;
 pub mod product;
 mod real;

@@ -5,12 +5,20 @@ use std::ops::Range;
 
 /// Numbers lent to a team. Where a member may read and write between two meetings is up to the one who cuts the work;
 /// nothing here checks it but the bounds, hence `unsafe`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
     lent: PhantomData<&'a mut [T]>,
 }
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
 
 // SAFETY: a `Shared` is a mutable borrow that has been cut up; its methods' contracts keep the pieces apart, and what
 // is sent with it are the numbers themselves.

@@ -7,6 +7,7 @@
 //!
 //! How many threads there are is rayon's number: `RAYON_NUM_THREADS`, or the pool one is called in.
 
+use super::share::Shared;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -221,4 +222,28 @@ fn pause(turns: u32) {
     } else {
         std::thread::yield_now();
     }
+}
+
+/// Calls `work` with each piece of `numbers` and its number, over the team: `size` numbers in a piece, fewer in the
+/// last. Every piece is worked on once, by one member.
+///
+/// ```
+/// let mut numbers = [1, 2, 3];
+/// rnn_core::kernels::team::pieces(&mut numbers, 2, &|i, piece| piece.iter_mut().for_each(|x| *x += 10 * i));
+/// assert_eq!(numbers, [1, 2, 13]);
+/// ```
+///
+/// # Panics
+/// Where `size` is 0, or `work` does.
+pub fn pieces<T: Send + Sync>(numbers: &mut [T], size: usize, work: &(dyn Fn(usize, &mut [T]) + Sync)) {
+    let (len, count) = (numbers.len(), numbers.len().div_ceil(size));
+    let numbers = Shared::new(numbers);
+    together(self::size().min(count), &|member| {
+        for i in member.share(count, 1) {
+            // SAFETY: the pieces do not overlap, and the members' shares of them neither.
+            #[allow(unsafe_code)]
+            let piece = unsafe { numbers.write(i * size..len.min((i + 1) * size)) };
+            work(i, piece);
+        }
+    });
 }

@@ -8,10 +8,9 @@ use super::embedding::check_ids;
 use crate::data::IGNORE;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 use rnn_core::autograd::{Flat, record};
 use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
-use rnn_core::kernels::{Real, Vector, lend};
+use rnn_core::kernels::{Real, Vector, lend, team};
 
 /// The book's TimeSoftmaxWithLoss.
 #[derive(Debug, Clone, Copy, Default)]
@@ -165,8 +164,10 @@ fn rows<T: Real>(
 ) -> f64 {
     let cpu = cpu();
     let mut losses = vec![0.0; targets.len()];
-    let work = logits.par_chunks_mut(vocabulary).zip(targets).zip(&mut losses);
-    work.for_each(|((logits, &target), loss)| run(cpu, Row { logits, bias, target, scale, loss }));
+    let rows: Vec<_> = logits.chunks_mut(vocabulary).zip(targets).zip(&mut losses).collect();
+    let mut work: Vec<_> =
+        rows.into_iter().map(|((logits, &target), loss)| Row { logits, bias, target, scale, loss }).collect();
+    team::pieces(&mut work, 1, &|_, rows| rows.iter_mut().for_each(|row| run(cpu, row)));
     losses.iter().sum()
 }
 
@@ -180,30 +181,35 @@ struct Row<'a, T> {
     loss: &'a mut f64,
 }
 
-impl<T: Real> Task for Row<'_, T> {
+impl<T: Real> Task for &mut Row<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
         let Row { logits, bias, target, scale, loss } = self;
+        let (target, scale) = (*target, *scale);
         if target == IGNORE {
             logits.fill(T::ZERO);
             return;
         }
         let target = target as usize;
-        if let Some(bias) = bias {
-            for (logit, &bias) in logits.iter_mut().zip(bias) {
-                *logit += bias;
-            }
-        }
         // Not `max`: a NaN must not be swallowed; it reaches the sum below.
-        let mut largest = [logits[0]; 16];
-        let (chunks, rest) = logits.as_chunks::<16>();
-        for chunk in chunks {
-            for (most, &logit) in largest.iter_mut().zip(chunk) {
+        let mut largest = [T::from_f64(f64::NEG_INFINITY); 16];
+        let mut most = |logits: &[T]| {
+            for (most, &logit) in largest.iter_mut().zip(logits) {
                 *most = if logit > *most { logit } else { *most };
             }
+        };
+        match bias {
+            Some(bias) => {
+                for (logits, bias) in logits.chunks_mut(16).zip(bias.chunks(16)) {
+                    for (logit, &bias) in logits.iter_mut().zip(bias) {
+                        *logit += bias;
+                    }
+                    most(logits);
+                }
+            }
+            None => logits.chunks(16).for_each(most),
         }
-        let largest = largest.into_iter().chain(rest.iter().copied());
-        let largest = largest.fold(logits[0], |a, b| if b > a { b } else { a });
+        let largest = largest.into_iter().fold(logits[0], |a, b| if b > a { b } else { a });
         let picked = logits[target];
         let mut sums = I::Lanes::<T>::zero();
         let width = I::Lanes::<T>::WIDTH;
@@ -221,7 +227,7 @@ impl<T: Real> Task for Row<'_, T> {
         let rest = whole.into_remainder();
         (I::Lanes::<T>::load(rest) - shift).exp().store(rest);
         sum += rest.iter().map(|x| x.to_f64()).sum::<f64>();
-        *loss = largest.to_f64() - picked.to_f64() + sum.ln();
+        **loss = largest.to_f64() - picked.to_f64() + sum.ln();
         if let Some(scale) = scale {
             let factor = T::from_f64(scale / sum);
             for logit in logits.iter_mut() {

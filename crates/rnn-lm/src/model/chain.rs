@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use rnn_core::Cell;
 use rnn_core::kernels::lend::{Reading, read};
-use rnn_core::kernels::matmul::{Into, Mat, gemm};
+use rnn_core::kernels::product::{Into, Mat, product};
 use rnn_core::kernels::unroll::Keep;
 use rnn_core::kernels::unroll::cpu::{
     self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape, resize,
@@ -21,14 +21,13 @@ pub(super) struct Chain<T: Real> {
     layers: Vec<Layer<T>>,
     affine: (Tensor, Tensor),
     scratch: Scratch<T>,
-    /// Room that a layer's backward writes its input's gradient to.
-    spare: Vec<T>,
-    /// Embedded inputs `[N, T, D]`, then their gradient.
+    /// Embedded inputs `[N, T, D]`.
     embedded: Vec<T>,
     /// Logits `[N*T, V]`, which the loss turns into their gradient.
     logits: Vec<T>,
-    /// Gradient that goes from layer to layer, `[N, T, H]`.
+    /// The gradient of a layer's output and of its input; the latter is that of the layer below, `[N, T, H]`.
     dhs: Vec<T>,
+    dxs: Vec<T>,
     rows: RowGrad<T>,
     affine_grads: (Vec<T>, Vec<T>),
     ids: Vec<u32>,
@@ -86,10 +85,10 @@ impl<T: Real> Chain<T> {
             embedding: net.embedding.weight().clone(),
             layers,
             scratch: Scratch::default(),
-            spare: Vec::new(),
             embedded: Vec::new(),
             logits: Vec::new(),
             dhs: Vec::new(),
+            dxs: Vec::new(),
             rows: RowGrad::default(),
             affine_grads: (vec![T::ZERO; weight.elem_count()], vec![T::ZERO; bias.elem_count()]),
             affine: (weight, bias),
@@ -115,7 +114,13 @@ impl<T: Real> Engine for Chain<T> {
         resize(&mut self.logits, batch * time * vocabulary);
         let weight = read::<T>(&self.affine.0)?;
         let weight = Mat::new(weight.slice(), vocabulary, hidden).t();
-        gemm(&mut self.logits, Mat::new(xs, batch * time, hidden), weight, Into::Set);
+        product(
+            &mut self.logits,
+            Mat::new(xs, batch * time, hidden),
+            weight,
+            Into::Set,
+            &mut self.scratch.rooms,
+        );
         let bias = read::<T>(&self.affine.1)?;
         let loss = softmax_loss(&mut self.logits, Some(bias.slice()), &window.ts, vocabulary)?;
         // Nothing can fail from here: the state goes on only with a window that went through.
@@ -135,24 +140,19 @@ impl<T: Real> Engine for Chain<T> {
         let steps = self.ids.len();
         let last = self.layers.last().map_or(&[] as &[T], |layer| &layer.hs);
         let dlogits = Mat::new(self.logits.as_slice(), steps, vocabulary);
-        gemm(&mut self.affine_grads.0, dlogits.t(), Mat::new(last, steps, hidden), Into::Set);
-        cpu::column_sums(&mut self.affine_grads.1, &self.logits, Into::Set);
+        let rooms = &mut self.scratch.rooms;
+        product(&mut self.affine_grads.0, dlogits.t(), Mat::new(last, steps, hidden), Into::Set, rooms);
+        cpu::column_sums(&mut self.affine_grads.1, &self.logits, false);
         resize(&mut self.dhs, steps * hidden);
         let weight = read::<T>(&self.affine.0)?;
-        gemm(&mut self.dhs, dlogits, Mat::new(weight.slice(), vocabulary, hidden), Into::Set);
+        product(&mut self.dhs, dlogits, Mat::new(weight.slice(), vocabulary, hidden), Into::Set, rooms);
         for k in (0..self.layers.len()).rev() {
             let (below, this) = self.layers.split_at_mut(k);
-            // The outputs of the layer below were its input, and are not needed after this: their room takes dxs.
-            let xs = match below.last_mut() {
-                Some(below) => &mut below.hs,
-                None => &mut self.embedded,
-            };
-            this[0].backward(xs, &self.dhs, &mut self.spare, &mut self.scratch)?;
-            if k > 0 {
-                std::mem::swap(xs, &mut self.dhs);
-            }
+            let xs = below.last().map_or(&self.embedded, |below| &below.hs);
+            this[0].backward(xs, &self.dhs, &mut self.dxs, &mut self.scratch)?;
+            std::mem::swap(&mut self.dhs, &mut self.dxs);
         }
-        self.rows = TimeEmbedding::backward_rows(&self.ids, &self.embedded, self.embedding.dim(1)?);
+        self.rows = TimeEmbedding::backward_rows(&self.ids, &self.dhs, self.embedding.dim(1)?);
         self.stage = Stage::Backward;
         Ok(())
     }
@@ -202,14 +202,7 @@ impl<T: Real> Layer<T> {
         Ok(())
     }
 
-    /// `xs` holds the layer's input, and its gradient afterwards.
-    fn backward(
-        &mut self,
-        xs: &mut Vec<T>,
-        dhs: &[T],
-        spare: &mut Vec<T>,
-        scratch: &mut Scratch<T>,
-    ) -> Result<()> {
+    fn backward(&mut self, xs: &[T], dhs: &[T], dxs: &mut Vec<T>, scratch: &mut Scratch<T>) -> Result<()> {
         let params = self.params.iter().map(read::<T>).collect::<rnn_core::Result<Vec<_>>>()?;
         // The state before the window was swapped into `next`; it is used up, and its room takes the state's gradient.
         let [dh, dc] = &mut self.next;
@@ -222,20 +215,19 @@ impl<T: Real> Layer<T> {
             weight_hh: slot(),
             bias_ih: self.biases.0.then(&mut slot),
             bias_hh: self.biases.1.then(&mut slot),
-            into: Into::Set,
+            add: false,
         };
-        resize(spare, xs.len());
+        resize(dxs, xs.len());
         cpu::backward(
             self.kernel,
-            &self.tape,
+            &mut self.tape,
             &slices(&params, self.biases),
-            (xs.as_slice(), dhs),
+            (xs, &self.hs, dhs),
             &mut StateMut { h: dh, c: dc },
             &mut grads,
-            Some(spare),
+            Some(dxs),
             scratch,
         );
-        std::mem::swap(xs, spare);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ mod panels;
 mod tile;
 
 pub(super) use panels::{pack, packed_len};
-pub(super) use tile::{Block, Left};
+pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
 use super::dispatch::{Instructions, Task, run};
@@ -98,7 +98,7 @@ pub struct Rooms<T>(Vec<Mutex<Room<T>>>);
 
 /// One member's.
 #[derive(Debug, Default)]
-pub(super) struct Room<T> {
+pub struct Room<T> {
     pub(super) panels: Vec<T>,
     pub(super) slivers: Vec<T>,
 }
@@ -160,6 +160,7 @@ pub fn product<T: Real>(
     let ((m, k), (inner, n)) = (a.shape(), b.shape());
     assert_eq!(inner, k, "the inner sizes of a product");
     assert_eq!(out.len(), m * n, "a product of {m} x {n}");
+    assert!(a.turned || a.delay.is_none(), "the rows of a product's left side stand evenly");
     if let Into::Row(row) = into {
         assert_eq!(row.len(), n, "a row of a product of {m} x {n}");
     }
@@ -212,8 +213,7 @@ impl<T: Real> Task for Part<'_, T> {
                         panels::pack_slivers::<I, T>(slivers, a, depth.clone(), rows.clone());
                         Left::Slivers(&*slivers)
                     } else {
-                        let depth = depth.clone();
-                        Left::Lines(move |row: usize| &a.line(row)[depth.clone()])
+                        Left::Lines(Lines::new(a.data, depth.start, a.columns))
                     };
                     let columns = columns.clone();
                     Block { left, rows, depth: depth.len(), panels, out, stride: n, columns, into }

@@ -9,16 +9,61 @@ use std::ops::Range;
 
 /// Where the rows of `a` are read.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) enum Left<'a, T, F> {
-    /// As they stand: the row of a number, its terms one beside the other.
-    Lines(F),
+pub(in crate::kernels) enum Left<'a, T> {
+    /// As they stand: the terms of a row one beside the other.
+    Lines(Lines<'a, T>),
     /// In slivers as high as a tile, packed; the first begins with the block's first row.
     Slivers(&'a [T]),
 }
 
+/// Rows in a buffer: row r begins at `start + r * stride`.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Lines<'a, T> {
+    source: Source<'a, T>,
+    start: usize,
+    stride: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a, T> {
+    Own(&'a [T]),
+    Shared(Shared<'a, T>),
+}
+
+impl<'a, T: Copy> Lines<'a, T> {
+    pub(in crate::kernels) fn new(numbers: &'a [T], start: usize, stride: usize) -> Self {
+        Self { source: Source::Own(numbers), start, stride }
+    }
+
+    /// # Safety
+    /// Nobody writes to the rows while they are read.
+    #[allow(unsafe_code)]
+    pub(in crate::kernels) unsafe fn shared(numbers: Shared<'a, T>, start: usize, stride: usize) -> Self {
+        Self { source: Source::Shared(numbers), start, stride }
+    }
+
+    /// The same rows from number `offset` on.
+    #[inline(always)]
+    pub(in crate::kernels) fn from(self, offset: usize) -> Self {
+        Self { start: self.start + offset, ..self }
+    }
+
+    /// The first `len` numbers of a row.
+    #[inline(always)]
+    pub(in crate::kernels) fn line(&self, row: usize, len: usize) -> &'a [T] {
+        let start = self.start + row * self.stride;
+        match self.source {
+            Source::Own(numbers) => &numbers[start..start + len],
+            // SAFETY: nobody writes there, as promised to `shared`.
+            #[allow(unsafe_code)]
+            Source::Shared(numbers) => unsafe { numbers.read(start..start + len) },
+        }
+    }
+}
+
 /// A block of a result: some rows times some columns that are packed.
-pub(in crate::kernels) struct Block<'a, T, F> {
-    pub(in crate::kernels) left: Left<'a, T, F>,
+pub(in crate::kernels) struct Block<'a, T> {
+    pub(in crate::kernels) left: Left<'a, T>,
     /// Of `a` and of `out`.
     pub(in crate::kernels) rows: Range<usize>,
     pub(in crate::kernels) depth: usize,
@@ -32,7 +77,7 @@ pub(in crate::kernels) struct Block<'a, T, F> {
     pub(in crate::kernels) into: Into<'a, T>,
 }
 
-impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Task for Block<'a, T, F> {
+impl<T: Real> Task for Block<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
         let register = I::Register::<T>::WIDTH;
@@ -51,7 +96,7 @@ impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Task for Block<'a, T, F> {
     }
 }
 
-impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Block<'a, T, F> {
+impl<T: Real> Block<'_, T> {
     /// All rows times one panel of `N` registers.
     #[inline(always)]
     fn panel<I: Instructions, const N: usize>(&self, instructions: I, columns: Range<usize>, packed: &[T]) {
@@ -101,10 +146,10 @@ impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Block<'a, T, F> {
         }
         let depth = self.depth;
         let sums = match &self.left {
-            Left::Lines(line) => {
+            Left::Lines(from) => {
                 let mut lines: [&[T]; M] = [&[]; M];
                 for (r, slot) in lines.iter_mut().enumerate() {
-                    *slot = &line(row + r)[..depth];
+                    *slot = from.line(row + r, depth);
                 }
                 sums::<I::Register<T>, M, N>(instructions, packed, |k, r| lines[r][k])
             }
@@ -122,7 +167,9 @@ impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Block<'a, T, F> {
             let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
             match self.into {
                 Into::Set => put(out, sums, |_, sum| sum),
-                Into::Add => put(out, sums, |there, sum| sum.add(I::Register::<T>::load_some(instructions, there))),
+                Into::Add => {
+                    put(out, sums, |there, sum| sum.add(I::Register::<T>::load_some(instructions, there)))
+                }
                 Into::Row(row) => {
                     let mut row = row[columns.clone()].chunks(I::Register::<T>::WIDTH);
                     put(out, sums, |_, sum| {

@@ -1,20 +1,33 @@
 //! The fused way on the CPU: plain functions over slices, [`forward`] and [`backward`] of one layer over one window.
 //!
-//! The input product of all steps is one product. The recurrent weights are packed once for the window, the batch is
-//! split over the threads by rows, and each thread takes its rows through all steps without meeting the others
-//! (`rows.rs`). The reverse loop yields the gate gradients alone; the products that make parameter gradients of
-//! them stand outside of it, one each for the whole window.
+//! The input product of all steps is one product. The members of the team then take their parts of the window through
+//! all steps (`part.rs`), with the recurrent weights packed once. The reverse loop yields the gate gradients alone; the
+//! products that make parameter gradients of them stand outside of it, one each for the whole window.
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
-pub use super::rows::Dims;
-use super::rows::{BackwardRows, ForwardRows, backward_rows, forward_rows};
+use super::part::{self, BackwardWindow, Cut, ForwardWindow};
 use super::{Keep, Way, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
-use crate::kernels::matmul::{Into, Mat, Packed, gemm, packed_product};
 use crate::kernels::pointwise::Pointwise;
-use rayon::prelude::*;
+use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, product};
+use crate::kernels::share::Shared;
+use crate::kernels::team::{self, Member, together};
+use std::sync::PoisonError;
+
+/// The sizes of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dims {
+    /// N
+    pub batch: usize,
+    /// T
+    pub time: usize,
+    /// D
+    pub input: usize,
+    /// H
+    pub hidden: usize,
+}
 
 /// The parameters of a layer, row by row; a missing bias is `None`.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +42,7 @@ pub struct Params<'a, T> {
     pub bias_hh: Option<&'a [T]>,
 }
 
-/// Where the gradients of the parameters go; what stands there is replaced or added to, as [`Into`] says.
+/// Where the gradients of the parameters go.
 #[derive(Debug)]
 pub struct ParamGrads<'a, T> {
     /// `[G*H, D]`
@@ -40,8 +53,8 @@ pub struct ParamGrads<'a, T> {
     pub bias_ih: Option<&'a mut [T]>,
     /// `[G*H]`
     pub bias_hh: Option<&'a mut [T]>,
-    /// Replace or add.
-    pub into: Into,
+    /// Whether they are added to what stands there, or replace it.
+    pub add: bool,
 }
 
 /// A state to read: `h [N, H]`, and `c [N, H]` where the cell has one, else empty.
@@ -66,25 +79,26 @@ pub struct StateMut<'a, T> {
 #[derive(Debug, Clone, Default)]
 pub struct Tape<T> {
     pub(super) dims: Dims,
-    /// Activations `[N, T, G*H]`.
+    /// Activations `[N, T, G*H]`; [`backward`] turns them into the gradients of the input halves of the gate sums.
     pub(super) gates: Vec<T>,
     /// `[N, T, H]`, or empty where the cell has none.
     pub(super) extra: Vec<T>,
-    /// The hidden state before each step, `[N, T, H]`.
-    pub(super) h_before: Vec<T>,
+    /// The initial hidden state `[N, H]`.
+    pub(super) h: Vec<T>,
     /// The c before each step, `[N, T, H]` or empty.
     pub(super) c_before: Vec<T>,
+    /// Whether there is something for a backward, which uses it up.
+    pub(super) kept: bool,
 }
 
 /// Memory that nothing is read from before it is written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Scratch<T> {
-    input: Packed<T>,
-    recurrent: Packed<T>,
+    /// What the members pack.
+    pub rooms: Rooms<T>,
     /// Recurrent sums of one step, `[N, G*H]`.
     sums: Vec<T>,
-    /// Gate gradients `[N, T, G*H]`; the second buffer is empty where the halves agree.
-    dinput: Vec<T>,
+    /// Gradients of the recurrent halves of the gate sums `[N, T, G*H]`, or empty where they are those of the others.
     drecurrent: Vec<T>,
 }
 
@@ -92,10 +106,10 @@ pub struct Scratch<T> {
 pub trait KernelOf<T: Real>: Send + Sync {
     /// What the engine must provide room for.
     fn traits(&self) -> Traits;
-    /// One thread's rows through all steps.
-    fn forward_rows(&self, cpu: Cpu, rows: ForwardRows<'_, T>);
+    /// A member's part of a window through all steps.
+    fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
     /// And back.
-    fn backward_rows(&self, cpu: Cpu, rows: BackwardRows<'_, T>);
+    fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
 }
 
 /// The constants of a [`Pointwise`].
@@ -121,12 +135,12 @@ impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
         Traits { gates: P::GATES, carry: P::CARRY, extra: P::EXTRA, two_sided: P::TWO_SIDED }
     }
 
-    fn forward_rows(&self, cpu: Cpu, rows: ForwardRows<'_, T>) {
-        forward_rows::<T, P>(cpu, rows);
+    fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
+        part::forward::<T, P>(cpu, window, member, room);
     }
 
-    fn backward_rows(&self, cpu: Cpu, rows: BackwardRows<'_, T>) {
-        backward_rows::<T, P>(cpu, rows);
+    fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
+        part::backward::<T, P>(cpu, window, member, room);
     }
 }
 
@@ -154,62 +168,77 @@ pub fn forward<T: Real>(
     assert_eq!((state.h.len(), state.c.len()), (batch * hidden, batch * carried), "the state of {dims:?}");
     assert_eq!((next.h.len(), next.c.len()), (batch * hidden, batch * carried), "the next state of {dims:?}");
 
-    let kept = if keep == Keep::Tape { 1 } else { 0 };
+    let kept = keep == Keep::Tape;
+    let when = |condition: bool, size: usize| if condition { size } else { 0 };
     tape.dims = dims;
+    tape.kept = kept;
     resize(&mut tape.gates, batch * time * sums);
-    resize(&mut tape.extra, kept * batch * time * if extra { hidden } else { 0 });
-    resize(&mut tape.h_before, kept * batch * time * hidden);
-    resize(&mut tape.c_before, kept * batch * time * carried);
+    resize(&mut tape.extra, when(kept && extra, batch * time * hidden));
+    resize(&mut tape.h, when(kept, batch * hidden));
+    resize(&mut tape.c_before, when(kept, batch * time * carried));
     resize(&mut scratch.sums, batch * sums);
+    if kept {
+        tape.h.copy_from_slice(state.h);
+    }
 
-    scratch.input.pack_transposed(cpu, params.weight_ih, input, sums);
-    packed_product(cpu, &mut tape.gates, xs, &scratch.input, Into::Set);
-    scratch.recurrent.pack_transposed(cpu, params.weight_hh, hidden, sums);
+    let (xs, weight) = (Mat::new(xs, batch * time, input), Mat::new(params.weight_ih, sums, input).t());
+    product(&mut tape.gates, xs, weight, params.bias_ih.map_or(Into::Set, Into::Row), &mut scratch.rooms);
 
     next.c.copy_from_slice(state.c);
-    let share = share(batch);
-    let shares = batch.div_ceil(share);
-    let mut gates = split(&mut tape.gates, shares, share * time * sums);
-    let mut extra = split(&mut tape.extra, shares, share * time * hidden);
-    let mut h_before = split(&mut tape.h_before, shares, share * time * hidden);
-    let mut c_before = split(&mut tape.c_before, shares, share * time * hidden);
-    let mut recurrent = split(&mut scratch.sums, shares, share * sums);
-    let mut hs_shares = split(hs, shares, share * time * hidden);
-    let mut c = split(next.c, shares, share * hidden);
-    let mut jobs = Vec::with_capacity(shares);
-    for (i, h) in state.h.chunks(share * hidden).enumerate() {
-        jobs.push(ForwardRows {
-            dims: Dims { batch: h.len() / hidden, ..dims },
-            bias_ih: params.bias_ih,
-            bias_hh: params.bias_hh,
-            weight_hh: &scratch.recurrent,
-            h,
-            c: std::mem::take(&mut c[i]),
-            gates: std::mem::take(&mut gates[i]),
-            extra: std::mem::take(&mut extra[i]),
-            h_before: std::mem::take(&mut h_before[i]),
-            c_before: std::mem::take(&mut c_before[i]),
-            recurrent: std::mem::take(&mut recurrent[i]),
-            hs: std::mem::take(&mut hs_shares[i]),
-        });
-    }
-    jobs.into_par_iter().for_each(|job| kernel.forward_rows(cpu, job));
+    let (cut, count) = cut::<T>(&dims, gates);
+    let window = ForwardWindow {
+        dims,
+        cut,
+        weight_hh: params.weight_hh,
+        bias_hh: params.bias_hh,
+        h: state.h,
+        c: Shared::new(next.c),
+        gates: Shared::new(&mut tape.gates),
+        extra: Shared::new(&mut tape.extra),
+        c_before: Shared::new(&mut tape.c_before),
+        recurrent: Shared::new(&mut scratch.sums),
+        hs: Shared::new(hs),
+    };
+    let rooms = scratch.rooms.for_members(count);
+    together(count, &|member| {
+        let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        kernel.forward(cpu, &window, member, &mut room);
+    });
     for (last, rows) in next.h.chunks_exact_mut(hidden).zip(hs.chunks_exact(time * hidden)) {
         last.copy_from_slice(&rows[(time - 1) * hidden..]);
     }
 }
 
+/// How a window is cut, and for how many members at most.
+fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
+    /// Weights that fit into a core's own cache, in bytes.
+    const NEAR: usize = 1 << 20;
+    /// Rows a member, below which the weights are read for too little.
+    const FEW: usize = 4;
+    /// Multiplications of a step between two meetings.
+    const BETWEEN_MEETINGS: usize = 1 << 15;
+    let weights = gates * dims.hidden * dims.hidden;
+    let by_rows = team::size().min(dims.batch / FEW).min(dims.batch * dims.time * weights / WORTH_A_MEMBER);
+    let by_units = team::size().min(dims.batch * weights / BETWEEN_MEETINGS);
+    if by_rows >= by_units.max(1) && weights * size_of::<T>() <= NEAR {
+        (Cut::Rows, by_rows)
+    } else {
+        (Cut::Units, by_units.max(1))
+    }
+}
+
 /// The gradients of a window, from `dhs [N, T, H]` and that of the next state, which `dstate` holds when it comes in;
-/// when it goes out it is the gradient of the initial state. Without `dxs` the input's gradient is not computed.
+/// when it goes out it is the gradient of the initial state. `xs` and `hs` are those of the forward, whose tape is used
+/// up. Without `dxs` the input's gradient is not computed.
 ///
 /// # Panics
 /// Where a slice does not have the size that the tape's window gives it, or the tape was not kept.
 #[allow(clippy::too_many_arguments)] // As for `forward`.
 pub fn backward<T: Real>(
     kernel: &dyn KernelOf<T>,
-    tape: &Tape<T>,
+    tape: &mut Tape<T>,
     params: &Params<'_, T>,
-    (xs, dhs): (&[T], &[T]),
+    (xs, hs, dhs): (&[T], &[T], &[T]),
     dstate: &mut StateMut<'_, T>,
     grads: &mut ParamGrads<'_, T>,
     dxs: Option<&mut [T]>,
@@ -220,80 +249,68 @@ pub fn backward<T: Real>(
     let Traits { gates, carry, two_sided, .. } = kernel.traits();
     let dims @ Dims { batch, time, input, hidden } = tape.dims;
     let (sums, steps) = (gates * hidden, batch * time);
-    assert_eq!(tape.h_before.len(), steps * hidden, "a tape that was kept");
+    assert!(std::mem::take(&mut tape.kept), "a tape that was kept, and not used up");
     assert_eq!((xs.len(), dhs.len()), (steps * input, steps * hidden), "xs and dhs of {dims:?}");
+    assert_eq!(hs.len(), steps * hidden, "hs of {dims:?}");
     let carried = if carry { hidden } else { 0 };
     assert_eq!((dstate.h.len(), dstate.c.len()), (batch * hidden, batch * carried), "dstate of {dims:?}");
 
-    resize(&mut scratch.dinput, steps * sums);
     resize(&mut scratch.drecurrent, if two_sided { steps * sums } else { 0 });
-    scratch.recurrent.pack(cpu, params.weight_hh, sums, hidden);
+    let (cut, count) = cut::<T>(&dims, gates);
+    let window = BackwardWindow {
+        dims,
+        cut,
+        weight_hh: params.weight_hh,
+        h: &tape.h,
+        hs,
+        extra: &tape.extra,
+        c_before: &tape.c_before,
+        dhs,
+        gates: Shared::new(&mut tape.gates),
+        drecurrent: Shared::new(&mut scratch.drecurrent),
+        dh: Shared::new(dstate.h),
+        dc: Shared::new(dstate.c),
+    };
+    let rooms = scratch.rooms.for_members(count);
+    together(count, &|member| {
+        let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        kernel.backward(cpu, &window, member, &mut room);
+    });
 
-    let share = share(batch);
-    let shares = batch.div_ceil(share);
-    let mut dinput = split(&mut scratch.dinput, shares, share * time * sums);
-    let mut drecurrent = split(&mut scratch.drecurrent, shares, share * time * sums);
-    let mut dh = split(dstate.h, shares, share * hidden);
-    let mut dc = split(dstate.c, shares, share * hidden);
-    let mut jobs = Vec::with_capacity(shares);
-    for (i, dhs) in dhs.chunks(share * time * hidden).enumerate() {
-        let rows = dhs.len() / (time * hidden);
-        let of = |buffer: &'_ [T], width: usize| {
-            let range = i * share * width..(i * share + rows) * width;
-            if buffer.is_empty() { 0..0 } else { range }
-        };
-        jobs.push(BackwardRows {
-            dims: Dims { batch: rows, ..dims },
-            weight_hh: &scratch.recurrent,
-            gates: &tape.gates[of(&tape.gates, time * sums)],
-            extra: &tape.extra[of(&tape.extra, time * hidden)],
-            h_before: &tape.h_before[of(&tape.h_before, time * hidden)],
-            c_before: &tape.c_before[of(&tape.c_before, time * hidden)],
-            dhs,
-            dh: std::mem::take(&mut dh[i]),
-            dc: std::mem::take(&mut dc[i]),
-            dinput: std::mem::take(&mut dinput[i]),
-            drecurrent: std::mem::take(&mut drecurrent[i]),
-        });
-    }
-    jobs.into_par_iter().for_each(|job| kernel.backward_rows(cpu, job));
-
-    let dinput = scratch.dinput.as_slice();
+    let into = if grads.add { Into::Add } else { Into::Set };
+    let dinput = tape.gates.as_slice();
     let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
-    gemm(grads.weight_ih, Mat::new(dinput, steps, sums).t(), Mat::new(xs, steps, input), grads.into);
-    gemm(
-        grads.weight_hh,
-        Mat::new(drecurrent, steps, sums).t(),
-        Mat::new(&tape.h_before, steps, hidden),
-        grads.into,
-    );
+    let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
+    let before = Mat::before(&tape.h, hs, hidden, time);
+    product(grads.weight_ih, of_input.t(), Mat::new(xs, steps, input), into, &mut scratch.rooms);
+    product(grads.weight_hh, of_recurrent.t(), before, into, &mut scratch.rooms);
     for (bias, rows) in [(&mut grads.bias_ih, dinput), (&mut grads.bias_hh, drecurrent)] {
         if let Some(bias) = bias {
-            column_sums(bias, rows, grads.into);
+            column_sums(bias, rows, grads.add);
         }
     }
     if let Some(dxs) = dxs {
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");
-        scratch.input.pack(cpu, params.weight_ih, sums, input);
-        packed_product(cpu, dxs, dinput, &scratch.input, Into::Set);
+        let weight = Mat::new(params.weight_ih, sums, input);
+        product(dxs, of_input, weight, Into::Set, &mut scratch.rooms);
     }
 }
 
-/// `out (+)=` the sum of the rows, each as wide as `out`, in their order.
-pub fn column_sums<T: Real>(out: &mut [T], rows: &[T], into: Into) {
-    if into == Into::Set {
-        out.fill(T::ZERO);
-    }
-    for row in rows.chunks_exact(out.len()) {
-        for (sum, &value) in out.iter_mut().zip(row) {
-            *sum += value;
+/// `out (+)=` the sum of the rows, each as wide as `out`, in their order; the team shares the columns.
+pub fn column_sums<T: Real>(out: &mut [T], rows: &[T], add: bool) {
+    /// Columns whose sums stay in the nearest cache.
+    const COLUMNS: usize = 512;
+    let width = out.len();
+    team::pieces(out, COLUMNS, &|i, sums| {
+        if !add {
+            sums.fill(T::ZERO);
         }
-    }
-}
-
-/// Rows that one thread takes.
-fn share(batch: usize) -> usize {
-    batch.div_ceil(rayon::current_num_threads()).max(1)
+        for row in rows.chunks_exact(width) {
+            for (sum, &value) in sums.iter_mut().zip(&row[i * COLUMNS..]) {
+                *sum += value;
+            }
+        }
+    });
 }
 
 /// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.
@@ -301,11 +318,4 @@ pub fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() != len {
         buffer.resize(len, T::ZERO);
     }
-}
-
-/// `shares` pieces of `size` each, the last one shorter where it does not come out even; all empty where there is none.
-fn split<T>(buffer: &mut [T], shares: usize, size: usize) -> Vec<&mut [T]> {
-    let mut pieces: Vec<_> = if size == 0 { Vec::new() } else { buffer.chunks_mut(size).collect() };
-    pieces.resize_with(shares, Default::default);
-    pieces
 }

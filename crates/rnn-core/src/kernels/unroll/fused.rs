@@ -4,10 +4,10 @@ use super::cpu::{self, Dims, ParamGrads, Params, Scratch, StateMut};
 use super::{Keep, TimeGrads, with_parts};
 use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::lend::{Reading, read};
-use crate::kernels::matmul::Into;
 use crate::kernels::{Kernel, Real};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Device, Tensor};
+use std::sync::{Mutex, PoisonError};
 
 /// What the forward leaves.
 #[derive(Debug)]
@@ -25,8 +25,16 @@ impl Tape {
 
 #[derive(Debug)]
 enum Numbers {
-    F32(cpu::Tape<f32>),
-    F64(cpu::Tape<f64>),
+    F32(Kept<f32>),
+    F64(Kept<f64>),
+}
+
+/// A tape, and the outputs that its backward reads. Autograd may ask for the backward more than once, and the kernel
+/// uses a tape up: what it changes is put back.
+#[derive(Debug)]
+struct Kept<T> {
+    tape: Mutex<cpu::Tape<T>>,
+    hs: Vec<T>,
 }
 
 /// Outputs and next state in one buffer, and the tape.
@@ -70,7 +78,7 @@ fn typed_forward<T: Real, C: Cell>(
     xs: &Tensor,
     state: &C::State,
     keep: Keep,
-) -> Result<(Vec<T>, cpu::Tape<T>)> {
+) -> Result<(Vec<T>, Kept<T>)> {
     let (batch, time, input) = xs.dims3()?;
     let hidden = cell.spec().hidden;
     let dims = Dims { batch, time, input, hidden };
@@ -94,13 +102,14 @@ fn typed_forward<T: Real, C: Cell>(
         &mut tape,
         &mut Scratch::default(),
     );
-    Ok((flat, tape))
+    let hs = if keep == Keep::Tape { flat[..batch * time * hidden].to_vec() } else { Vec::new() };
+    Ok((flat, Kept { tape: Mutex::new(tape), hs }))
 }
 
 fn typed_backward<T: Real, C: Cell>(
     cell: &C,
     xs: &Tensor,
-    tape: &cpu::Tape<T>,
+    kept: &Kept<T>,
     dhs: &Tensor,
     dnext: &C::State,
     wants_dxs: bool,
@@ -127,18 +136,21 @@ fn typed_backward<T: Real, C: Cell>(
             weight_hh: slot(),
             bias_ih: params.bias_ih.is_some().then(&mut slot),
             bias_hh: params.bias_hh.is_some().then(&mut slot),
-            into: Into::Set,
+            add: false,
         };
+        let mut tape = kept.tape.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = tape.gates.clone();
         cpu::backward(
             kernel(cell)?,
-            tape,
+            &mut tape,
             &lent.slices(),
-            (read::<T>(xs)?.slice(), read::<T>(&dhs)?.slice()),
+            (read::<T>(xs)?.slice(), &kept.hs, read::<T>(&dhs)?.slice()),
             &mut dstate,
             &mut grads,
             dxs.as_deref_mut(),
             &mut Scratch::default(),
         );
+        (tape.gates, tape.kept) = (saved, true);
     }
     let like = |numbers: Vec<T>, tensor: &Tensor| Tensor::from_vec(numbers, tensor.shape(), &Device::Cpu);
     let mut of_params = of_params.into_iter();

@@ -7,8 +7,8 @@ pub mod cpu;
 mod cuda;
 mod fused;
 mod manual;
+mod part;
 mod reference;
-mod rows;
 
 pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
 pub(crate) use reference::forward as reference;

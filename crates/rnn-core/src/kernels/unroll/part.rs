@@ -1,0 +1,412 @@
+//! One member's part of a window, through all of its steps: the time loop of the fused way, there and back.
+//!
+//! A part is some rows of the batch with all units, or all rows with some units. The members with parts of the first
+//! kind never meet. Those of the second read each other's hidden states, so they meet once a step. Either way an
+//! element of a product is the same sum, and has the same bits.
+
+use super::cpu::Dims;
+use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
+use crate::kernels::pointwise::{MAX_GATES, Pointwise, Tape};
+use crate::kernels::product::{Block, Into, Left, Lines, Mat, Room, depths, grown, pack, packed_len};
+use crate::kernels::share::Shared;
+use crate::kernels::simd::Register;
+use crate::kernels::team::Member;
+use crate::kernels::{Real, Vector};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// How a window is cut into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Each member has rows of the batch.
+    Rows,
+    /// Each member has units.
+    Units,
+}
+
+impl Cut {
+    /// A member's rows and units.
+    #[inline(always)]
+    fn part<I: Instructions, T: Real>(
+        self,
+        member: &Member<'_>,
+        dims: &Dims,
+    ) -> (Range<usize>, Range<usize>) {
+        match self {
+            Self::Rows => (member.share(dims.batch, 1), 0..dims.hidden),
+            Self::Units => (0..dims.batch, member.share(dims.hidden, I::Register::<T>::WIDTH)),
+        }
+    }
+
+    /// Where the members of a step wait for what each other wrote.
+    #[inline(always)]
+    fn meet(self, member: &Member<'_>) {
+        if self == Self::Units {
+            member.meet();
+        }
+    }
+}
+
+/// What the members read and write in a forward.
+pub struct ForwardWindow<'a, T> {
+    pub(super) dims: Dims,
+    pub(super) cut: Cut,
+    /// `[G*H, H]`
+    pub(super) weight_hh: &'a [T],
+    pub(super) bias_hh: Option<&'a [T]>,
+    /// Initial hidden state `[N, H]`.
+    pub(super) h: &'a [T],
+    /// In: the initial c `[N, H]`; out: the last one. Empty without a carry.
+    pub(super) c: Shared<'a, T>,
+    /// In: the input halves of the gate sums `[N, T, G*H]`, with their bias; out: activations.
+    pub(super) gates: Shared<'a, T>,
+    /// `[N, T, H]`, or empty where nothing is kept; so is the next.
+    pub(super) extra: Shared<'a, T>,
+    pub(super) c_before: Shared<'a, T>,
+    /// Room for the recurrent product of a step `[N, G*H]`.
+    pub(super) recurrent: Shared<'a, T>,
+    /// Out: `[N, T, H]`.
+    pub(super) hs: Shared<'a, T>,
+}
+
+pub(super) fn forward<T: Real, P: Pointwise>(
+    cpu: Cpu,
+    window: &ForwardWindow<'_, T>,
+    member: Member<'_>,
+    room: &mut Room<T>,
+) {
+    run(cpu, Forward { cpu, window, member, room, cell: PhantomData::<P> });
+}
+
+struct Forward<'a, T, P> {
+    cpu: Cpu,
+    window: &'a ForwardWindow<'a, T>,
+    member: Member<'a>,
+    room: &'a mut Room<T>,
+    cell: PhantomData<P>,
+}
+
+impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let Self { cpu, window, member, room, .. } = self;
+        let Dims { time, hidden, .. } = window.dims;
+        let sums = P::GATES * hidden;
+        let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
+        let weight = Mat::new(window.weight_hh, sums, hidden).t();
+        let of_gate = packed_len::<I, T>(hidden, units.len());
+        let packed = grown(&mut room.panels, P::GATES * of_gate);
+        let columns = |g: usize| g * hidden + units.start..g * hidden + units.end;
+        for g in 0..P::GATES {
+            pack_all::<I, T>(instructions, &mut packed[g * of_gate..][..of_gate], weight, hidden, columns(g));
+        }
+        let mut biases = [&[] as &[T]; MAX_GATES];
+        if let Some(bias) = window.bias_hh {
+            for (g, slot) in biases.iter_mut().enumerate().take(P::GATES) {
+                *slot = &bias[columns(g)];
+            }
+        }
+        for t in 0..time {
+            let before = match t.checked_sub(1) {
+                None => Lines::new(window.h, 0, hidden),
+                // SAFETY: this member's rows, or all after a meeting, of a step that nobody writes to any more.
+                #[allow(unsafe_code)]
+                Some(before) => unsafe { Lines::shared(window.hs, before * hidden, time * hidden) },
+            };
+            for g in 0..P::GATES {
+                let product = StepProduct {
+                    left: before,
+                    rows: rows.clone(),
+                    depth: hidden,
+                    packed: &packed[g * of_gate..][..of_gate],
+                    out: window.recurrent,
+                    stride: sums,
+                    columns: columns(g),
+                };
+                product.run::<I>(cpu, Into::Set);
+            }
+            for row in rows.clone() {
+                let step = row * time + t;
+                let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
+                // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
+                #[allow(unsafe_code)]
+                let step = unsafe {
+                    let mut gates = [&mut [] as &mut [T], &mut [], &mut [], &mut []];
+                    let mut recurrent = [&[] as &[T]; MAX_GATES];
+                    for (g, (gate, sum)) in gates.iter_mut().zip(&mut recurrent).enumerate().take(P::GATES) {
+                        *gate = window.gates.write(of(step * P::GATES + g));
+                        *sum = window.recurrent.read(of(row * P::GATES + g));
+                    }
+                    Step {
+                        gates,
+                        recurrent,
+                        before: &before.line(row, hidden)[units.clone()],
+                        c: write_some(&window.c, of(row)),
+                        c_before: write_some(&window.c_before, of(step)),
+                        extra: write_some(&window.extra, of(step)),
+                        h: window.hs.write(of(step)),
+                    }
+                };
+                forward_step::<I, T, P>(step, biases);
+            }
+            window.cut.meet(&member);
+        }
+    }
+}
+
+/// One row at one step, the arguments of [`forward_step`]: its units, or nothing where a cell has none or nothing is
+/// kept.
+struct Step<'a, T> {
+    gates: [&'a mut [T]; MAX_GATES],
+    recurrent: [&'a [T]; MAX_GATES],
+    before: &'a [T],
+    c: &'a mut [T],
+    c_before: &'a mut [T],
+    extra: &'a mut [T],
+    h: &'a mut [T],
+}
+
+#[inline(always)]
+fn forward_step<I: Instructions, T: Real, P: Pointwise>(step: Step<'_, T>, biases: [&[T]; MAX_GATES]) {
+    let Step { gates, recurrent, before, c, c_before, extra, h } = step;
+    let units = h.len();
+    let mut from = 0;
+    while from < units {
+        let lanes = from..units.min(from + I::Lanes::<T>::WIDTH);
+        from = lanes.end;
+        let load = |slice: &[T]| I::Lanes::<T>::load(&slice[lanes.clone()]);
+        let mut input = [I::Lanes::<T>::zero(); MAX_GATES];
+        let mut sums = input;
+        for g in 0..P::GATES {
+            input[g] = load(gates[g]);
+            sums[g] = load(recurrent[g]);
+            if !biases[g].is_empty() {
+                sums[g] = sums[g] + load(biases[g]);
+            }
+        }
+        let c_now = if P::CARRY { load(c) } else { I::Lanes::<T>::zero() };
+        let next = P::forward(input, sums, load(before), c_now);
+        for g in 0..P::GATES {
+            next.gates[g].store(&mut gates[g][lanes.clone()]);
+        }
+        if P::EXTRA && !extra.is_empty() {
+            next.extra.store(&mut extra[lanes.clone()]);
+        }
+        if P::CARRY {
+            if !c_before.is_empty() {
+                c_now.store(&mut c_before[lanes.clone()]);
+            }
+            next.c.store(&mut c[lanes.clone()]);
+        }
+        next.h.store(&mut h[lanes]);
+    }
+}
+
+/// What the members read and write in a backward.
+pub struct BackwardWindow<'a, T> {
+    pub(super) dims: Dims,
+    pub(super) cut: Cut,
+    /// `[G*H, H]`
+    pub(super) weight_hh: &'a [T],
+    /// Initial hidden state `[N, H]`.
+    pub(super) h: &'a [T],
+    /// Outputs of the forward `[N, T, H]`.
+    pub(super) hs: &'a [T],
+    /// `[N, T, H]`, or empty where the cell has none; so is the next.
+    pub(super) extra: &'a [T],
+    pub(super) c_before: &'a [T],
+    /// Gradients of the outputs `[N, T, H]`.
+    pub(super) dhs: &'a [T],
+    /// In: activations `[N, T, G*H]`; out: the gradients of the input halves of the gate sums.
+    pub(super) gates: Shared<'a, T>,
+    /// Out: the gradients of the recurrent halves, empty where they are the same.
+    pub(super) drecurrent: Shared<'a, T>,
+    /// In: the gradient of the next state's h `[N, H]`; out: of the initial state's.
+    pub(super) dh: Shared<'a, T>,
+    /// The same for c; empty without a carry.
+    pub(super) dc: Shared<'a, T>,
+}
+
+pub(super) fn backward<T: Real, P: Pointwise>(
+    cpu: Cpu,
+    window: &BackwardWindow<'_, T>,
+    member: Member<'_>,
+    room: &mut Room<T>,
+) {
+    run(cpu, Backward { cpu, window, member, room, cell: PhantomData::<P> });
+}
+
+struct Backward<'a, T, P> {
+    cpu: Cpu,
+    window: &'a BackwardWindow<'a, T>,
+    member: Member<'a>,
+    room: &'a mut Room<T>,
+    cell: PhantomData<P>,
+}
+
+impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let Self { cpu, window, member, room, .. } = self;
+        let Dims { time, hidden, .. } = window.dims;
+        let sums = P::GATES * hidden;
+        let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
+        let weight = Mat::new(window.weight_hh, sums, hidden);
+        let packed = grown(&mut room.panels, packed_len::<I, T>(sums, units.len()));
+        pack_all::<I, T>(instructions, packed, weight, sums, units.clone());
+        for t in (0..time).rev() {
+            for row in rows.clone() {
+                let step = row * time + t;
+                let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
+                let before = if t == 0 { &window.h[of(row)] } else { &window.hs[of(step - 1)] };
+                // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
+                #[allow(unsafe_code)]
+                let step = unsafe {
+                    let mut gates = [&mut [] as &mut [T], &mut [], &mut [], &mut []];
+                    let mut drecurrent = [&mut [] as &mut [T], &mut [], &mut [], &mut []];
+                    for (g, (gate, other)) in gates.iter_mut().zip(&mut drecurrent).enumerate().take(P::GATES)
+                    {
+                        *gate = window.gates.write(of(step * P::GATES + g));
+                        *other = write_some(&window.drecurrent, of(step * P::GATES + g));
+                    }
+                    StepBack {
+                        gates,
+                        drecurrent,
+                        before,
+                        extra: window.extra.get(of(step)).unwrap_or_default(),
+                        c_before: window.c_before.get(of(step)).unwrap_or_default(),
+                        dhs: &window.dhs[of(step)],
+                        dh: window.dh.write(of(row)),
+                        dc: write_some(&window.dc, of(row)),
+                    }
+                };
+                backward_step::<I, T, P>(step);
+            }
+            window.cut.meet(&member);
+            let gradients = if P::TWO_SIDED { window.drecurrent } else { window.gates };
+            let product = StepProduct {
+                // SAFETY: this member's rows, or all after a meeting, of a step that nobody writes to any more.
+                #[allow(unsafe_code)]
+                left: unsafe { Lines::shared(gradients, t * sums, time * sums) },
+                rows: rows.clone(),
+                depth: sums,
+                packed,
+                out: window.dh,
+                stride: hidden,
+                columns: units.clone(),
+            };
+            product.run::<I>(cpu, Into::Add);
+        }
+    }
+}
+
+/// One row at one step, the arguments of [`backward_step`].
+struct StepBack<'a, T> {
+    gates: [&'a mut [T]; MAX_GATES],
+    drecurrent: [&'a mut [T]; MAX_GATES],
+    before: &'a [T],
+    extra: &'a [T],
+    c_before: &'a [T],
+    dhs: &'a [T],
+    dh: &'a mut [T],
+    dc: &'a mut [T],
+}
+
+#[inline(always)]
+fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) {
+    let StepBack { gates, drecurrent, before, extra, c_before, dhs, dh, dc } = step;
+    let units = dh.len();
+    let mut from = 0;
+    while from < units {
+        let lanes = from..units.min(from + I::Lanes::<T>::WIDTH);
+        from = lanes.end;
+        let load = |slice: &[T]| I::Lanes::<T>::load(&slice[lanes.clone()]);
+        let zero = I::Lanes::<T>::zero();
+        let mut activations = [zero; MAX_GATES];
+        for g in 0..P::GATES {
+            activations[g] = load(gates[g]);
+        }
+        let tape = Tape {
+            gates: activations,
+            extra: if P::EXTRA { load(extra) } else { zero },
+            h_before: load(before),
+            c_before: if P::CARRY { load(c_before) } else { zero },
+        };
+        let dc_now = if P::CARRY { load(dc) } else { zero };
+        let back = P::backward(&tape, load(dh) + load(dhs), dc_now);
+        for g in 0..P::GATES {
+            back.input[g].store(&mut gates[g][lanes.clone()]);
+            if P::TWO_SIDED {
+                back.recurrent[g].store(&mut drecurrent[g][lanes.clone()]);
+            }
+        }
+        if P::CARRY {
+            back.dc.store(&mut dc[lanes.clone()]);
+        }
+        back.dh.store(&mut dh[lanes]);
+    }
+}
+
+/// A step's rows times recurrent weights that [`pack_all`] packed.
+struct StepProduct<'a, T> {
+    left: Lines<'a, T>,
+    rows: Range<usize>,
+    depth: usize,
+    packed: &'a [T],
+    /// Nobody else uses these rows and columns of it meanwhile.
+    out: Shared<'a, T>,
+    stride: usize,
+    columns: Range<usize>,
+}
+
+impl<T: Real> StepProduct<'_, T> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
+        let Self { left, rows, depth, packed, out, stride, columns } = self;
+        let mut rest = packed;
+        for (i, piece) in depths(depth).enumerate() {
+            let (panels, behind) = rest.split_at(packed_len::<I, T>(piece.len(), columns.len()));
+            rest = behind;
+            let block = Block {
+                left: Left::Lines(left.from(piece.start)),
+                rows: rows.clone(),
+                depth: piece.len(),
+                panels,
+                out,
+                stride,
+                columns: columns.clone(),
+                into: if i == 0 { into } else { Into::Add },
+            };
+            // Not inlined: one copy of the product serves all cells.
+            run(cpu, block);
+        }
+    }
+}
+
+/// Packs some columns of a matrix over its whole depth, piece by piece; `to` has [`packed_len`].
+#[inline(always)]
+fn pack_all<I: Instructions, T: Real>(
+    instructions: I,
+    to: &mut [T],
+    matrix: Mat<'_, T>,
+    depth: usize,
+    columns: Range<usize>,
+) {
+    let mut rest = to;
+    for piece in depths(depth) {
+        let (panels, behind) = rest.split_at_mut(packed_len::<I, T>(piece.len(), columns.len()));
+        rest = behind;
+        pack::<I, T>(instructions, panels, matrix, piece, columns.clone());
+    }
+}
+
+/// As [`Shared::write`], or nothing of a buffer that is empty.
+///
+/// # Safety
+/// That of [`Shared::write`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn write_some<'a, T>(buffer: &Shared<'a, T>, range: Range<usize>) -> &'a mut [T] {
+    // SAFETY: as the caller promises.
+    if buffer.is_empty() { &mut [] } else { unsafe { buffer.write(range) } }
+}
