@@ -2,11 +2,13 @@
 
 mod affine;
 mod embedding;
+mod output;
 mod softmax_loss;
 
 pub use affine::{AffineGrads, TimeAffine};
 pub use embedding::TimeEmbedding;
 pub(crate) use embedding::{check_ids, ids_tensor};
+pub(crate) use output::{AffineLoss, AffineParams};
 pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
 pub(crate) use softmax_loss::{check_targets, negative_log_likelihood};
 

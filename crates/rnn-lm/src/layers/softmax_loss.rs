@@ -62,7 +62,7 @@ impl TimeSoftmaxWithLoss {
 /// On a copy of the logits, which becomes their gradient.
 fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
     let mut numbers = lend::read::<T>(logits)?.slice().to_vec();
-    let loss = softmax_loss(&mut numbers, None, targets, logits.dim(2)?)?;
+    let loss = softmax_loss(&mut numbers, targets, logits.dim(2)?)?;
     Ok((loss, Tensor::from_vec(numbers, logits.shape(), &Device::Cpu)?))
 }
 
@@ -117,31 +117,23 @@ fn whole_rows<T>(logits: &[T], vocabulary: usize) -> Result<usize> {
     Ok(logits.len() / vocabulary)
 }
 
-/// Turns `logits [rows, V]` (plus `bias [V]` where there is one) into the gradient of their mean loss, in place, and
-/// gives the loss. Ignored rows get a gradient of zero.
+/// Turns `logits [rows, V]` into the gradient of their mean loss, in place, and gives the loss. Ignored rows get a
+/// gradient of zero.
 ///
 /// ```
 /// let mut logits = [0.0f64, 0.0];
-/// let loss = rnn_lm::layers::softmax_loss(&mut logits, None, &[1], 2)?;
+/// let loss = rnn_lm::layers::softmax_loss(&mut logits, &[1], 2)?;
 /// assert!((loss - 2f64.ln()).abs() < 1e-15);
 /// assert_eq!(logits, [0.5, -0.5]);
 /// # rnn_lm::Result::Ok(())
 /// ```
 ///
 /// # Errors
-/// Where `logits` are not whole rows or `bias` is not one, the number of targets does not fit, one is outside the
-/// vocabulary, or all are [`IGNORE`]; nothing has been changed then.
-pub fn softmax_loss<T: Real>(
-    logits: &mut [T],
-    bias: Option<&[T]>,
-    targets: &[u32],
-    vocabulary: usize,
-) -> Result<f64> {
+/// Where `logits` are not whole rows, the number of targets does not fit, one is outside the vocabulary, or all are
+/// [`IGNORE`]; nothing has been changed then.
+pub fn softmax_loss<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize) -> Result<f64> {
     let count = check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
-    if let Some(bias) = bias.filter(|bias| bias.len() != vocabulary) {
-        return Err(Error::invalid("softmax_loss: bias", format!("{vocabulary} numbers"), bias.len()));
-    }
-    Ok(rows(logits, bias, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
+    Ok(rows(logits, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
 }
 
 /// The sum of `-log softmax(logits)[target]`; what `logits` holds afterwards is of no use.
@@ -151,22 +143,17 @@ pub(crate) fn negative_log_likelihood<T: Real>(
     vocabulary: usize,
 ) -> Result<f64> {
     check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
-    Ok(rows(logits, None, targets, vocabulary, None))
+    Ok(rows(logits, targets, vocabulary, None))
 }
 
-/// All rows, over the threads; the sum of their losses in the order of the rows, whatever the threads.
-fn rows<T: Real>(
-    logits: &mut [T],
-    bias: Option<&[T]>,
-    targets: &[u32],
-    vocabulary: usize,
-    scale: Option<f64>,
-) -> f64 {
+/// All rows, over the team; the sum of their losses in the order of the rows, whoever did them. With a `scale` the
+/// logits become their gradient times it.
+pub(super) fn rows<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize, scale: Option<f64>) -> f64 {
     let cpu = cpu();
     let mut losses = vec![0.0; targets.len()];
     let rows: Vec<_> = logits.chunks_mut(vocabulary).zip(targets).zip(&mut losses).collect();
     let mut work: Vec<_> =
-        rows.into_iter().map(|((logits, &target), loss)| Row { logits, bias, target, scale, loss }).collect();
+        rows.into_iter().map(|((logits, &target), loss)| Row { logits, target, scale, loss }).collect();
     team::pieces(&mut work, 1, &|_, rows| rows.iter_mut().for_each(|row| run(cpu, row)));
     losses.iter().sum()
 }
@@ -174,7 +161,6 @@ fn rows<T: Real>(
 /// One row.
 struct Row<'a, T> {
     logits: &'a mut [T],
-    bias: Option<&'a [T]>,
     target: u32,
     /// What the gradient is multiplied with; none is wanted where there is none.
     scale: Option<f64>,
@@ -184,7 +170,7 @@ struct Row<'a, T> {
 impl<T: Real> Task for &mut Row<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
-        let Row { logits, bias, target, scale, loss } = self;
+        let Row { logits, target, scale, loss } = self;
         let (target, scale) = (*target, *scale);
         if target == IGNORE {
             logits.fill(T::ZERO);
@@ -193,21 +179,10 @@ impl<T: Real> Task for &mut Row<'_, T> {
         let target = target as usize;
         // Not `max`: a NaN must not be swallowed; it reaches the sum below.
         let mut largest = [T::from_f64(f64::NEG_INFINITY); 16];
-        let mut most = |logits: &[T]| {
+        for logits in logits.chunks(16) {
             for (most, &logit) in largest.iter_mut().zip(logits) {
                 *most = if logit > *most { logit } else { *most };
             }
-        };
-        match bias {
-            Some(bias) => {
-                for (logits, bias) in logits.chunks_mut(16).zip(bias.chunks(16)) {
-                    for (logit, &bias) in logits.iter_mut().zip(bias) {
-                        *logit += bias;
-                    }
-                    most(logits);
-                }
-            }
-            None => logits.chunks(16).for_each(most),
         }
         let largest = largest.into_iter().fold(logits[0], |a, b| if b > a { b } else { a });
         let picked = logits[target];

@@ -3,13 +3,12 @@
 use super::Engine;
 use super::net::Net;
 use crate::data::Window;
-use crate::layers::{RowGrad, TimeEmbedding, softmax_loss};
+use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeEmbedding};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rnn_core::Cell;
 use rnn_core::kernels::lend::{Reading, read};
-use rnn_core::kernels::product::{Into, Mat, product};
 use rnn_core::kernels::unroll::Keep;
 use rnn_core::kernels::unroll::cpu::{
     self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape, resize,
@@ -23,13 +22,11 @@ pub(super) struct Chain<T: Real> {
     scratch: Scratch<T>,
     /// Embedded inputs `[N, T, D]`.
     embedded: Vec<T>,
-    /// Logits `[N*T, V]`, which the loss turns into their gradient.
-    logits: Vec<T>,
+    output: AffineLoss<T>,
     /// The gradient of a layer's output and of its input; the latter is that of the layer below, `[N, T, H]`.
     dhs: Vec<T>,
     dxs: Vec<T>,
     rows: RowGrad<T>,
-    affine_grads: (Vec<T>, Vec<T>),
     ids: Vec<u32>,
     stage: Stage,
 }
@@ -86,11 +83,10 @@ impl<T: Real> Chain<T> {
             layers,
             scratch: Scratch::default(),
             embedded: Vec::new(),
-            logits: Vec::new(),
+            output: AffineLoss::default(),
             dhs: Vec::new(),
             dxs: Vec::new(),
             rows: RowGrad::default(),
-            affine_grads: (vec![T::ZERO; weight.elem_count()], vec![T::ZERO; bias.elem_count()]),
             affine: (weight, bias),
             ids: Vec::new(),
             stage: Stage::Empty,
@@ -110,19 +106,9 @@ impl<T: Real> Engine for Chain<T> {
             layer.forward(xs, batch, time, &mut self.scratch)?;
             xs = &layer.hs;
         }
-        let (vocabulary, hidden) = self.affine.0.dims2()?;
-        resize(&mut self.logits, batch * time * vocabulary);
-        let weight = read::<T>(&self.affine.0)?;
-        let weight = Mat::new(weight.slice(), vocabulary, hidden).t();
-        product(
-            &mut self.logits,
-            Mat::new(xs, batch * time, hidden),
-            weight,
-            Into::Set,
-            &mut self.scratch.rooms,
-        );
-        let bias = read::<T>(&self.affine.1)?;
-        let loss = softmax_loss(&mut self.logits, Some(bias.slice()), &window.ts, vocabulary)?;
+        let (weight, bias) = (read::<T>(&self.affine.0)?, read::<T>(&self.affine.1)?);
+        let params = AffineParams { weight: weight.slice(), bias: bias.slice() };
+        let loss = self.output.forward(xs, &window.ts, params, &mut self.scratch.rooms)?;
         // Nothing can fail from here: the state goes on only with a window that went through.
         for layer in &mut self.layers {
             std::mem::swap(&mut layer.state, &mut layer.next);
@@ -136,16 +122,7 @@ impl<T: Real> Engine for Chain<T> {
         if self.stage != Stage::Forward {
             return Err(Error::invalid("backward", "a forward before it", "none"));
         }
-        let (vocabulary, hidden) = self.affine.0.dims2()?;
-        let steps = self.ids.len();
-        let last = self.layers.last().map_or(&[] as &[T], |layer| &layer.hs);
-        let dlogits = Mat::new(self.logits.as_slice(), steps, vocabulary);
-        let rooms = &mut self.scratch.rooms;
-        product(&mut self.affine_grads.0, dlogits.t(), Mat::new(last, steps, hidden), Into::Set, rooms);
-        cpu::column_sums(&mut self.affine_grads.1, &self.logits, false);
-        resize(&mut self.dhs, steps * hidden);
-        let weight = read::<T>(&self.affine.0)?;
-        product(&mut self.dhs, dlogits, Mat::new(weight.slice(), vocabulary, hidden), Into::Set, rooms);
+        std::mem::swap(&mut self.dhs, &mut self.output.dhs);
         for k in (0..self.layers.len()).rev() {
             let (below, this) = self.layers.split_at_mut(k);
             let xs = below.last().map_or(&self.embedded, |below| &below.hs);
@@ -169,7 +146,7 @@ impl<T: Real> Engine for Chain<T> {
         }
         let mut grads = vec![Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) }];
         let of_layers = self.layers.iter().flat_map(|layer| &layer.grads);
-        let of_affine = [&self.affine_grads.0, &self.affine_grads.1];
+        let of_affine = [&self.output.weight, &self.output.bias];
         grads.extend(of_layers.chain(of_affine).map(|grad| Grad::Dense(Values::of(grad))));
         Some(grads)
     }

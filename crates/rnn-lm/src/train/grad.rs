@@ -2,7 +2,7 @@
 
 use crate::Result;
 use candle_core::{DType, Tensor};
-use rnn_core::kernels::{Real, Typed, lend};
+use rnn_core::kernels::{Real, Typed, lend, team};
 
 /// Numbers of a gradient, wherever they are.
 #[derive(Debug, Clone, Copy)]
@@ -47,23 +47,36 @@ impl<'a> Grad<'a> {
         }
     }
 
-    /// The sum of squares, in f64 and in order.
+    /// The sum of squares, in f64 and in order, whoever of the team did which part.
     ///
     /// # Errors
     /// Those of candle.
     pub fn sum_of_squares(&self) -> Result<f64> {
         Ok(match self.values() {
-            Values::F32(numbers) => squares_f32(numbers),
-            Values::F64(numbers) => numbers.iter().map(|x| x * x).sum(),
+            Values::F32(numbers) => in_blocks(numbers, squares_f32),
+            Values::F64(numbers) => in_blocks(numbers, squares_f64),
             Values::Tensor(tensor) => match (tensor.device().is_cpu(), tensor.dtype()) {
-                (true, DType::F32) => squares_f32(lend::read(&tensor.contiguous()?)?.slice()),
-                (true, DType::F64) => {
-                    lend::read::<f64>(&tensor.contiguous()?)?.slice().iter().map(|x| x * x).sum()
-                }
+                (true, DType::F32) => in_blocks(lend::read(&tensor.contiguous()?)?.slice(), squares_f32),
+                (true, DType::F64) => in_blocks(lend::read(&tensor.contiguous()?)?.slice(), squares_f64),
                 _ => tensor.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
             },
         })
     }
+}
+
+/// The sum over blocks, in their order.
+fn in_blocks<T: Real>(numbers: &[T], squares: impl Fn(&[T]) -> f64 + Sync) -> f64 {
+    /// Numbers that a member of the team takes at a time.
+    const BLOCK: usize = 1 << 15;
+    let mut sums = vec![0.0; numbers.len().div_ceil(BLOCK)];
+    team::pieces(&mut sums, 1, &|i, sum| {
+        sum[0] = squares(&numbers[i * BLOCK..numbers.len().min((i + 1) * BLOCK)]);
+    });
+    sums.iter().sum()
+}
+
+fn squares_f64(numbers: &[f64]) -> f64 {
+    numbers.iter().map(|x| x * x).sum()
 }
 
 /// Blocks of 64 are summed in sixteen f32 lanes, and the blocks in f64: as exact as it need be, in vector code.

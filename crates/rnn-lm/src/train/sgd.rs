@@ -3,8 +3,7 @@
 use super::{Grad, Values, global_norm};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
-use rayon::prelude::*;
-use rnn_core::kernels::{Real, lend};
+use rnn_core::kernels::{Real, lend, team};
 
 /// The book's rule; without `clip` the gradients are taken as they are. Rows that have no gradient stay what they are,
 /// which is what a dense gradient of zeros would do.
@@ -77,8 +76,7 @@ fn on_cpu<T: Real>(param: &Var, grad: &Grad<'_>, values: &[T], rate: f64) -> Res
     }
     Ok(lend::write(param, |weights: &mut [T]| match grad {
         Grad::Dense(_) => {
-            let blocks = weights.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK));
-            blocks.for_each(|(weights, values)| subtract(weights, values));
+            team::pieces(weights, BLOCK, &|i, weights| subtract(weights, &values[i * BLOCK..]));
         }
         Grad::Rows { ids, .. } => {
             for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {

@@ -1,0 +1,84 @@
+//! The end of the model as one: affine layer, softmax, loss, and their backward, a chunk of rows at a time.
+//!
+//! A window's logits are its largest thing. Here they exist for some rows at once, in one buffer that is used again:
+//! made, turned into their gradient, and read for the gradients below while they are in the cache. So the forward does
+//! the work of the backward too, and the backward finds it done.
+
+use super::softmax_loss::{check_targets, rows};
+use crate::Result;
+use rnn_core::kernels::Real;
+use rnn_core::kernels::product::{Into, Mat, Rooms, product};
+use rnn_core::kernels::unroll::cpu::{column_sums, resize};
+
+/// What the affine layer's parameters are, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AffineParams<'a, T> {
+    /// `[V, H]`
+    pub(crate) weight: &'a [T],
+    /// `[V]`
+    pub(crate) bias: &'a [T],
+}
+
+/// Gradients and the buffer they are made in.
+#[derive(Debug, Default)]
+pub(crate) struct AffineLoss<T> {
+    /// `[rows, V]`: logits, then their gradient.
+    logits: Vec<T>,
+    /// `[V, H]`
+    pub(crate) weight: Vec<T>,
+    /// `[V]`
+    pub(crate) bias: Vec<T>,
+    /// The gradient of the hidden states, `[N*T, H]`.
+    pub(crate) dhs: Vec<T>,
+}
+
+impl<T: Real> AffineLoss<T> {
+    /// The mean loss of `hs [N*T, H]` with these targets; all gradients of it are left here.
+    ///
+    /// # Errors
+    /// Those of [`super::softmax_loss`]; nothing has been changed then.
+    pub(crate) fn forward(
+        &mut self,
+        hs: &[T],
+        targets: &[u32],
+        params: AffineParams<'_, T>,
+        rooms: &mut Rooms<T>,
+    ) -> Result<f64> {
+        let vocabulary = params.bias.len();
+        let hidden = params.weight.len() / vocabulary;
+        let count = check_targets("AffineLoss: targets", targets, hs.len() / hidden, vocabulary)?;
+        let chunk = chunk::<T>(targets.len(), hidden, vocabulary);
+        resize(&mut self.logits, chunk * vocabulary);
+        resize(&mut self.weight, params.weight.len());
+        resize(&mut self.bias, vocabulary);
+        resize(&mut self.dhs, hs.len());
+        let weight = Mat::new(params.weight, vocabulary, hidden);
+        let (mut loss, mut first) = (0.0, true);
+        let work =
+            hs.chunks(chunk * hidden).zip(self.dhs.chunks_mut(chunk * hidden)).zip(targets.chunks(chunk));
+        for ((hs, dhs), targets) in work {
+            let logits = &mut self.logits[..targets.len() * vocabulary];
+            let hs = Mat::new(hs, targets.len(), hidden);
+            product(logits, hs, weight.t(), Into::Row(params.bias), rooms);
+            loss += rows(logits, targets, vocabulary, Some(1.0 / count as f64));
+            let dlogits = Mat::new(&*logits, targets.len(), vocabulary);
+            product(dhs, dlogits, weight, Into::Set, rooms);
+            product(&mut self.weight, dlogits.t(), hs, if first { Into::Set } else { Into::Add }, rooms);
+            column_sums(&mut self.bias, logits, !first);
+            first = false;
+        }
+        Ok(loss / count as f64)
+    }
+}
+
+/// Rows of a chunk. Each chunk reads the weight and adds to its gradient, `[V, H]`, which is worth it for H rows of
+/// logits `[V]`; but a chunk that leaves the cores' cache gains nothing.
+fn chunk<T>(rows: usize, hidden: usize, vocabulary: usize) -> usize {
+    /// Bytes of logits.
+    const MOST: usize = 1 << 24;
+    /// Rows that a product needs to be fast.
+    const FEWEST: usize = 64;
+    let fitting = (MOST / size_of::<T>() / vocabulary).max(FEWEST);
+    let chunks = (rows / hidden.max(FEWEST)).max(rows.div_ceil(fitting)).max(1);
+    rows.div_ceil(chunks)
+}
