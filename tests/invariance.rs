@@ -53,7 +53,7 @@ fn everything<C: Cell>() -> Vec<Tensor> {
     let xs = random(&[7, 33, 90], DType::F32, "xs");
     let state = layer.zero_state(7).unwrap();
     let (hs, next, tape) = layer.forward_taped(&xs, &state).unwrap();
-    let grads = layer.backward(&tape, &random(&[7, 33, 70], DType::F32, "dhs"), &next).unwrap();
+    let grads = layer.backward(tape, &random(&[7, 33, 70], DType::F32, "dhs"), &next).unwrap();
     let mut all = vec![hs, grads.dxs.unwrap()];
     all.extend(grads.dstate.parts().into_iter().cloned());
     all.extend(grads.params.tensors().into_iter().cloned());

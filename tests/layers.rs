@@ -127,7 +127,7 @@ fn strides_do_not_matter<C: Cell>() {
         let layer = layer.clone().with_way(way);
         let run = |xs: &Tensor, dhs: &Tensor| {
             let (hs, next, tape) = layer.forward_taped(xs, &state).unwrap();
-            let grads = layer.backward(&tape, dhs, &next.zeros_like().unwrap()).unwrap();
+            let grads = layer.backward(tape, dhs, &next.zeros_like().unwrap()).unwrap();
             [hs, grads.dxs.unwrap(), grads.params.weight_ih, grads.params.weight_hh]
         };
         let want = run(&xs, &dhs);

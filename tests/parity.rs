@@ -87,7 +87,7 @@ impl Case {
         let [n, t, d, h] = self.sizes;
         let start = self.state(&layer.zero_state(n).unwrap(), "start ");
         let (hs, next, tape) = layer.forward_taped(&self.random(&[n, t, d], "xs"), &start).unwrap();
-        let grads = layer.backward(&tape, &self.random(&[n, t, h], "dhs"), &self.state(&next, "d")).unwrap();
+        let grads = layer.backward(tape, &self.random(&[n, t, h], "dhs"), &self.state(&next, "d")).unwrap();
         let mut named = vec![("hs".to_string(), hs)];
         let of_state = |what: &str, state: &C::State| {
             let parts = state.names().into_iter().zip(state.parts());

@@ -88,7 +88,7 @@ impl<C: Cell> TwoHalves for Chain<C> {
     fn backward(&self, kept: Self::Kept, _: &Var, dhs: &Tensor, _: &Parameters) -> Result<Answer> {
         let mut dhs = dhs.clone();
         let mut layers = Vec::with_capacity(kept.len());
-        for (layer, (tape, next)) in self.0.layers().iter().zip(&kept).rev() {
+        for (layer, (tape, next)) in self.0.layers().iter().zip(kept).rev() {
             let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
             dhs = grads.dxs.context("no gradient of the input")?;
             layers.push(grads.params);

@@ -232,7 +232,8 @@ impl Fixture {
                 let name = format!("g.{}_n", parts.next().unwrap_or_default());
                 Ok(self.tensors[&name].get(k)?)
             })?;
-            let grads = layer.backward(&tapes[k], &dhs, &dnext)?;
+            let tape = tapes.pop().context("a tape for each layer")?;
+            let grads = layer.backward(tape, &dhs, &dnext)?;
             for (name, grad) in grads.params.named(k) {
                 named.insert(format!("grad.{name}"), grad.clone());
             }

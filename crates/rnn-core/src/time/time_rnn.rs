@@ -3,9 +3,10 @@
 use super::Recurrent;
 use crate::autograd::record;
 use crate::cell::{Cell, State};
-use crate::kernels::unroll::{self, Keep, Tape, TimeGrads, Way};
+use crate::kernels::unroll::{self, Home, Keep, Tape, TimeGrads, Way};
 use crate::{Error, Result};
 use candle_core::{Shape, Tensor};
+use std::sync::Arc;
 
 /// A recurrent layer: a cell over all steps of a window.
 ///
@@ -26,12 +27,14 @@ use candle_core::{Shape, Tensor};
 pub struct TimeRnn<C> {
     cell: C,
     way: Way,
+    /// Shared by all clones of the layer.
+    home: Arc<Home>,
 }
 
 impl<C: Cell> TimeRnn<C> {
     /// The layer of `cell`, in the fused way.
     pub fn new(cell: C) -> Self {
-        Self { cell, way: Way::default() }
+        Self { cell, way: Way::default(), home: Arc::default() }
     }
 
     /// The same layer in another way.
@@ -58,18 +61,18 @@ impl<C: Cell> TimeRnn<C> {
     pub fn forward_taped(&self, xs: &Tensor, state: &C::State) -> Result<(Tensor, C::State, Tape)> {
         let way = self.by_hand("forward_taped")?;
         self.check(xs, state)?;
-        let (flat, tape) = unroll::forward(way, &self.cell, xs, state, Keep::Tape)?;
+        let (flat, tape) = unroll::forward(way, (&self.cell, &self.home), xs, state, Keep::Tape)?;
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
         let (hs, next) = split(state, flat.detached(&self.output_shapes(xs, state)?, xs)?)?;
         Ok((hs, next, tape))
     }
 
     /// The backward through time without autograd: `dhs [N, T, H]` and the gradient of the next state give those of
-    /// the input, the initial state and the parameters.
+    /// the input, the initial state and the parameters. It uses the tape up.
     ///
     /// # Errors
     /// Where a shape does not fit the tape's window.
-    pub fn backward(&self, tape: &Tape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
+    pub fn backward(&self, tape: Tape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
         let hidden = self.cell.spec().hidden;
         let (batch, time, got) = dhs.dims3()?;
         if got != hidden || dnext.parts().iter().any(|part| part.dims() != [batch, hidden]) || time == 0 {
@@ -86,7 +89,7 @@ impl<C: Cell> TimeRnn<C> {
                 format!("{got:?}"),
             ));
         }
-        unroll::backward(&self.cell, tape, dhs, dnext, true)
+        unroll::backward(&self.cell, &tape, dhs, dnext, true, Keep::Nothing)
     }
 
     fn by_hand(&self, op: &str) -> Result<Way> {
@@ -163,12 +166,12 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
         inputs.extend(self.cell.params().tensors());
         inputs.extend(state.parts());
         let shapes = self.output_shapes(xs, state)?;
-        let (flat, tape) = unroll::forward(way, &self.cell, xs, state, Keep::Tape)?;
+        let (flat, tape) = unroll::forward(way, (&self.cell, &self.home), xs, state, Keep::Tape)?;
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward", "a tape", "none"))?;
         let (cell, like, wants_dxs) = (self.cell.clone(), state.detach(), xs.track_op());
         let backward = move |grads: &[Tensor]| {
             let dnext = unroll::with_parts(&like, grads[1..].iter().cloned())?;
-            let grads = unroll::backward(&cell, &tape, &grads[0], &dnext, wants_dxs)?;
+            let grads = unroll::backward(&cell, &tape, &grads[0], &dnext, wants_dxs, Keep::Tape)?;
             let mut all = vec![grads.dxs];
             all.extend(grads.params.tensors().into_iter().cloned().map(Some));
             all.extend(grads.dstate.parts().into_iter().cloned().map(Some));
@@ -190,7 +193,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
             }
             return Ok((Tensor::cat(&hs, 1)?, state));
         }
-        let (flat, _) = unroll::forward(self.way(), &self.cell, xs, state, Keep::Nothing)?;
+        let (flat, _) = unroll::forward(self.way(), (&self.cell, &self.home), xs, state, Keep::Nothing)?;
         split(state, flat.detached(&self.output_shapes(xs, state)?, xs)?)
     }
 

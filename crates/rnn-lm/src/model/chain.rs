@@ -203,6 +203,7 @@ impl<T: Real> Layer<T> {
             &mut StateMut { h: dh, c: dc },
             &mut grads,
             Some(dxs),
+            Keep::Nothing,
             scratch,
         );
         Ok(())

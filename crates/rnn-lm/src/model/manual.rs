@@ -64,8 +64,7 @@ impl<C: Cell> Engine for Manual<C> {
         let of_affine = affine.backward(&cache.hs, &cache.dlogits)?;
         let mut dhs = of_affine.dxs;
         let mut of_layers = Vec::new();
-        for ((layer, tape), state) in stack.layers().iter().zip(&cache.tapes).zip(cache.state.layers()).rev()
-        {
+        for ((layer, tape), state) in stack.layers().iter().zip(cache.tapes).zip(cache.state.layers()).rev() {
             // The window's loss does not reach beyond it: the gradient of the next state is zero.
             let grads = layer.backward(tape, &dhs, &state.zeros_like()?)?;
             dhs = grads.dxs.ok_or_else(|| Error::invalid("backward", "a gradient of the input", "none"))?;

@@ -79,7 +79,8 @@ pub struct StateMut<'a, T> {
 #[derive(Debug, Clone, Default)]
 pub struct Tape<T> {
     pub(super) dims: Dims,
-    /// Activations `[N, T, G*H]`; [`backward`] turns them into the gradients of the input halves of the gate sums.
+    /// Activations `[N, T, G*H]`; a [`backward`] that need not keep them turns them into the gradients of the input
+    /// halves of the gate sums.
     pub(super) gates: Vec<T>,
     /// `[N, T, H]`, or empty where the cell has none.
     pub(super) extra: Vec<T>,
@@ -87,7 +88,7 @@ pub struct Tape<T> {
     pub(super) h: Vec<T>,
     /// The c before each step, `[N, T, H]` or empty.
     pub(super) c_before: Vec<T>,
-    /// Whether there is something for a backward, which uses it up.
+    /// Whether there is something for a backward.
     pub(super) kept: bool,
 }
 
@@ -98,7 +99,9 @@ pub struct Scratch<T> {
     pub rooms: Rooms<T>,
     /// Recurrent sums of one step, `[N, G*H]`.
     sums: Vec<T>,
-    /// Gradients of the recurrent halves of the gate sums `[N, T, G*H]`, or empty where they are those of the others.
+    /// Gradients of the input halves of the gate sums `[N, T, G*H]`, where they cannot take the activations' place.
+    dinput: Vec<T>,
+    /// Those of the recurrent halves, or empty where they are the same.
     drecurrent: Vec<T>,
 }
 
@@ -229,7 +232,7 @@ fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
 
 /// The gradients of a window, from `dhs [N, T, H]` and that of the next state, which `dstate` holds when it comes in;
 /// when it goes out it is the gradient of the initial state. `xs` and `hs` are those of the forward, whose tape is used
-/// up. Without `dxs` the input's gradient is not computed.
+/// up unless it is to be kept. Without `dxs` the input's gradient is not computed.
 ///
 /// # Panics
 /// Where a slice does not have the size that the tape's window gives it, or the tape was not kept.
@@ -242,6 +245,7 @@ pub fn backward<T: Real>(
     dstate: &mut StateMut<'_, T>,
     grads: &mut ParamGrads<'_, T>,
     dxs: Option<&mut [T]>,
+    keep: Keep,
     scratch: &mut Scratch<T>,
 ) {
     ran(Way::Fused);
@@ -249,13 +253,21 @@ pub fn backward<T: Real>(
     let Traits { gates, carry, two_sided, .. } = kernel.traits();
     let dims @ Dims { batch, time, input, hidden } = tape.dims;
     let (sums, steps) = (gates * hidden, batch * time);
-    assert!(std::mem::take(&mut tape.kept), "a tape that was kept, and not used up");
+    assert!(tape.kept, "a tape that was kept, and not used up");
+    tape.kept = keep == Keep::Tape;
     assert_eq!((xs.len(), dhs.len()), (steps * input, steps * hidden), "xs and dhs of {dims:?}");
     assert_eq!(hs.len(), steps * hidden, "hs of {dims:?}");
     let carried = if carry { hidden } else { 0 };
     assert_eq!((dstate.h.len(), dstate.c.len()), (batch * hidden, batch * carried), "dstate of {dims:?}");
 
     resize(&mut scratch.drecurrent, if two_sided { steps * sums } else { 0 });
+    let (saved, dinput) = match keep {
+        Keep::Nothing => (&[] as &[T], &mut tape.gates),
+        Keep::Tape => {
+            resize(&mut scratch.dinput, steps * sums);
+            (tape.gates.as_slice(), &mut scratch.dinput)
+        }
+    };
     let (cut, count) = cut::<T>(&dims, gates);
     let window = BackwardWindow {
         dims,
@@ -266,7 +278,8 @@ pub fn backward<T: Real>(
         extra: &tape.extra,
         c_before: &tape.c_before,
         dhs,
-        gates: Shared::new(&mut tape.gates),
+        saved,
+        gates: Shared::new(dinput),
         drecurrent: Shared::new(&mut scratch.drecurrent),
         dh: Shared::new(dstate.h),
         dc: Shared::new(dstate.c),
@@ -278,7 +291,7 @@ pub fn backward<T: Real>(
     });
 
     let into = if grads.add { Into::Add } else { Into::Set };
-    let dinput = tape.gates.as_slice();
+    let dinput = dinput.as_slice();
     let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
     let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
     let before = Mat::before(&tape.h, hs, hidden, time);

@@ -1,4 +1,5 @@
-//! The door from tensors to the kernels of [`super::cpu`]: numbers in and out, nothing computed here.
+//! The door from tensors to the kernels of [`super::cpu`]: numbers in and out, nothing computed here; and the memory
+//! that a layer keeps between windows.
 
 use super::cpu::{self, Dims, ParamGrads, Params, Scratch, StateMut};
 use super::{Keep, TimeGrads, with_parts};
@@ -7,13 +8,64 @@ use crate::kernels::lend::{Reading, read};
 use crate::kernels::{Kernel, Real};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Device, Tensor};
-use std::sync::{Mutex, PoisonError};
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the forward leaves.
+/// What the forward leaves. Its memory goes back to the layer when it is dropped.
 #[derive(Debug)]
 pub struct Tape {
     xs: Tensor,
     numbers: Numbers,
+    home: Arc<Home>,
+}
+
+#[derive(Debug)]
+enum Numbers {
+    F32(Mutex<Memory<f32>>),
+    F64(Mutex<Memory<f64>>),
+}
+
+/// All that a window needs beside its inputs and outputs.
+#[derive(Debug, Default)]
+struct Memory<T> {
+    tape: cpu::Tape<T>,
+    /// The outputs, which the backward reads.
+    hs: Vec<T>,
+    scratch: Scratch<T>,
+}
+
+/// Where a layer keeps memory between windows: fresh pages cost more than the work that is done on them.
+#[derive(Debug, Default)]
+pub(crate) struct Home(Mutex<Vec<Box<dyn Any + Send>>>);
+
+impl Home {
+    /// More windows than this are seldom alive at once.
+    const MOST: usize = 2;
+
+    fn take<T: Real>(&self) -> Memory<T> {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        memory.and_then(|memory| memory.downcast().ok()).map_or_else(Memory::default, |memory| *memory)
+    }
+
+    fn give<T: Real>(&self, memory: Memory<T>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < Self::MOST {
+            kept.push(Box::new(memory));
+        }
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        match &mut self.numbers {
+            Numbers::F32(numbers) => {
+                self.home.give(std::mem::take(numbers.get_mut().unwrap_or_else(PoisonError::into_inner)));
+            }
+            Numbers::F64(numbers) => {
+                self.home.give(std::mem::take(numbers.get_mut().unwrap_or_else(PoisonError::into_inner)));
+            }
+        }
+    }
 }
 
 impl Tape {
@@ -23,23 +75,10 @@ impl Tape {
     }
 }
 
-#[derive(Debug)]
-enum Numbers {
-    F32(Kept<f32>),
-    F64(Kept<f64>),
-}
-
-/// A tape, and the outputs that its backward reads. Autograd may ask for the backward more than once, and the kernel
-/// uses a tape up: what it changes is put back.
-#[derive(Debug)]
-struct Kept<T> {
-    tape: Mutex<cpu::Tape<T>>,
-    hs: Vec<T>,
-}
-
 /// Outputs and next state in one buffer, and the tape.
 pub(super) fn forward<C: Cell>(
     cell: &C,
+    home: &Arc<Home>,
     xs: &Tensor,
     state: &C::State,
     keep: Keep,
@@ -47,38 +86,41 @@ pub(super) fn forward<C: Cell>(
     let xs = xs.detach().contiguous()?;
     let (flat, numbers) = match xs.dtype() {
         DType::F32 => {
-            let (flat, tape) = typed_forward::<f32, C>(cell, &xs, state, keep)?;
-            (CpuStorage::F32(flat), Numbers::F32(tape))
+            let (flat, memory) = typed_forward::<f32, C>(cell, home, &xs, state, keep)?;
+            (CpuStorage::F32(flat), Numbers::F32(Mutex::new(memory)))
         }
         DType::F64 => {
-            let (flat, tape) = typed_forward::<f64, C>(cell, &xs, state, keep)?;
-            (CpuStorage::F64(flat), Numbers::F64(tape))
+            let (flat, memory) = typed_forward::<f64, C>(cell, home, &xs, state, keep)?;
+            (CpuStorage::F64(flat), Numbers::F64(Mutex::new(memory)))
         }
         other => return Err(Error::invalid("TimeRnn: fused", "f32 or f64", other.as_str())),
     };
-    Ok((flat, (keep == Keep::Tape).then_some(Tape { xs, numbers })))
+    let tape = Tape { xs, numbers, home: home.clone() };
+    Ok((flat, (keep == Keep::Tape).then_some(tape)))
 }
 
-/// The gradients, from those of `hs` and of the next state.
+/// The gradients, from those of `hs` and of the next state. A tape that is kept can be used again.
 pub(super) fn backward<C: Cell>(
     cell: &C,
     tape: &Tape,
     dhs: &Tensor,
     dnext: &C::State,
     wants_dxs: bool,
+    keep: Keep,
 ) -> Result<TimeGrads<C::State>> {
     match &tape.numbers {
-        Numbers::F32(numbers) => typed_backward(cell, &tape.xs, numbers, dhs, dnext, wants_dxs),
-        Numbers::F64(numbers) => typed_backward(cell, &tape.xs, numbers, dhs, dnext, wants_dxs),
+        Numbers::F32(memory) => typed_backward(cell, &tape.xs, memory, dhs, dnext, wants_dxs, keep),
+        Numbers::F64(memory) => typed_backward(cell, &tape.xs, memory, dhs, dnext, wants_dxs, keep),
     }
 }
 
 fn typed_forward<T: Real, C: Cell>(
     cell: &C,
+    home: &Home,
     xs: &Tensor,
     state: &C::State,
     keep: Keep,
-) -> Result<(Vec<T>, Kept<T>)> {
+) -> Result<(Vec<T>, Memory<T>)> {
     let (batch, time, input) = xs.dims3()?;
     let hidden = cell.spec().hidden;
     let dims = Dims { batch, time, input, hidden };
@@ -91,7 +133,7 @@ fn typed_forward<T: Real, C: Cell>(
     let mut flat = vec![T::ZERO; batch * (time + parts.len()) * hidden];
     let (hs, next) = flat.split_at_mut(batch * time * hidden);
     let (next_h, next_c) = next.split_at_mut(batch * hidden);
-    let mut tape = cpu::Tape::default();
+    let mut memory = home.take::<T>();
     cpu::forward(
         kernel(cell)?,
         dims,
@@ -99,20 +141,24 @@ fn typed_forward<T: Real, C: Cell>(
         (read::<T>(xs)?.slice(), cpu::State { h, c }),
         (hs, StateMut { h: next_h, c: next_c }),
         keep,
-        &mut tape,
-        &mut Scratch::default(),
+        &mut memory.tape,
+        &mut memory.scratch,
     );
-    let hs = if keep == Keep::Tape { flat[..batch * time * hidden].to_vec() } else { Vec::new() };
-    Ok((flat, Kept { tape: Mutex::new(tape), hs }))
+    if keep == Keep::Tape {
+        memory.hs.clear();
+        memory.hs.extend_from_slice(hs);
+    }
+    Ok((flat, memory))
 }
 
 fn typed_backward<T: Real, C: Cell>(
     cell: &C,
     xs: &Tensor,
-    kept: &Kept<T>,
+    memory: &Mutex<Memory<T>>,
     dhs: &Tensor,
     dnext: &C::State,
     wants_dxs: bool,
+    keep: Keep,
 ) -> Result<TimeGrads<C::State>> {
     let params = contiguous(cell.params())?;
     let lent = LentParams::<T>::new(&params)?;
@@ -138,19 +184,19 @@ fn typed_backward<T: Real, C: Cell>(
             bias_hh: params.bias_hh.is_some().then(&mut slot),
             add: false,
         };
-        let mut tape = kept.tape.lock().unwrap_or_else(PoisonError::into_inner);
-        let saved = tape.gates.clone();
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory { tape, hs, scratch } = &mut *memory;
         cpu::backward(
             kernel(cell)?,
-            &mut tape,
+            tape,
             &lent.slices(),
-            (read::<T>(xs)?.slice(), &kept.hs, read::<T>(&dhs)?.slice()),
+            (read::<T>(xs)?.slice(), hs, read::<T>(&dhs)?.slice()),
             &mut dstate,
             &mut grads,
             dxs.as_deref_mut(),
-            &mut Scratch::default(),
+            keep,
+            scratch,
         );
-        (tape.gates, tape.kept) = (saved, true);
     }
     let like = |numbers: Vec<T>, tensor: &Tensor| Tensor::from_vec(numbers, tensor.shape(), &Device::Cpu);
     let mut of_params = of_params.into_iter();

@@ -10,6 +10,7 @@ mod manual;
 mod part;
 mod reference;
 
+pub(crate) use fused::Home;
 pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
 pub(crate) use reference::forward as reference;
 
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Who computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -128,14 +130,14 @@ pub struct TimeGrads<S> {
 /// Outputs of a window in one buffer, `hs` and then each part of the next state, and the tape if it was asked for.
 pub(crate) fn forward<C: Cell>(
     way: Way,
-    cell: &C,
+    (cell, home): (&C, &Arc<Home>),
     xs: &Tensor,
     state: &C::State,
     keep: Keep,
 ) -> Result<(Flat, Option<Tape>)> {
     match way {
         Way::Fused => {
-            let (flat, tape) = fused::forward(cell, xs, state, keep)?;
+            let (flat, tape) = fused::forward(cell, home, xs, state, keep)?;
             Ok((Flat::Cpu(flat), tape.map(Tape::Fused)))
         }
         _ => {
@@ -145,17 +147,19 @@ pub(crate) fn forward<C: Cell>(
     }
 }
 
-/// The backward that belongs to [`forward`]: `dhs [N, T, H]` and the gradient of the next state come in.
+/// The backward that belongs to [`forward`]: `dhs [N, T, H]` and the gradient of the next state come in. Only a tape
+/// that is kept can be used again.
 pub(crate) fn backward<C: Cell>(
     cell: &C,
     tape: &Tape,
     dhs: &Tensor,
     dnext: &C::State,
     wants_dxs: bool,
+    keep: Keep,
 ) -> Result<TimeGrads<C::State>> {
     match tape {
         Tape::Manual(tape) => manual::backward(cell, tape, dhs, dnext, wants_dxs),
-        Tape::Fused(tape) => fused::backward(cell, tape, dhs, dnext, wants_dxs),
+        Tape::Fused(tape) => fused::backward(cell, tape, dhs, dnext, wants_dxs, keep),
     }
 }
 

@@ -217,7 +217,9 @@ pub struct BackwardWindow<'a, T> {
     pub(super) c_before: &'a [T],
     /// Gradients of the outputs `[N, T, H]`.
     pub(super) dhs: &'a [T],
-    /// In: activations `[N, T, G*H]`; out: the gradients of the input halves of the gate sums.
+    /// Activations `[N, T, G*H]`; empty where they stand in `gates`.
+    pub(super) saved: &'a [T],
+    /// Out: the gradients of the input halves of the gate sums, `[N, T, G*H]`.
     pub(super) gates: Shared<'a, T>,
     /// Out: the gradients of the recurrent halves, empty where they are the same.
     pub(super) drecurrent: Shared<'a, T>,
@@ -259,6 +261,10 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                 let step = row * time + t;
                 let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
                 let before = if t == 0 { &window.h[of(row)] } else { &window.hs[of(step - 1)] };
+                let mut saved = [&[] as &[T]; MAX_GATES];
+                for (g, saved) in saved.iter_mut().enumerate().take(P::GATES) {
+                    *saved = window.saved.get(of(step * P::GATES + g)).unwrap_or_default();
+                }
                 // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
                 #[allow(unsafe_code)]
                 let step = unsafe {
@@ -270,6 +276,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                         *other = write_some(&window.drecurrent, of(step * P::GATES + g));
                     }
                     StepBack {
+                        saved,
                         gates,
                         drecurrent,
                         before,
@@ -302,6 +309,8 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
 
 /// One row at one step, the arguments of [`backward_step`].
 struct StepBack<'a, T> {
+    /// Activations, where they do not stand in `gates`.
+    saved: [&'a [T]; MAX_GATES],
     gates: [&'a mut [T]; MAX_GATES],
     drecurrent: [&'a mut [T]; MAX_GATES],
     before: &'a [T],
@@ -314,7 +323,7 @@ struct StepBack<'a, T> {
 
 #[inline(always)]
 fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) {
-    let StepBack { gates, drecurrent, before, extra, c_before, dhs, dh, dc } = step;
+    let StepBack { saved, gates, drecurrent, before, extra, c_before, dhs, dh, dc } = step;
     let units = dh.len();
     let mut from = 0;
     while from < units {
@@ -324,7 +333,7 @@ fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) 
         let zero = I::Lanes::<T>::zero();
         let mut activations = [zero; MAX_GATES];
         for g in 0..P::GATES {
-            activations[g] = load(gates[g]);
+            activations[g] = load(if saved[g].is_empty() { &*gates[g] } else { saved[g] });
         }
         let tape = Tape {
             gates: activations,
