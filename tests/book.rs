@@ -70,7 +70,7 @@ fn summed_over_all_steps<C: Cell>() -> Result<()> {
         let layer = TimeRnn::new(cell.clone()).with_way(way);
         let (hs, next, tape) = layer.forward_taped(&xs, &h0)?;
         assert!(off(&step_of(&hs, T - 1), state.h()) < 1e-13);
-        let grads = layer.backward(&tape, &dhs, &next.zeros_like()?)?;
+        let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
         for ((name, got), want) in grads.params.named(0).iter().zip(summed.tensors()) {
             assert!(off(got, want) < 1e-12, "{way}: {name} is the sum over all steps");
         }

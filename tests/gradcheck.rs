@@ -60,7 +60,7 @@ impl<C: Cell> Case<C> {
         let mut i = 0..;
         let dnext =
             next.try_map(&mut |p| Ok(random(p.dims(), &format!("dpart {}", i.next().unwrap())))).unwrap();
-        let grads = self.layer.backward(&tape, &random(hs.dims(), "dhs"), &dnext).unwrap();
+        let grads = self.layer.backward(tape, &random(hs.dims(), "dhs"), &dnext).unwrap();
         let mut all = vec![grads.dxs.unwrap()];
         all.extend(grads.dstate.parts().into_iter().cloned());
         all.extend(grads.params.tensors().into_iter().cloned());

@@ -26,7 +26,7 @@ pub(crate) fn train<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>
     model.forward(&window)?;
     // From here on the state is carried, as in a training run.
     let window = Window { first: false, ..window };
-    let times = timing::timed(&args.device()?, (args.warmup, args.steps), || {
+    let times = timing::timed(&args.device()?, args, || {
         model.forward(&window)?;
         model.backward()?;
         model.update(&RULE)?;

@@ -3,7 +3,7 @@
 use crate::candle_nn_layers::CandleNn;
 use crate::check::{self, Answer};
 use crate::graph::{Layers, Ours, names};
-use crate::{Args, Door, Who, timing};
+use crate::{Args, Door, Who, profile, timing};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::kernels::unroll::Tape;
@@ -115,14 +115,22 @@ fn measure<C: Cell, H: TwoHalves>(
 
     let (xs, dhs) = window(args, (args.batch, args.time), &device)?;
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
-    for i in 0..args.warmup + args.steps {
+    let both_ways = || -> Result<(f64, f64)> {
         let ((_, kept), ms_forward) = timing::clock(&device, || halves.forward(&xs))?;
         let (_, ms_backward) = timing::clock(&device, || halves.backward(kept, &xs, &dhs, parameters))?;
-        if i >= args.warmup {
+        Ok((ms_forward, ms_backward))
+    };
+    for _ in 0..args.warmup {
+        both_ways()?;
+    }
+    profile::of(args.profile, args.steps, || {
+        for _ in 0..args.steps {
+            let (ms_forward, ms_backward) = both_ways()?;
             forward.push(ms_forward);
             backward.push(ms_backward);
         }
-    }
+        Ok(())
+    })?;
     let both: Vec<f64> = forward.iter().zip(&backward).map(|(f, b)| f + b).collect();
     let mut result = Map::new();
     result.insert("ms".into(), json!(timing::median(&both)));

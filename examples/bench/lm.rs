@@ -147,7 +147,7 @@ fn train_graph<C: Cell, L: Layers>(
 
     let mut model = GraphModel::new(args, args.batch, &layers)?;
     let (ids, targets) = window(args, (args.batch, args.time), 0, &device)?;
-    let times = timing::timed(&device, (args.warmup, args.steps), || model.step(&ids, &targets))?;
+    let times = timing::timed(&device, args, || model.step(&ids, &targets))?;
     Ok(report(&times, args.batch * args.time, checked))
 }
 
@@ -171,7 +171,7 @@ fn generate_graph<C: Cell, L: Layers>(
 
     let mut model = GraphModel::new(args, args.batch, &layers)?;
     let (first, _) = window(args, (args.batch, 1), 0, &device)?;
-    let times = timing::timed(&device, (args.warmup, args.steps), || {
+    let times = timing::timed(&device, args, || {
         model.state = model.layers.zero_state(args.batch)?;
         let mut token = first.clone();
         for _ in 0..args.tokens {

@@ -20,6 +20,7 @@ mod check;
 mod graph;
 mod layer;
 mod lm;
+mod profile;
 mod timing;
 
 use anyhow::{Context, Result, bail};
@@ -105,6 +106,9 @@ struct Args {
     /// Threads, candle's own among them
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Say on the standard error where the time of the steps went, and what share of the machine's peak that was
+    #[arg(long)]
+    profile: bool,
     /// Between the layers in training; there is none yet but 0.
     #[arg(long, default_value_t = 0.0)]
     dropout: f64,

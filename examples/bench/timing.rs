@@ -1,5 +1,6 @@
 //! Clocks, threads and memory.
 
+use crate::{Args, profile};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use std::time::Instant;
@@ -41,16 +42,14 @@ pub(crate) fn clock<T>(device: &Device, f: impl FnOnce() -> Result<T>) -> Result
     Ok((result, start.elapsed().as_secs_f64() * 1e3))
 }
 
-/// The milliseconds of each of `steps` steps after `warmup` others.
-pub(crate) fn timed(
-    device: &Device,
-    (warmup, steps): (usize, usize),
-    mut step: impl FnMut() -> Result<()>,
-) -> Result<Vec<f64>> {
-    for _ in 0..warmup {
+/// The milliseconds of each counted step, after the others.
+pub(crate) fn timed(device: &Device, args: &Args, mut step: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    for _ in 0..args.warmup {
         step()?;
     }
-    (0..steps).map(|_| Ok(clock(device, &mut step)?.1)).collect()
+    profile::of(args.profile, args.steps, || {
+        (0..args.steps).map(|_| Ok(clock(device, &mut step)?.1)).collect()
+    })
 }
 
 /// The median; of an even number of values the mean of the two in the middle.

@@ -6,6 +6,7 @@ mod lanes;
 pub mod lend;
 pub mod pointwise;
 pub mod product;
+pub mod profile;
 mod real;
 mod share;
 pub mod simd;

@@ -8,6 +8,7 @@ use super::softmax_loss::{check_targets, rows};
 use crate::Result;
 use rnn_core::kernels::Real;
 use rnn_core::kernels::product::{Into, Mat, Rooms, product};
+use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::cpu::{column_sums, resize};
 
 /// What the affine layer's parameters are, row by row.
@@ -47,7 +48,7 @@ impl<T: Real> AffineLoss<T> {
         let vocabulary = params.bias.len();
         let hidden = params.weight.len() / vocabulary;
         let count = check_targets("AffineLoss: targets", targets, hs.len() / hidden, vocabulary)?;
-        let chunk = chunk::<T>(targets.len(), hidden, vocabulary);
+        let chunk = chunk::<T>(targets.len(), vocabulary);
         resize(&mut self.logits, chunk * vocabulary);
         resize(&mut self.weight, params.weight.len());
         resize(&mut self.bias, vocabulary);
@@ -59,26 +60,28 @@ impl<T: Real> AffineLoss<T> {
         for ((hs, dhs), targets) in work {
             let logits = &mut self.logits[..targets.len() * vocabulary];
             let hs = Mat::new(hs, targets.len(), hidden);
-            product(logits, hs, weight.t(), Into::Row(params.bias), rooms);
-            loss += rows(logits, targets, vocabulary, Some(1.0 / count as f64));
+            let work = targets.len() * vocabulary * hidden;
+            part("logits", work, || product(logits, hs, weight.t(), Into::Row(params.bias), rooms));
+            loss +=
+                part("softmax and loss", 0, || rows(logits, targets, vocabulary, Some(1.0 / count as f64)));
             let dlogits = Mat::new(&*logits, targets.len(), vocabulary);
-            product(dhs, dlogits, weight, Into::Set, rooms);
-            product(&mut self.weight, dlogits.t(), hs, if first { Into::Set } else { Into::Add }, rooms);
-            column_sums(&mut self.bias, logits, !first);
+            part("output's input gradient", work, || product(dhs, dlogits, weight, Into::Set, rooms));
+            part("output's weight gradient", work, || {
+                product(&mut self.weight, dlogits.t(), hs, if first { Into::Set } else { Into::Add }, rooms);
+            });
+            part("output's bias gradient", 0, || column_sums(&mut self.bias, logits, !first));
             first = false;
         }
         Ok(loss / count as f64)
     }
 }
 
-/// Rows of a chunk. Each chunk reads the weight and adds to its gradient, `[V, H]`, which is worth it for H rows of
-/// logits `[V]`; but a chunk that leaves the cores' cache gains nothing.
-fn chunk<T>(rows: usize, hidden: usize, vocabulary: usize) -> usize {
+/// Rows of a chunk: as many as keep its logits in the cache that the cores share, in even pieces.
+fn chunk<T>(rows: usize, vocabulary: usize) -> usize {
     /// Bytes of logits.
     const MOST: usize = 1 << 24;
     /// Rows that a product needs to be fast.
     const FEWEST: usize = 64;
     let fitting = (MOST / size_of::<T>() / vocabulary).max(FEWEST);
-    let chunks = (rows / hidden.max(FEWEST)).max(rows.div_ceil(fitting)).max(1);
-    rows.div_ceil(chunks)
+    rows.div_ceil(rows.div_ceil(fitting))
 }

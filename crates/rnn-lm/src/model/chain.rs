@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use rnn_core::Cell;
 use rnn_core::kernels::lend::{Reading, read};
+use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::Keep;
 use rnn_core::kernels::unroll::cpu::{
     self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape, resize,
@@ -100,7 +101,10 @@ impl<T: Real> Engine for Chain<T> {
         let (batch, time) = (window.batch, window.time);
         let size = self.embedding.dim(1)?;
         resize(&mut self.embedded, batch * time * size);
-        TimeEmbedding::forward_rows(read(&self.embedding)?.slice(), &window.xs, &mut self.embedded, size);
+        let table = read(&self.embedding)?;
+        part("embedding", 0, || {
+            TimeEmbedding::forward_rows(table.slice(), &window.xs, &mut self.embedded, size);
+        });
         let mut xs = self.embedded.as_slice();
         for layer in &mut self.layers {
             layer.forward(xs, batch, time, &mut self.scratch)?;
@@ -129,7 +133,8 @@ impl<T: Real> Engine for Chain<T> {
             this[0].backward(xs, &self.dhs, &mut self.dxs, &mut self.scratch)?;
             std::mem::swap(&mut self.dhs, &mut self.dxs);
         }
-        self.rows = TimeEmbedding::backward_rows(&self.ids, &self.dhs, self.embedding.dim(1)?);
+        let size = self.embedding.dim(1)?;
+        self.rows = part("embedding", 0, || TimeEmbedding::backward_rows(&self.ids, &self.dhs, size));
         self.stage = Stage::Backward;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{Grad, Values, global_norm};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
+use rnn_core::kernels::profile::part;
 use rnn_core::kernels::{Real, lend, team};
 
 /// The book's rule; without `clip` the gradients are taken as they are. Rows that have no gradient stay what they are,
@@ -28,15 +29,15 @@ impl Sgd {
                 grads.len(),
             ));
         }
-        let norm = global_norm(grads)?;
+        let norm = part("norm", 0, || global_norm(grads))?;
         if !norm.is_finite() {
             return Err(Error::Diverged { step: 0, what: "gradient norm", value: norm });
         }
         // The 1e-6 is PyTorch's: a norm that is just the limit is clipped by a hair.
         let scale = self.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
-        for (param, grad) in params.iter().zip(grads) {
-            update(param, grad, self.lr * scale)?;
-        }
+        part("update", 0, || {
+            params.iter().zip(grads).try_for_each(|(param, grad)| update(param, grad, self.lr * scale))
+        })?;
         Ok(norm)
     }
 }

@@ -145,6 +145,11 @@ impl<T: Real> Block<'_, T> {
             return M;
         }
         let depth = self.depth;
+        // What the sums are written to comes while they are made.
+        for r in 0..M {
+            let start = (row + r) * self.stride;
+            self.out.prefetch(start + columns.start..start + columns.end);
+        }
         let sums = match &self.left {
             Left::Lines(from) => {
                 let mut lines: [&[T]; M] = [&[]; M];

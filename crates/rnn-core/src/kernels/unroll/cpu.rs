@@ -6,12 +6,13 @@
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
-use super::part::{self, BackwardWindow, Cut, ForwardWindow};
+use super::part::{self as window_part, BackwardWindow, Cut, ForwardWindow};
 use super::{Keep, Way, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
 use crate::kernels::pointwise::Pointwise;
 use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, product};
+use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, Member, together};
 use std::sync::PoisonError;
@@ -139,11 +140,11 @@ impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
     }
 
     fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        part::forward::<T, P>(cpu, window, member, room);
+        window_part::forward::<T, P>(cpu, window, member, room);
     }
 
     fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        part::backward::<T, P>(cpu, window, member, room);
+        window_part::backward::<T, P>(cpu, window, member, room);
     }
 }
 
@@ -185,7 +186,10 @@ pub fn forward<T: Real>(
     }
 
     let (xs, weight) = (Mat::new(xs, batch * time, input), Mat::new(params.weight_ih, sums, input).t());
-    product(&mut tape.gates, xs, weight, params.bias_ih.map_or(Into::Set, Into::Row), &mut scratch.rooms);
+    part("input product", batch * time * sums * input, || {
+        let into = params.bias_ih.map_or(Into::Set, Into::Row);
+        product(&mut tape.gates, xs, weight, into, &mut scratch.rooms);
+    });
 
     next.c.copy_from_slice(state.c);
     let (cut, count) = cut::<T>(&dims, gates);
@@ -203,9 +207,11 @@ pub fn forward<T: Real>(
         hs: Shared::new(hs),
     };
     let rooms = scratch.rooms.for_members(count);
-    together(count, &|member| {
-        let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        kernel.forward(cpu, &window, member, &mut room);
+    part("recurrence", batch * time * sums * hidden, || {
+        together(count, &|member| {
+            let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
+            kernel.forward(cpu, &window, member, &mut room);
+        });
     });
     for (last, rows) in next.h.chunks_exact_mut(hidden).zip(hs.chunks_exact(time * hidden)) {
         last.copy_from_slice(&rows[(time - 1) * hidden..]);
@@ -285,9 +291,11 @@ pub fn backward<T: Real>(
         dc: Shared::new(dstate.c),
     };
     let rooms = scratch.rooms.for_members(count);
-    together(count, &|member| {
-        let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        kernel.backward(cpu, &window, member, &mut room);
+    part("recurrence, back", steps * sums * hidden, || {
+        together(count, &|member| {
+            let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
+            kernel.backward(cpu, &window, member, &mut room);
+        });
     });
 
     let into = if grads.add { Into::Add } else { Into::Set };
@@ -295,17 +303,23 @@ pub fn backward<T: Real>(
     let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
     let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
     let before = Mat::before(&tape.h, hs, hidden, time);
-    product(grads.weight_ih, of_input.t(), Mat::new(xs, steps, input), into, &mut scratch.rooms);
-    product(grads.weight_hh, of_recurrent.t(), before, into, &mut scratch.rooms);
-    for (bias, rows) in [(&mut grads.bias_ih, dinput), (&mut grads.bias_hh, drecurrent)] {
-        if let Some(bias) = bias {
-            column_sums(bias, rows, grads.add);
+    part("weight gradients", steps * sums * (input + hidden), || {
+        product(grads.weight_ih, of_input.t(), Mat::new(xs, steps, input), into, &mut scratch.rooms);
+        product(grads.weight_hh, of_recurrent.t(), before, into, &mut scratch.rooms);
+    });
+    part("bias gradients", 0, || {
+        for (bias, rows) in [(&mut grads.bias_ih, dinput), (&mut grads.bias_hh, drecurrent)] {
+            if let Some(bias) = bias {
+                column_sums(bias, rows, grads.add);
+            }
         }
-    }
+    });
     if let Some(dxs) = dxs {
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");
         let weight = Mat::new(params.weight_ih, sums, input);
-        product(dxs, of_input, weight, Into::Set, &mut scratch.rooms);
+        part("input gradient", steps * sums * input, || {
+            product(dxs, of_input, weight, Into::Set, &mut scratch.rooms);
+        });
     }
 }
 
