@@ -51,6 +51,31 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     }
 }
 
+/// Copies as many numbers as both have, fewer than 16, a power of two at a time: the compiler would call a function for a
+/// length that it does not know, at the price of the whole work on them.
+#[inline(always)]
+pub(super) fn copy_few<T: Copy>(to: &mut [T], from: &[T]) {
+    let len = to.len().min(from.len());
+    let mut at = 0;
+    macro_rules! step {
+        ($size:literal) => {
+            if len & $size != 0 {
+                if let (Some(to), Some(from)) =
+                    (to[at..].first_chunk_mut::<$size>(), from[at..].first_chunk::<$size>())
+                {
+                    *to = *from;
+                }
+                at += $size;
+            }
+        };
+    }
+    step!(8);
+    step!(4);
+    step!(2);
+    step!(1);
+    debug_assert_eq!(at, len, "fewer than 16 numbers");
+}
+
 /// `W` lanes as an array: safe code that the compiler turns into vector instructions, `FMA` where the CPU has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Lanes<T, const W: usize, const FMA: bool>(pub [T; W]);
@@ -104,17 +129,16 @@ impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
         let mut lanes = [T::ZERO; W];
         match from.first_chunk::<W>() {
             Some(full) => lanes = *full,
-            None => lanes[..from.len()].copy_from_slice(from),
+            None => copy_few(&mut lanes, from),
         }
         Self(lanes)
     }
 
     #[inline(always)]
     fn store(self, to: &mut [T]) {
-        let present = to.len();
         match to.first_chunk_mut::<W>() {
             Some(full) => *full = self.0,
-            None => to.copy_from_slice(&self.0[..present]),
+            None => copy_few(to, &self.0),
         }
     }
 

@@ -6,6 +6,7 @@
 //! A register can only be made from a token of its instructions, and a token only by who vouches that this CPU has them:
 //! so all methods are safe to call.
 
+use super::lanes::copy_few;
 use std::ops::{AddAssign, Mul};
 
 /// Proof of what every CPU has.
@@ -103,7 +104,7 @@ pub trait Register: Copy {
             return Self::load(token, from);
         }
         let mut lanes = [Self::Elem::default(); MAX_WIDTH];
-        lanes[..from.len()].copy_from_slice(from);
+        copy_few(&mut lanes, from);
         Self::load(token, &lanes)
     }
 
@@ -115,7 +116,7 @@ pub trait Register: Copy {
         }
         let mut lanes = [Self::Elem::default(); MAX_WIDTH];
         self.store(&mut lanes);
-        to.copy_from_slice(&lanes[..to.len()]);
+        copy_few(to, &lanes);
     }
 }
 

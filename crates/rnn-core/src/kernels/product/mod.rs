@@ -1,6 +1,6 @@
 //! Matrix products whose bits do not depend on who computes them.
 //!
-//! Every element is a sum over k in ascending order, with a rounding to memory after each [`DEPTH`] of them: the same
+//! Every element is a sum over k in ascending order, of pieces of at most [`DEPTH`] terms: the same
 //! for any number of threads, and for a row whatever rows stand beside it, so that a window may be cut anywhere.
 //! Work is cut by rows or by columns of the result. Each member of the team packs what it needs of `b` into panels
 //! (`panels.rs`) and runs rows of `a` past them (`tile.rs`).
@@ -26,7 +26,7 @@ pub enum Into<'a, T> {
     Set,
     /// `out += a b`
     Add,
-    /// `out = a b + row`, the row added to each of the result.
+    /// `out = row + a b`, for each row of the result.
     Row(&'a [T]),
 }
 
@@ -122,7 +122,7 @@ pub(super) fn grown<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 /// Terms of a sum between two roundings to memory; their panel stays in a core's own cache.
-const DEPTH: usize = 1024;
+const DEPTH: usize = 768;
 
 /// The depth of a product cut into even pieces of at most [`DEPTH`].
 pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {

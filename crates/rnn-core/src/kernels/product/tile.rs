@@ -150,36 +150,43 @@ impl<T: Real> Block<'_, T> {
             let start = (row + r) * self.stride;
             self.out.prefetch(start + columns.start..start + columns.end);
         }
-        let sums = match &self.left {
+        let width = I::Register::<T>::WIDTH;
+        let mut start = [I::Register::<T>::splat(instructions, T::ZERO); N];
+        if let Into::Row(row) = self.into {
+            for (register, row) in start.iter_mut().zip(row[columns.clone()].chunks(width)) {
+                *register = I::Register::<T>::load_some(instructions, row);
+            }
+        }
+        let mut sums = match &self.left {
             Left::Lines(from) => {
                 let mut lines: [&[T]; M] = [&[]; M];
                 for (r, slot) in lines.iter_mut().enumerate() {
                     *slot = from.line(row + r, depth);
                 }
-                sums::<I::Register<T>, M, N>(instructions, packed, |k, r| lines[r][k])
+                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| lines[r][k])
             }
             Left::Slivers(slivers) => {
                 let above = row - self.rows.start;
                 let sliver = &slivers[above / full * full * depth..][..full * depth];
                 let inside = above % full;
-                sums::<I::Register<T>, M, N>(instructions, packed, |k, r| sliver[k * full + inside + r])
+                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| sliver[k * full + inside + r])
             }
         };
-        for (r, sums) in sums.into_iter().enumerate() {
+        let add = matches!(self.into, Into::Add);
+        for (r, sums) in sums.iter_mut().enumerate() {
             let start = (row + r) * self.stride;
             // SAFETY: nobody else uses this row's columns, as the block's maker promises.
             #[allow(unsafe_code)]
             let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
-            match self.into {
-                Into::Set => put(out, sums, |_, sum| sum),
-                Into::Add => {
-                    put(out, sums, |there, sum| sum.add(I::Register::<T>::load_some(instructions, there)))
+            if out.len() == N * width {
+                for (out, sum) in out.chunks_exact_mut(width).zip(sums) {
+                    let sum = if add { sum.add(I::Register::<T>::load(instructions, out)) } else { *sum };
+                    sum.store(out);
                 }
-                Into::Row(row) => {
-                    let mut row = row[columns.clone()].chunks(I::Register::<T>::WIDTH);
-                    put(out, sums, |_, sum| {
-                        sum.add(I::Register::<T>::load_some(instructions, row.next().unwrap_or_default()))
-                    });
+            } else {
+                for (out, sum) in out.chunks_mut(width).zip(sums) {
+                    let sum = if add { sum.add(I::Register::<T>::load_some(instructions, out)) } else { *sum };
+                    sum.store_some(out);
                 }
             }
         }
@@ -187,16 +194,17 @@ impl<T: Real> Block<'_, T> {
     }
 }
 
-/// The sums of a tile, each over k in ascending order.
+/// The sums of a tile, each over k in ascending order, its row's columns beginning with `start`.
 #[inline(always)]
 fn sums<R: Register, const M: usize, const N: usize>(
     token: R::Token,
+    start: [R; N],
     packed: &[R::Elem],
     left: impl Fn(usize, usize) -> R::Elem,
 ) -> [[R; N]; M] {
-    let mut sums = [[R::splat(token, R::Elem::default()); N]; M];
+    let mut sums = [start; M];
     for (k, packed) in packed.chunks_exact(N * R::WIDTH).enumerate() {
-        let mut line = [R::splat(token, R::Elem::default()); N];
+        let mut line = start;
         for (register, packed) in line.iter_mut().zip(packed.chunks_exact(R::WIDTH)) {
             *register = R::load(token, packed);
         }
@@ -208,22 +216,4 @@ fn sums<R: Register, const M: usize, const N: usize>(
         }
     }
     sums
-}
-
-/// Writes a tile's row; `meet` gives what a register becomes beside the numbers that stand there.
-#[inline(always)]
-fn put<R: Register, const N: usize>(
-    out: &mut [R::Elem],
-    sums: [R; N],
-    mut meet: impl FnMut(&[R::Elem], R) -> R,
-) {
-    if out.len() == N * R::WIDTH {
-        for (out, sum) in out.chunks_exact_mut(R::WIDTH).zip(sums) {
-            meet(out, sum).store(out);
-        }
-    } else {
-        for (out, sum) in out.chunks_mut(R::WIDTH).zip(sums) {
-            meet(out, sum).store_some(out);
-        }
-    }
 }
