@@ -82,6 +82,11 @@ impl<T: Real> Task for Block<'_, T> {
     fn run<I: Instructions>(self, instructions: I) {
         let register = I::Register::<T>::WIDTH;
         let panel = register * I::Register::<T>::PANEL;
+        if self.rows.len() == 1
+            && let Left::Lines(lines) = self.left
+        {
+            return self.lone_row::<I>(instructions, lines.line(self.rows.start, self.depth));
+        }
         for from in self.columns.clone().step_by(panel) {
             let columns = from..self.columns.end.min(from + panel);
             let registers = columns.len().div_ceil(register);
@@ -114,6 +119,69 @@ impl<T: Real> Block<'_, T> {
                 _ => self.tile::<I, 1, N>(instructions, row, columns, packed),
             };
         }
+    }
+
+    /// One row times all panels, some registers of columns at a time: fewer sums would wait for each other.
+    #[inline(always)]
+    fn lone_row<I: Instructions>(&self, instructions: I, left: &[T]) {
+        let width = I::Register::<T>::WIDTH;
+        let registers = self.columns.len().div_ceil(width);
+        let mut from = 0;
+        while from < registers {
+            from += match registers - from {
+                1 => self.lone::<I, 1>(instructions, left, from),
+                2 => self.lone::<I, 2>(instructions, left, from),
+                3 => self.lone::<I, 3>(instructions, left, from),
+                4 => self.lone::<I, 4>(instructions, left, from),
+                5 => self.lone::<I, 5>(instructions, left, from),
+                6 => self.lone::<I, 6>(instructions, left, from),
+                7 => self.lone::<I, 7>(instructions, left, from),
+                _ => self.lone::<I, 8>(instructions, left, from),
+            };
+        }
+    }
+
+    /// `Q` registers of columns of a lone row, from register `from` on; gives `Q`.
+    #[inline(always)]
+    fn lone<I: Instructions, const Q: usize>(&self, instructions: I, left: &[T], from: usize) -> usize {
+        let width = I::Register::<T>::WIDTH;
+        let registers = self.columns.len().div_ceil(width);
+        // Where each register of columns begins in its panel, and how wide the panel is.
+        let mut places: [(&[T], usize); Q] = [(&[], 0); Q];
+        for (q, place) in places.iter_mut().enumerate() {
+            let inside = (from + q) % I::Register::<T>::PANEL;
+            let first = from + q - inside;
+            let panel = I::Register::<T>::PANEL.min(registers - first) * width;
+            let start = first * width * self.depth + inside * width;
+            *place = (&self.panels[start..start + panel * (self.depth - 1) + width], panel);
+        }
+        let columns = |q: usize| {
+            let start = self.columns.start + (from + q) * width;
+            start..self.columns.end.min(start + width)
+        };
+        let mut sums = [I::Register::<T>::splat(instructions, T::ZERO); Q];
+        if let Into::Row(row) = self.into {
+            for (q, sum) in sums.iter_mut().enumerate() {
+                *sum = I::Register::<T>::load_some(instructions, &row[columns(q)]);
+            }
+        }
+        for (k, &factor) in left.iter().enumerate() {
+            let factor = I::Register::<T>::splat(instructions, factor);
+            for (sum, (panel, stride)) in sums.iter_mut().zip(places) {
+                *sum = I::Register::<T>::load(instructions, &panel[k * stride..]).mul_add(factor, *sum);
+            }
+        }
+        let start = self.rows.start * self.stride;
+        for (q, sum) in sums.into_iter().enumerate() {
+            let columns = columns(q);
+            // SAFETY: nobody else uses this row's columns, as the block's maker promises.
+            #[allow(unsafe_code)]
+            let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
+            let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
+            let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { sum };
+            sum.store_some(out);
+        }
+        Q
     }
 
     /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it.

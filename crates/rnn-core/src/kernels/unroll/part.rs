@@ -94,11 +94,14 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let sums = P::GATES * hidden;
         let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
         let weight = Mat::new(window.weight_hh, sums, hidden).t();
-        let of_gate = packed_len::<I, T>(hidden, units.len());
-        let packed = grown(&mut room.panels, P::GATES * of_gate);
         let columns = |g: usize| g * hidden + units.start..g * hidden + units.end;
-        for g in 0..P::GATES {
-            pack_all::<I, T>(instructions, &mut packed[g * of_gate..][..of_gate], weight, hidden, columns(g));
+        // All gates stand side by side, and are one product, for who has all units.
+        let products = if units.len() == hidden { 1 } else { P::GATES };
+        let of_product = |g: usize| if products == 1 { 0..sums } else { columns(g) };
+        let size = packed_len::<I, T>(hidden, of_product(0).len());
+        let packed = grown(&mut room.panels, products * size);
+        for g in 0..products {
+            pack_all::<I, T>(instructions, &mut packed[g * size..][..size], weight, hidden, of_product(g));
         }
         let mut biases = [&[] as &[T]; MAX_GATES];
         if let Some(bias) = window.bias_hh {
@@ -113,15 +116,15 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                 #[allow(unsafe_code)]
                 Some(before) => unsafe { Lines::shared(window.hs, before * hidden, time * hidden) },
             };
-            for g in 0..P::GATES {
+            for g in 0..products {
                 let product = StepProduct {
                     left: before,
                     rows: rows.clone(),
                     depth: hidden,
-                    packed: &packed[g * of_gate..][..of_gate],
+                    packed: &packed[g * size..][..size],
                     out: window.recurrent,
                     stride: sums,
-                    columns: columns(g),
+                    columns: of_product(g),
                 };
                 product.run::<I>(cpu, Into::Set);
             }
