@@ -1,15 +1,17 @@
-//! `lm` as the trainer runs it: rnn-lm's model, a chain of hand-written forwards and backwards without a graph.
+//! `lm` as the trainer runs it, a chain of hand-written forwards and backwards without a graph, and `generate` as a
+//! model's stream.
 
 use crate::check::{self, Answer};
 use crate::lm::{LEARNING_RATE, MAX_NORM, report, window};
 use crate::{Args, timing};
 use anyhow::Result;
 use candle_core::{DType, Tensor};
+use rnn_core::kernels::Typed;
 use rnn_core::{Bias, Cell, Scheme, Way};
 use rnn_lm::data::Window;
 use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
 use rnn_lm::train::Sgd;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const RULE: Sgd = Sgd { lr: LEARNING_RATE, clip: Some(MAX_NORM) };
 
@@ -33,6 +35,66 @@ pub(crate) fn train<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>
         Ok(())
     })?;
     Ok(report(&times, args.batch * args.time, checked))
+}
+
+/// Tokens one at a time, the most probable one of each row, through the model's stream; packing its weights counts.
+pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>> {
+    let first = own_window(args, (args.batch, 5), 0)?.xs;
+    let answer = |way: Way| -> Result<Answer> {
+        let model = model::<C>(args, way)?;
+        let mut stream = model.stream(args.batch)?;
+        let mut answer = Answer::new();
+        for (i, ids) in first.chunks(args.batch).enumerate() {
+            let logits = match stream.step(ids)? {
+                Typed::F32(logits) => Tensor::new(logits, &candle_core::Device::Cpu)?,
+                Typed::F64(logits) => Tensor::new(logits, &candle_core::Device::Cpu)?,
+            };
+            answer.push((format!("logits {i}"), logits));
+        }
+        Ok(answer)
+    };
+    let checked = check::compare(&answer(way)?, &answer(Way::Reference)?)?;
+
+    let model = model::<C>(args, way)?;
+    let mut ids = Vec::with_capacity(args.batch);
+    let mut bytes = None;
+    let times = timing::timed(&args.device()?, args, || {
+        let mut stream = model.stream(args.batch)?;
+        ids.clear();
+        ids.extend_from_slice(&first[..args.batch]);
+        for _ in 0..args.tokens {
+            let most = match stream.step(&ids)? {
+                Typed::F32(logits) => most_probable(logits, args.vocab),
+                Typed::F64(logits) => most_probable(logits, args.vocab),
+            };
+            ids = most;
+        }
+        bytes = stream.bytes();
+        Ok(())
+    })?;
+    let mut result = report(&times, args.batch * args.tokens, checked);
+    if let Some(bytes) = bytes {
+        // Each step reads every weight once, for all rows.
+        let seconds = 1e-3 * timing::median(&times);
+        result.insert("weights_gb_per_s".into(), json!((bytes * args.tokens) as f64 / seconds * 1e-9));
+    }
+    Ok(result)
+}
+
+/// The largest logit's place in each row.
+fn most_probable<T: PartialOrd + Copy>(logits: &[T], vocabulary: usize) -> Vec<u32> {
+    let of_row = |row: &[T]| {
+        // Two passes: the largest of eight columns at a time, and then where it stands.
+        let mut largest = [row[0]; 8];
+        for chunk in row.chunks(8) {
+            for (most, &logit) in largest.iter_mut().zip(chunk) {
+                *most = if logit > *most { logit } else { *most };
+            }
+        }
+        let largest = largest.into_iter().fold(row[0], |a, b| if b > a { b } else { a });
+        row.iter().position(|&logit| logit == largest).unwrap_or(0) as u32
+    };
+    logits.chunks(vocabulary).map(of_row).collect()
 }
 
 fn model<C: Cell>(args: &Args, way: Way) -> Result<Rnnlm<C>> {

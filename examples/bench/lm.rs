@@ -35,7 +35,7 @@ pub(crate) fn generate<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
         Who::CandleNn => generate_graph::<C, _>(args, |p| candle_nn(args, p)),
         Who::Reference => generate_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Reference)),
         Who::Manual => generate_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Manual)),
-        Who::Fused => generate_graph::<C, _>(args, |p| ours::<C>(args, p, Way::Fused)),
+        Who::Fused => chain::generate::<C>(args, Way::Fused),
     }
 }
 

@@ -101,6 +101,11 @@ pub fn together(count: usize, work: &(dyn Fn(Member<'_>) + Sync)) {
     assert!(!call.barrier.broken.load(Ordering::Acquire), "a member of the team panicked");
 }
 
+/// What `f` makes of being one member of `count`, for plans: there is nobody to meet.
+pub(super) fn as_member<R>(index: usize, count: usize, f: impl FnOnce(Member<'_>) -> R) -> R {
+    f(Member { index, count, barrier: &Barrier::default() })
+}
+
 /// A piece of work, on the stack of the one who asked for it.
 struct Call<'a> {
     work: &'a (dyn Fn(Member<'_>) + Sync),

@@ -7,14 +7,12 @@ use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeEmbedding};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::Tensor;
-use rnn_core::Cell;
-use rnn_core::kernels::lend::{Reading, read};
+use rnn_core::kernels::lend::read;
 use rnn_core::kernels::profile::part;
-use rnn_core::kernels::unroll::Keep;
-use rnn_core::kernels::unroll::cpu::{
-    self, Dims, KernelOf, ParamGrads, Params, Scratch, StateMut, Tape, resize,
-};
+use rnn_core::kernels::unroll::cpu::{self, Dims, KernelOf, ParamGrads, Scratch, StateMut, Tape, resize};
+use rnn_core::kernels::unroll::{Keep, LentParams};
 use rnn_core::kernels::{Kernel, Real};
+use rnn_core::{Cell, LayerParams};
 
 pub(super) struct Chain<T: Real> {
     embedding: Tensor,
@@ -44,8 +42,7 @@ enum Stage {
 struct Layer<T: Real> {
     kernel: &'static dyn KernelOf<T>,
     carry: bool,
-    params: Vec<Tensor>,
-    biases: (bool, bool),
+    params: LayerParams,
     input: usize,
     hidden: usize,
     tape: Tape<T>,
@@ -63,18 +60,18 @@ impl<T: Real> Chain<T> {
             let kernel: &'static dyn Kernel =
                 cell.kernel().ok_or_else(|| Error::invalid("fused model", "a cell with a kernel", "none"))?;
             let kernel = T::kernel(kernel);
-            let params: Vec<Tensor> = cell.params().tensors().into_iter().cloned().collect();
+            let params = cell.params().clone();
+            let sizes = params.tensors().into_iter().map(Tensor::elem_count);
             layers.push(Layer {
                 kernel,
                 carry: kernel.traits().carry,
-                biases: (cell.params().bias_ih.is_some(), cell.params().bias_hh.is_some()),
                 input: cell.spec().input,
                 hidden: cell.spec().hidden,
                 tape: Tape::default(),
                 hs: Vec::new(),
                 state: Default::default(),
                 next: Default::default(),
-                grads: params.iter().map(|param| vec![T::ZERO; param.elem_count()]).collect(),
+                grads: sizes.map(|size| vec![T::ZERO; size]).collect(),
                 params,
             });
         }
@@ -168,13 +165,13 @@ impl<T: Real> Layer<T> {
             resize(next, size);
         }
         resize(&mut self.hs, batch * time * self.hidden);
-        let params = self.params.iter().map(read::<T>).collect::<rnn_core::Result<Vec<_>>>()?;
+        let params = LentParams::<T>::new(&self.params)?;
         let [h, c] = &self.state;
         let [next_h, next_c] = &mut self.next;
         cpu::forward(
             self.kernel,
             dims,
-            &slices(&params, self.biases),
+            &params.slices(),
             (xs, cpu::State { h, c }),
             (&mut self.hs, StateMut { h: next_h, c: next_c }),
             Keep::Tape,
@@ -185,7 +182,7 @@ impl<T: Real> Layer<T> {
     }
 
     fn backward(&mut self, xs: &[T], dhs: &[T], dxs: &mut Vec<T>, scratch: &mut Scratch<T>) -> Result<()> {
-        let params = self.params.iter().map(read::<T>).collect::<rnn_core::Result<Vec<_>>>()?;
+        let params = LentParams::<T>::new(&self.params)?;
         // The state before the window was swapped into `next`; it is used up, and its room takes the state's gradient.
         let [dh, dc] = &mut self.next;
         dh.fill(T::ZERO);
@@ -195,15 +192,15 @@ impl<T: Real> Layer<T> {
         let mut grads = ParamGrads {
             weight_ih: slot(),
             weight_hh: slot(),
-            bias_ih: self.biases.0.then(&mut slot),
-            bias_hh: self.biases.1.then(&mut slot),
+            bias_ih: self.params.bias_ih.is_some().then(&mut slot),
+            bias_hh: self.params.bias_hh.is_some().then(&mut slot),
             add: false,
         };
         resize(dxs, xs.len());
         cpu::backward(
             self.kernel,
             &mut self.tape,
-            &slices(&params, self.biases),
+            &params.slices(),
             (xs, &self.hs, dhs),
             &mut StateMut { h: dh, c: dc },
             &mut grads,
@@ -212,17 +209,5 @@ impl<T: Real> Layer<T> {
             scratch,
         );
         Ok(())
-    }
-}
-
-/// Parameters in the order of `LayerParams::tensors`.
-fn slices<'a, T: Real>(params: &'a [Reading<'_, T>], biases: (bool, bool)) -> Params<'a, T> {
-    let mut slices = params.iter().map(Reading::slice);
-    let mut next = || slices.next().unwrap_or_default();
-    Params {
-        weight_ih: next(),
-        weight_hh: next(),
-        bias_ih: biases.0.then(&mut next),
-        bias_hh: biases.1.then(&mut next),
     }
 }

@@ -1,11 +1,12 @@
 //! A model in use: the loss of a text, and text out of it. Nothing is recorded; memory does not grow with the text.
 
 use super::net::Net;
+use super::stream::stream;
 use crate::data::IGNORE;
 use crate::layers::{check_ids, ids_tensor, negative_log_likelihood};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
-use rnn_core::kernels::lend;
+use rnn_core::kernels::{Typed, lend};
 use rnn_core::rng::Stream;
 use rnn_core::{Cell, Recurrent};
 
@@ -107,19 +108,21 @@ pub(super) fn generate<C: Cell>(
     if prompt.is_empty() {
         return Err(Error::invalid("generate: prompt", "at least one id to begin with", "none"));
     }
-    let device = net.embedding.weight().device();
-    let mut stream = Stream::new(sampling.seed, "generate", 0);
-    let mut state = net.stack.zero_state(1)?;
-    let (mut input, mut drawn) = (prompt.to_vec(), Vec::with_capacity(count));
+    let mut random = Stream::new(sampling.seed, "generate", 0);
+    let mut stream = stream(net, 1)?;
+    let (last, before) = prompt.split_last().unwrap_or((&0, &[]));
+    for &id in before {
+        stream.step(&[id])?;
+    }
+    let (mut id, mut drawn, mut logits) = (*last, Vec::with_capacity(count), Vec::new());
     while drawn.len() < count {
-        let ids = ids_tensor(&input, 1, input.len(), device)?;
-        let (hs, next) = net.stack.infer(&net.embedding.forward(&ids)?.detach(), &state)?;
-        state = next;
-        let last = hs.narrow(1, input.len() - 1, 1)?;
-        let logits = net.affine.infer(&last)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let id = draw(&logits, sampling, &mut stream)?;
+        logits.clear();
+        match stream.step(&[id])? {
+            Typed::F32(numbers) => logits.extend(numbers.iter().map(|&logit| f64::from(logit))),
+            Typed::F64(numbers) => logits.extend_from_slice(numbers),
+        }
+        id = draw(&logits, sampling, &mut random)?;
         drawn.push(id);
-        input = vec![id];
     }
     Ok(drawn)
 }

@@ -10,10 +10,12 @@ mod infer;
 mod manual;
 mod net;
 mod rnnlm;
+mod stream;
 
 pub use infer::{Evaluation, Sampling};
 pub use net::LmSpec;
 pub use rnnlm::{Rnnlm, SimpleRnnlm};
+pub use stream::LmStream;
 
 use crate::data::Window;
 use crate::train::{Grad, Sgd};
@@ -73,6 +75,12 @@ pub trait LanguageModel: Send {
     /// # Errors
     /// Where the prompt is empty, an id is outside the vocabulary, or the temperature is not above 0.
     fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>>;
+
+    /// The model one word at a time, for `rows` texts side by side, from a state of zeros.
+    ///
+    /// # Errors
+    /// Where `rows` is 0.
+    fn stream(&self, rows: usize) -> Result<Box<dyn LmStream + '_>>;
 
     /// The way that runs.
     fn way(&self) -> Way;

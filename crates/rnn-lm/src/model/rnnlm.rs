@@ -1,7 +1,8 @@
 //! The model: TimeEmbedding, a stack of recurrent layers, TimeAffine, TimeSoftmaxWithLoss.
 
 use super::net::{LmSpec, Net};
-use super::{Engine, Evaluation, LanguageModel, Sampling, chain::Chain, graph::Graph, infer, manual::Manual};
+use super::{Engine, Evaluation, LanguageModel, LmStream, Sampling, infer, stream};
+use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Sgd, Values};
@@ -133,6 +134,10 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
 
     fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>> {
         infer::generate(&self.net, prompt, count, sampling)
+    }
+
+    fn stream(&self, rows: usize) -> Result<Box<dyn LmStream + '_>> {
+        stream::stream(&self.net, rows)
     }
 
     fn way(&self) -> Way {

@@ -113,12 +113,27 @@ impl<T: Real> Rooms<T> {
     }
 }
 
-/// The first `len` numbers of a buffer that grows.
+/// `len` numbers of a buffer that grows, from the beginning of a cache line on: a register is then read from one line.
 pub(super) fn grown<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::ZERO);
+    let needed = len + LINE / size_of::<T>();
+    if buffer.len() < needed {
+        buffer.resize(needed, T::ZERO);
     }
-    &mut buffer[..len]
+    let start = line_start(buffer);
+    &mut buffer[start..start + len]
+}
+
+/// What [`grown`] gave, to read.
+pub(super) fn grown_before<T: Real>(buffer: &[T], len: usize) -> &[T] {
+    let start = line_start(buffer);
+    &buffer[start..start + len]
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+fn line_start<T>(buffer: &[T]) -> usize {
+    buffer.as_ptr().align_offset(LINE).min(LINE / size_of::<T>())
 }
 
 /// Terms of a sum between two roundings to memory; their panel stays in a core's own cache.

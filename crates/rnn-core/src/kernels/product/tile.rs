@@ -136,6 +136,9 @@ impl<T: Real> Block<'_, T> {
                 5 => self.lone::<I, 5>(instructions, left, from),
                 6 => self.lone::<I, 6>(instructions, left, from),
                 7 => self.lone::<I, 7>(instructions, left, from),
+                8 => self.lone::<I, 8>(instructions, left, from),
+                // Whole panels, so that each is read from front to back.
+                _ if I::Register::<T>::PANEL == 3 => self.lone::<I, 9>(instructions, left, from),
                 _ => self.lone::<I, 8>(instructions, left, from),
             };
         }
@@ -237,7 +240,9 @@ impl<T: Real> Block<'_, T> {
                 let above = row - self.rows.start;
                 let sliver = &slivers[above / full * full * depth..][..full * depth];
                 let inside = above % full;
-                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| sliver[k * full + inside + r])
+                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| {
+                    sliver[k * full + inside + r]
+                })
             }
         };
         let add = matches!(self.into, Into::Add);
@@ -253,7 +258,8 @@ impl<T: Real> Block<'_, T> {
                 }
             } else {
                 for (out, sum) in out.chunks_mut(width).zip(sums) {
-                    let sum = if add { sum.add(I::Register::<T>::load_some(instructions, out)) } else { *sum };
+                    let sum =
+                        if add { sum.add(I::Register::<T>::load_some(instructions, out)) } else { *sum };
                     sum.store_some(out);
                 }
             }

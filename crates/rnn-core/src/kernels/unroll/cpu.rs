@@ -15,6 +15,7 @@ use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, product};
 use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, Member, together};
+use std::ops::Range;
 use std::sync::PoisonError;
 
 /// The sizes of a window.
@@ -112,7 +113,9 @@ pub trait KernelOf<T: Real>: Send + Sync {
     fn traits(&self) -> Traits;
     /// A member's part of a window through all steps.
     fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
-    /// And back.
+    /// The one step of a window of one, whose gate sums are there, for some units of all rows.
+    fn step(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>);
+    /// The part back.
     fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
 }
 
@@ -141,6 +144,10 @@ impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
 
     fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
         window_part::forward::<T, P>(cpu, window, member, room);
+    }
+
+    fn step(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>) {
+        window_part::step::<T, P>(cpu, window, units);
     }
 
     fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {

@@ -1,7 +1,8 @@
 //! The door from tensors to the kernels of [`super::cpu`]: numbers in and out, nothing computed here; and the memory
 //! that a layer keeps between windows.
 
-use super::cpu::{self, Dims, ParamGrads, Params, Scratch, StateMut};
+use super::cpu::{self, Dims, ParamGrads, Scratch, StateMut};
+use super::lent::LentParams;
 use super::{Keep, TimeGrads, with_parts};
 use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::lend::{Reading, read};
@@ -228,32 +229,4 @@ fn contiguous(params: &LayerParams) -> Result<LayerParams> {
         bias_ih: params.bias_ih.as_ref().map(each).transpose()?,
         bias_hh: params.bias_hh.as_ref().map(each).transpose()?,
     })
-}
-
-/// A layer's parameters, held for reading.
-struct LentParams<'a, T> {
-    weight_ih: Reading<'a, T>,
-    weight_hh: Reading<'a, T>,
-    bias_ih: Option<Reading<'a, T>>,
-    bias_hh: Option<Reading<'a, T>>,
-}
-
-impl<'a, T: Real> LentParams<'a, T> {
-    fn new(params: &'a LayerParams) -> Result<Self> {
-        Ok(Self {
-            weight_ih: read(&params.weight_ih)?,
-            weight_hh: read(&params.weight_hh)?,
-            bias_ih: params.bias_ih.as_ref().map(read).transpose()?,
-            bias_hh: params.bias_hh.as_ref().map(read).transpose()?,
-        })
-    }
-
-    fn slices(&self) -> Params<'_, T> {
-        Params {
-            weight_ih: self.weight_ih.slice(),
-            weight_hh: self.weight_hh.slice(),
-            bias_ih: self.bias_ih.as_ref().map(Reading::slice),
-            bias_hh: self.bias_hh.as_ref().map(Reading::slice),
-        }
-    }
 }

@@ -6,11 +6,14 @@
 pub mod cpu;
 mod cuda;
 mod fused;
+mod lent;
 mod manual;
 mod part;
 mod reference;
+pub mod stream;
 
 pub(crate) use fused::Home;
+pub use lent::LentParams;
 pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
 pub(crate) use reference::forward as reference;
 

@@ -69,6 +69,21 @@ pub struct ForwardWindow<'a, T> {
     pub(super) hs: Shared<'a, T>,
 }
 
+impl<'a, T: Copy> ForwardWindow<'a, T> {
+    /// The hidden states that step t begins with. Nobody writes to them any more: they are this member's rows, or all
+    /// members have met since.
+    #[inline(always)]
+    fn before(&self, t: usize) -> Lines<'a, T> {
+        let Dims { time, hidden, .. } = self.dims;
+        match t.checked_sub(1) {
+            None => Lines::new(self.h, 0, hidden),
+            // SAFETY: as said above.
+            #[allow(unsafe_code)]
+            Some(before) => unsafe { Lines::shared(self.hs, before * hidden, time * hidden) },
+        }
+    }
+}
+
 pub(super) fn forward<T: Real, P: Pointwise>(
     cpu: Cpu,
     window: &ForwardWindow<'_, T>,
@@ -103,22 +118,10 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         for g in 0..products {
             pack_all::<I, T>(instructions, &mut packed[g * size..][..size], weight, hidden, of_product(g));
         }
-        let mut biases = [&[] as &[T]; MAX_GATES];
-        if let Some(bias) = window.bias_hh {
-            for (g, slot) in biases.iter_mut().enumerate().take(P::GATES) {
-                *slot = &bias[columns(g)];
-            }
-        }
         for t in 0..time {
-            let before = match t.checked_sub(1) {
-                None => Lines::new(window.h, 0, hidden),
-                // SAFETY: this member's rows, or all after a meeting, of a step that nobody writes to any more.
-                #[allow(unsafe_code)]
-                Some(before) => unsafe { Lines::shared(window.hs, before * hidden, time * hidden) },
-            };
             for g in 0..products {
                 let product = StepProduct {
-                    left: before,
+                    left: window.before(t),
                     rows: rows.clone(),
                     depth: hidden,
                     packed: &packed[g * size..][..size],
@@ -128,32 +131,69 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                 };
                 product.run::<I>(cpu, Into::Set);
             }
-            for row in rows.clone() {
-                let step = row * time + t;
-                let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
-                // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
-                #[allow(unsafe_code)]
-                let step = unsafe {
-                    let mut gates = [&mut [] as &mut [T], &mut [], &mut [], &mut []];
-                    let mut recurrent = [&[] as &[T]; MAX_GATES];
-                    for (g, (gate, sum)) in gates.iter_mut().zip(&mut recurrent).enumerate().take(P::GATES) {
-                        *gate = window.gates.write(of(step * P::GATES + g));
-                        *sum = window.recurrent.read(of(row * P::GATES + g));
-                    }
-                    Step {
-                        gates,
-                        recurrent,
-                        before: &before.line(row, hidden)[units.clone()],
-                        c: write_some(&window.c, of(row)),
-                        c_before: write_some(&window.c_before, of(step)),
-                        extra: write_some(&window.extra, of(step)),
-                        h: window.hs.write(of(step)),
-                    }
-                };
-                forward_step::<I, T, P>(step, biases);
-            }
+            pointwise::<I, T, P>(window, t, &rows, &units);
             window.cut.meet(&member);
         }
+    }
+}
+
+/// From the gate sums of some rows and units at step t to their next state.
+#[inline(always)]
+fn pointwise<I: Instructions, T: Real, P: Pointwise>(
+    window: &ForwardWindow<'_, T>,
+    t: usize,
+    rows: &Range<usize>,
+    units: &Range<usize>,
+) {
+    let Dims { time, hidden, .. } = window.dims;
+    let before = window.before(t);
+    let mut biases = [&[] as &[T]; MAX_GATES];
+    if let Some(bias) = window.bias_hh {
+        for (g, slot) in biases.iter_mut().enumerate().take(P::GATES) {
+            *slot = &bias[g * hidden + units.start..g * hidden + units.end];
+        }
+    }
+    for row in rows.clone() {
+        let step = row * time + t;
+        let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
+        // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
+        #[allow(unsafe_code)]
+        let step = unsafe {
+            let mut gates = [&mut [] as &mut [T], &mut [], &mut [], &mut []];
+            let mut recurrent = [&[] as &[T]; MAX_GATES];
+            for (g, (gate, sum)) in gates.iter_mut().zip(&mut recurrent).enumerate().take(P::GATES) {
+                *gate = window.gates.write(of(step * P::GATES + g));
+                *sum = window.recurrent.read(of(row * P::GATES + g));
+            }
+            Step {
+                gates,
+                recurrent,
+                before: &before.line(row, hidden)[units.clone()],
+                c: write_some(&window.c, of(row)),
+                c_before: write_some(&window.c_before, of(step)),
+                extra: write_some(&window.extra, of(step)),
+                h: window.hs.write(of(step)),
+            }
+        };
+        forward_step::<I, T, P>(step, biases);
+    }
+}
+
+/// One step of a window of one step, whose gate sums are there.
+pub(super) fn step<T: Real, P: Pointwise>(cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>) {
+    run(cpu, Step1 { window, units, cell: PhantomData::<P> });
+}
+
+struct Step1<'a, T, P> {
+    window: &'a ForwardWindow<'a, T>,
+    units: Range<usize>,
+    cell: PhantomData<P>,
+}
+
+impl<T: Real, P: Pointwise> Task for Step1<'_, T, P> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, _: I) {
+        pointwise::<I, T, P>(self.window, 0, &(0..self.window.dims.batch), &self.units);
     }
 }
 
@@ -360,20 +400,20 @@ fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) 
 }
 
 /// A step's rows times recurrent weights that [`pack_all`] packed.
-struct StepProduct<'a, T> {
-    left: Lines<'a, T>,
-    rows: Range<usize>,
-    depth: usize,
-    packed: &'a [T],
+pub(super) struct StepProduct<'a, T> {
+    pub(super) left: Lines<'a, T>,
+    pub(super) rows: Range<usize>,
+    pub(super) depth: usize,
+    pub(super) packed: &'a [T],
     /// Nobody else uses these rows and columns of it meanwhile.
-    out: Shared<'a, T>,
-    stride: usize,
-    columns: Range<usize>,
+    pub(super) out: Shared<'a, T>,
+    pub(super) stride: usize,
+    pub(super) columns: Range<usize>,
 }
 
 impl<T: Real> StepProduct<'_, T> {
     #[inline(always)]
-    fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
+    pub(super) fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
         let Self { left, rows, depth, packed, out, stride, columns } = self;
         let mut rest = packed;
         for (i, piece) in depths(depth).enumerate() {
@@ -397,7 +437,7 @@ impl<T: Real> StepProduct<'_, T> {
 
 /// Packs some columns of a matrix over its whole depth, piece by piece; `to` has [`packed_len`].
 #[inline(always)]
-fn pack_all<I: Instructions, T: Real>(
+pub(super) fn pack_all<I: Instructions, T: Real>(
     instructions: I,
     to: &mut [T],
     matrix: Mat<'_, T>,

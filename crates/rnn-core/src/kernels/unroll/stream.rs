@@ -1,0 +1,288 @@
+//! One step at a time with weights that were packed once: for input as it comes, and for text as it is made.
+//!
+//! A window packs its weights anew, since training changes them; for a single step that would cost more than the step.
+//! Here every member of the team has its columns of every matrix packed, and reads each number once a step: what bounds
+//! the speed of one row is how fast memory can be read. The results have the bits of a window's.
+
+use super::cpu::{Dims, KernelOf, Params};
+use super::part::{Cut, ForwardWindow, StepProduct, pack_all};
+use crate::kernels::Real;
+use crate::kernels::dispatch::{Cpu, Instructions, Task, cpu, run};
+use crate::kernels::product::{Into, Lines, Mat, grown, grown_before, packed_len};
+use crate::kernels::share::Shared;
+use crate::kernels::simd::Register;
+use crate::kernels::team::{self, Member, together};
+use std::ops::Range;
+
+/// Layers, and an affine layer behind them, with the state that they carry.
+pub struct Stream<T: Real> {
+    cpu: Cpu,
+    rows: usize,
+    layers: Vec<Layer<T>>,
+    head: Packed<T>,
+    bias: Vec<T>,
+    out: Vec<T>,
+}
+
+/// A layer to be packed: its kernel, its sizes and its parameters.
+pub type LayerOf<'a, T> = (&'static dyn KernelOf<T>, usize, usize, Params<'a, T>);
+
+impl<T: Real> Stream<T> {
+    /// For `rows` inputs side by side: layers from the first to the last, each with its input and hidden size, then
+    /// `weight [V, H]` and `bias [V]`. The state is zero.
+    ///
+    /// # Panics
+    /// Where a slice does not have the size that belongs to it.
+    pub fn new(rows: usize, layers: &[LayerOf<'_, T>], (weight, bias): (&[T], &[T])) -> Self {
+        let cpu = cpu();
+        let hidden = weight.len() / bias.len().max(1);
+        let columns = |part: Member<'_>, width: usize| vec![part.share(bias.len(), width)];
+        Self {
+            cpu,
+            rows,
+            layers: layers.iter().map(|layer| Layer::new(cpu, rows, layer)).collect(),
+            head: Packed::new(cpu, parts(weight.len()), weight, hidden, &columns),
+            bias: bias.to_vec(),
+            out: vec![T::ZERO; rows * bias.len()],
+        }
+    }
+
+    /// One step: `xs [N, D]` give `[N, V]`. Allocates nothing.
+    ///
+    /// # Panics
+    /// Where `xs` has another size.
+    pub fn step(&mut self, xs: &[T]) -> &[T] {
+        let Self { cpu, rows, layers, head, bias, out } = self;
+        let mut xs = xs;
+        for layer in layers {
+            layer.step(*cpu, *rows, xs);
+            xs = &layer.h;
+        }
+        let stride = bias.len();
+        let product = Product {
+            cpu: *cpu,
+            packed: head,
+            left: Lines::new(xs, 0, xs.len() / *rows),
+            rows: *rows,
+            out: Shared::new(out),
+            stride,
+            into: Into::Row(bias),
+        };
+        together(head.parts.len(), &|member| run(product.cpu, (&product, member)));
+        &self.out
+    }
+
+    /// The state becomes zero.
+    pub fn reset(&mut self) {
+        for layer in &mut self.layers {
+            layer.h.fill(T::ZERO);
+            layer.c.fill(T::ZERO);
+        }
+    }
+
+    /// Bytes of weights that a step reads.
+    pub fn bytes(&self) -> usize {
+        let of_layers = self.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]);
+        of_layers.chain([&self.head]).map(|packed| size_of::<T>() * packed.len()).sum()
+    }
+}
+
+/// One layer, packed, with its state.
+struct Layer<T: Real> {
+    kernel: &'static dyn KernelOf<T>,
+    dims: Dims,
+    input: Packed<T>,
+    recurrent: Packed<T>,
+    bias_ih: Option<Vec<T>>,
+    bias_hh: Option<Vec<T>>,
+    /// The two halves of the gate sums `[N, G*H]`.
+    gates: Vec<T>,
+    sums: Vec<T>,
+    /// `[N, H]`: the state, and where the next one is written.
+    h: Vec<T>,
+    next: Vec<T>,
+    c: Vec<T>,
+}
+
+impl<T: Real> Layer<T> {
+    fn new(cpu: Cpu, rows: usize, &(kernel, input, hidden, params): &LayerOf<'_, T>) -> Self {
+        let traits = kernel.traits();
+        let sums = traits.gates * hidden;
+        assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
+        assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
+        let columns = |part: Member<'_>, width: usize| {
+            let units = part.share(hidden, width);
+            if units.len() == hidden {
+                return vec![0..sums];
+            }
+            (0..traits.gates).map(|g| g * hidden + units.start..g * hidden + units.end).collect()
+        };
+        // Both matrices have the same parts: a member's units are made of its own sums.
+        let count = parts(params.weight_ih.len() + params.weight_hh.len());
+        Self {
+            kernel,
+            dims: Dims { batch: rows, time: 1, input, hidden },
+            input: Packed::new(cpu, count, params.weight_ih, input, &columns),
+            recurrent: Packed::new(cpu, count, params.weight_hh, hidden, &columns),
+            bias_ih: params.bias_ih.map(<[T]>::to_vec),
+            bias_hh: params.bias_hh.map(<[T]>::to_vec),
+            gates: vec![T::ZERO; rows * sums],
+            sums: vec![T::ZERO; rows * sums],
+            h: vec![T::ZERO; rows * hidden],
+            next: vec![T::ZERO; rows * hidden],
+            c: vec![T::ZERO; if traits.carry { rows * hidden } else { 0 }],
+        }
+    }
+
+    fn step(&mut self, cpu: Cpu, rows: usize, xs: &[T]) {
+        let Dims { input, hidden, .. } = self.dims;
+        assert_eq!(xs.len(), rows * input, "xs [{rows}, {input}]");
+        let stride = self.gates.len() / rows;
+        let window = ForwardWindow {
+            dims: self.dims,
+            cut: Cut::Units,
+            weight_hh: &[],
+            bias_hh: self.bias_hh.as_deref(),
+            h: &self.h,
+            c: Shared::new(&mut self.c),
+            gates: Shared::new(&mut self.gates),
+            extra: Shared::new(&mut []),
+            c_before: Shared::new(&mut []),
+            recurrent: Shared::new(&mut self.sums),
+            hs: Shared::new(&mut self.next),
+        };
+        let of_input = Product {
+            cpu,
+            packed: &self.input,
+            left: Lines::new(xs, 0, input),
+            rows,
+            out: window.gates,
+            stride,
+            into: self.bias_ih.as_deref().map_or(Into::Set, Into::Row),
+        };
+        let of_state = Product {
+            cpu,
+            packed: &self.recurrent,
+            left: Lines::new(&self.h, 0, hidden),
+            rows,
+            out: window.recurrent,
+            stride,
+            into: Into::Set,
+        };
+        together(self.input.parts.len(), &|member| {
+            run(cpu, (&of_input, member));
+            run(cpu, (&of_state, member));
+            for part in member.share(self.input.parts.len(), 1) {
+                // A part's first columns are units of the first gate, and its units those of every gate.
+                let units = &self.input.parts[part].columns[0];
+                self.kernel.step(cpu, &window, units.start..units.end.min(hidden));
+            }
+        });
+        std::mem::swap(&mut self.h, &mut self.next);
+    }
+}
+
+/// Members worth their waiting for so many weights.
+fn parts(weights: usize) -> usize {
+    const WORTH: usize = 1 << 16;
+    team::size().min(weights / WORTH).max(1)
+}
+
+/// A matrix's transpose, packed in parts, one for each member that there may be.
+struct Packed<T> {
+    parts: Vec<Part<T>>,
+    depth: usize,
+}
+
+/// Some columns of it.
+struct Part<T> {
+    columns: Vec<Range<usize>>,
+    /// Kept by [`grown`].
+    panels: Vec<T>,
+    len: usize,
+}
+
+impl<T: Real> Packed<T> {
+    /// `weight [columns, depth]` in `count` parts; `columns` says what a member has, in multiples of a register's width
+    /// where it can be.
+    fn new(
+        cpu: Cpu,
+        count: usize,
+        weight: &[T],
+        depth: usize,
+        columns: &(dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
+    ) -> Self {
+        let mut parts = Vec::new();
+        parts.resize_with(count, || Part { columns: Vec::new(), panels: Vec::new(), len: 0 });
+        team::pieces(&mut parts, 1, &|index, part| {
+            run(cpu, Pack { part: &mut part[0], weight, depth, columns, index, count });
+        });
+        Self { parts, depth }
+    }
+
+    fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.len).sum()
+    }
+}
+
+struct Pack<'a, T> {
+    part: &'a mut Part<T>,
+    weight: &'a [T],
+    depth: usize,
+    columns: &'a (dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
+    index: usize,
+    count: usize,
+}
+
+impl<T: Real> Task for Pack<'_, T> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let Self { part, weight, depth, columns, index, count } = self;
+        let matrix = Mat::new(weight, weight.len() / depth, depth).t();
+        part.columns = team::as_member(index, count, |member| columns(member, I::Register::<T>::WIDTH));
+        let size = |columns: &Range<usize>| packed_len::<I, T>(depth, columns.len());
+        part.len = part.columns.iter().map(size).sum();
+        let mut rest = grown(&mut part.panels, part.len);
+        for columns in &part.columns {
+            let (panels, behind) = rest.split_at_mut(size(columns));
+            rest = behind;
+            pack_all::<I, T>(instructions, panels, matrix, depth, columns.clone());
+        }
+    }
+}
+
+/// Rows times a packed matrix.
+struct Product<'a, T> {
+    cpu: Cpu,
+    packed: &'a Packed<T>,
+    left: Lines<'a, T>,
+    rows: usize,
+    out: Shared<'a, T>,
+    stride: usize,
+    into: Into<'a, T>,
+}
+
+impl<T: Real> Task for (&Product<'_, T>, Member<'_>) {
+    #[inline(always)]
+    fn run<I: Instructions>(self, _: I) {
+        let (product, member) = self;
+        for part in member.share(product.packed.parts.len(), 1) {
+            let part = &product.packed.parts[part];
+            let mut rest = grown_before(&part.panels, part.len);
+            for columns in &part.columns {
+                let (packed, behind) = rest.split_at(packed_len::<I, T>(product.packed.depth, columns.len()));
+                rest = behind;
+                let step = StepProduct {
+                    left: product.left,
+                    rows: 0..product.rows,
+                    depth: product.packed.depth,
+                    packed,
+                    out: product.out,
+                    stride: product.stride,
+                    columns: columns.clone(),
+                };
+                step.run::<I>(product.cpu, product.into);
+            }
+        }
+    }
+}

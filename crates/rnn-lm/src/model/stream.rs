@@ -1,0 +1,107 @@
+//! A model one word at a time: text as it comes, and text as it is made.
+
+use super::net::Net;
+use crate::layers::{TimeEmbedding, check_ids, ids_tensor};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use rnn_core::kernels::lend::read;
+use rnn_core::kernels::unroll::LentParams;
+use rnn_core::kernels::unroll::stream::Stream;
+use rnn_core::kernels::{Real, Typed};
+use rnn_core::{Cell, Recurrent, StackState, Way};
+
+/// What a model expects next, word by word, for some rows side by side; the state is carried.
+pub trait LmStream {
+    /// Reads one id a row; gives the logits `[N, V]` of what comes after them.
+    ///
+    /// # Errors
+    /// Where there is not one id a row, or one is outside the vocabulary; the state is then what it was.
+    fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>>;
+
+    /// Bytes of weights that a step reads, where that is known: what bounds the speed of a single row.
+    fn bytes(&self) -> Option<usize>;
+}
+
+/// The stream that fits the net.
+pub(super) fn stream<'a, C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Box<dyn LmStream + 'a>> {
+    if rows == 0 {
+        return Err(Error::invalid("stream: rows", "at least 1", 0));
+    }
+    let weight = net.embedding.weight();
+    Ok(match (net.stack.layers()[0].way(), weight.dtype()) {
+        (Way::Fused, DType::F32) => Box::new(Packed::<f32>::new(net, rows)?),
+        (Way::Fused, DType::F64) => Box::new(Packed::<f64>::new(net, rows)?),
+        _ => Box::new(InTensors { net, state: net.stack.zero_state(rows)?, rows, logits: Vec::new() }),
+    })
+}
+
+/// In kernels, with all weights packed once.
+struct Packed<'a, T: Real> {
+    embedding: &'a Tensor,
+    rows: usize,
+    stream: Stream<T>,
+    /// Embedded ids `[N, D]`.
+    xs: Vec<T>,
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    fn new<C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Self> {
+        let embedding = net.embedding.weight();
+        let (weight, bias) = (read::<T>(net.affine.weight())?, read::<T>(net.affine.bias())?);
+        let cells: Vec<&C> = net.stack.layers().iter().map(|layer| layer.cell()).collect();
+        let lent = cells.iter().map(|cell| LentParams::new(cell.params()));
+        let lent = lent.collect::<rnn_core::Result<Vec<LentParams<'_, T>>>>()?;
+        let mut layers = Vec::with_capacity(cells.len());
+        for (cell, lent) in cells.iter().zip(&lent) {
+            let kernel =
+                cell.kernel().ok_or_else(|| Error::invalid("stream", "a cell with a kernel", "none"))?;
+            layers.push((T::kernel(kernel), cell.spec().input, cell.spec().hidden, lent.slices()));
+        }
+        let stream = Stream::new(rows, &layers, (weight.slice(), bias.slice()));
+        Ok(Self { embedding, rows, stream, xs: vec![T::ZERO; rows * embedding.dim(1)?] })
+    }
+}
+
+impl<T: Real> LmStream for Packed<'_, T> {
+    fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
+        let (vocabulary, size) = self.embedding.dims2()?;
+        check(ids, self.rows, vocabulary)?;
+        TimeEmbedding::forward_rows(read(self.embedding)?.slice(), ids, &mut self.xs, size);
+        Ok(T::typed(self.stream.step(&self.xs)))
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        Some(self.stream.bytes())
+    }
+}
+
+/// In tensor ops, on any device.
+struct InTensors<'a, C: Cell> {
+    net: &'a Net<C>,
+    state: StackState<C::State>,
+    rows: usize,
+    logits: Vec<f64>,
+}
+
+impl<C: Cell> LmStream for InTensors<'_, C> {
+    fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
+        let Net { embedding, stack, affine } = self.net;
+        check(ids, self.rows, embedding.weight().dim(0)?)?;
+        let ids = ids_tensor(ids, self.rows, 1, embedding.weight().device())?;
+        let (hs, next) = stack.infer(&embedding.forward(&ids)?.detach(), &self.state)?;
+        self.logits = affine.infer(&hs)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        self.state = next;
+        Ok(Typed::F64(&self.logits))
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        None
+    }
+}
+
+fn check(ids: &[u32], rows: usize, vocabulary: usize) -> Result<()> {
+    if ids.len() != rows {
+        return Err(Error::invalid("stream: ids", format!("{rows}, one a row"), ids.len()));
+    }
+    check_ids("stream: ids", ids, vocabulary)
+}
