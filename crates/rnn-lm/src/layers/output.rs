@@ -7,9 +7,9 @@
 use super::softmax_loss::{check_targets, rows};
 use crate::Result;
 use rnn_core::kernels::Real;
-use rnn_core::kernels::product::{Into, Mat, Rooms, product};
+use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, product};
 use rnn_core::kernels::profile::part;
-use rnn_core::kernels::unroll::cpu::{column_sums, resize};
+use rnn_core::kernels::unroll::cpu::resize;
 
 /// What the affine layer's parameters are, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -67,9 +67,8 @@ impl<T: Real> AffineLoss<T> {
             let dlogits = Mat::new(&*logits, targets.len(), vocabulary);
             part("output's input gradient", work, || product(dhs, dlogits, weight, Into::Set, rooms));
             part("output's weight gradient", work, || {
-                product(&mut self.weight, dlogits.t(), hs, if first { Into::Set } else { Into::Add }, rooms);
+                gradients((&mut self.weight, Some(&mut self.bias)), dlogits, hs, !first, rooms);
             });
-            part("output's bias gradient", 0, || column_sums(&mut self.bias, logits, !first));
             first = false;
         }
         Ok(loss / count as f64)

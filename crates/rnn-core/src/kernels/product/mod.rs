@@ -179,15 +179,58 @@ pub fn product<T: Real>(
     if let Into::Row(row) = into {
         assert_eq!(row.len(), n, "a row of a product of {m} x {n}");
     }
+    by_team(Shared::new(out), a, b, into, None, rooms);
+}
+
+/// The gradients of `y = x W^T + b` from those of y: `weight [M, N] (+)= dy^T x` and `bias [M] (+)=` the sum of the rows
+/// of `dy [rows, M]`, which are read once for both; `x [rows, N]`.
+///
+/// ```
+/// use rnn_core::kernels::product::{Mat, Rooms, gradients};
+/// let (dy, x, mut weight, mut bias) = ([1.0, 2.0], [3.0, 4.0], [0.0], [0.0]);
+/// gradients((&mut weight, Some(&mut bias)), Mat::new(&dy, 2, 1), Mat::new(&x, 2, 1), false, &mut Rooms::default());
+/// assert_eq!((weight, bias), ([11.0], [3.0]));
+/// ```
+///
+/// # Panics
+/// Where the sizes do not fit.
+pub fn gradients<T: Real>(
+    (weight, bias): (&mut [T], Option<&mut [T]>),
+    dy: Mat<'_, T>,
+    x: Mat<'_, T>,
+    add: bool,
+    rooms: &mut Rooms<T>,
+) {
+    assert!(!dy.turned && !x.turned && dy.rows == x.rows, "as many rows of dy as of x");
+    assert_eq!(weight.len(), dy.columns * x.columns, "weight [{}, {}]", dy.columns, x.columns);
+    let into = if add { Into::Add } else { Into::Set };
+    let Some(bias) = bias else { return product(weight, dy.t(), x, into, rooms) };
+    assert_eq!(bias.len(), dy.columns, "bias [{}]", dy.columns);
+    if !add {
+        bias.fill(T::ZERO);
+    }
+    by_team(Shared::new(weight), dy.t(), x, into, Some(Shared::new(bias)), rooms);
+}
+
+/// A product of matrices that fit, and in `sums` those of the rows of `a`.
+fn by_team<T: Real>(
+    out: Shared<'_, T>,
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+    into: Into<'_, T>,
+    sums: Option<Shared<'_, T>>,
+    rooms: &mut Rooms<T>,
+) {
+    let ((m, k), (_, n)) = (a.shape(), b.shape());
     if m == 0 || n == 0 {
         return;
     }
     let cpu = super::dispatch::cpu();
     let count = team::size().min((m * n * k).div_ceil(WORTH_A_MEMBER)).max(1);
-    let (out, rooms) = (Shared::new(out), rooms.for_members(count));
+    let rooms = rooms.for_members(count);
     together(count, &|member| {
         let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        run(cpu, Part { out, a, b, into, member, room: &mut room });
+        run(cpu, Part { out, a, b, into, sums, member, room: &mut room });
     });
 }
 
@@ -197,6 +240,8 @@ struct Part<'a, T> {
     a: Mat<'a, T>,
     b: Mat<'a, T>,
     into: Into<'a, T>,
+    /// `[M]`, to which the rows of `a` are added where that stands column by column.
+    sums: Option<Shared<'a, T>>,
     member: Member<'a>,
     room: &'a mut Room<T>,
 }
@@ -204,7 +249,7 @@ struct Part<'a, T> {
 impl<T: Real> Task for Part<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { out, a, b, into, member, room } = self;
+        let Self { out, a, b, into, sums, member, room } = self;
         let ((m, k), (_, n)) = (a.shape(), b.shape());
         let grain = (I::Register::<T>::ROWS, I::Register::<T>::WIDTH);
         let (rows, columns) = cut(&member, (m, n), grain);
@@ -214,7 +259,10 @@ impl<T: Real> Task for Part<'_, T> {
         let deepest = depths(k).map(|piece| piece.len()).max().unwrap_or(0).max(1);
         let wide = grain.1 * I::Register::<T>::PANEL;
         let chunk = (PACKED / deepest / wide).max(1) * wide;
+        // Of the members that have the same rows, and of the chunks of their columns, the first adds them up.
+        let mut sums = sums.filter(|_| columns.start == 0);
         for from in columns.clone().step_by(chunk) {
+            let sums = if from == columns.start { sums.take() } else { None };
             let columns = from..columns.end.min(from + chunk);
             for (i, depth) in depths(k).enumerate() {
                 let panels = grown(&mut room.panels, packed_len::<I, T>(depth.len(), columns.len()));
@@ -225,7 +273,11 @@ impl<T: Real> Task for Part<'_, T> {
                     let left = if a.turned {
                         let slivers =
                             grown(&mut room.slivers, rows.len().next_multiple_of(grain.0) * depth.len());
-                        panels::pack_slivers::<I, T>(slivers, a, depth.clone(), rows.clone());
+                        // SAFETY: no other member has these rows and the first columns.
+                        #[allow(unsafe_code)]
+                        let sums =
+                            sums.map_or(&mut [] as &mut [T], |sums| unsafe { sums.write(rows.clone()) });
+                        panels::pack_slivers::<I, T>(slivers, a, depth.clone(), rows.clone(), sums);
                         Left::Slivers(&*slivers)
                     } else {
                         Left::Lines(Lines::new(a.data, depth.start, a.columns))

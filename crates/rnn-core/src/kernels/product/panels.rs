@@ -85,28 +85,40 @@ fn turn<'a, I: Instructions, T: Real>(
 /// Lanes of the widest register.
 const MAX_SIDE: usize = 16;
 
-/// Packs rows of `a`, which stands column by column, into slivers as high as a tile.
+/// Packs rows of `a`, which stands column by column, into slivers as high as a tile, and adds them to `sums`, which has
+/// one number a row or none.
 #[inline(always)]
 pub(super) fn pack_slivers<I: Instructions, T: Real>(
     to: &mut [T],
     a: Mat<'_, T>,
     depth: Range<usize>,
     rows: Range<usize>,
+    sums: &mut [T],
 ) {
     match I::Register::<T>::ROWS {
-        8 => stand::<T, 8>(to, a, depth, rows),
-        6 => stand::<T, 6>(to, a, depth, rows),
-        _ => stand::<T, 4>(to, a, depth, rows),
+        8 => stand::<T, 8>(to, a, depth, rows, sums),
+        6 => stand::<T, 6>(to, a, depth, rows, sums),
+        _ => stand::<T, 4>(to, a, depth, rows, sums),
     }
 }
 
 /// For slivers of one height: each line of `a` is read once, and what it has for each sliver goes there.
 #[inline(always)]
-fn stand<T: Real, const HEIGHT: usize>(to: &mut [T], a: Mat<'_, T>, depth: Range<usize>, rows: Range<usize>) {
+fn stand<T: Real, const HEIGHT: usize>(
+    to: &mut [T],
+    a: Mat<'_, T>,
+    depth: Range<usize>,
+    rows: Range<usize>,
+    sums: &mut [T],
+) {
     let (pieces, _) = to.as_chunks_mut::<HEIGHT>();
     let from_sliver_to_sliver = depth.len();
     for (i, k) in depth.enumerate() {
-        let (full, rest) = a.line(k)[rows.clone()].as_chunks::<HEIGHT>();
+        let line = &a.line(k)[rows.clone()];
+        for (sum, &number) in sums.iter_mut().zip(line) {
+            *sum += number;
+        }
+        let (full, rest) = line.as_chunks::<HEIGHT>();
         let mut place = i;
         for piece in full {
             pieces[place] = *piece;

@@ -137,9 +137,8 @@ impl<T: Real> Block<'_, T> {
                 6 => self.lone::<I, 6>(instructions, left, from),
                 7 => self.lone::<I, 7>(instructions, left, from),
                 8 => self.lone::<I, 8>(instructions, left, from),
-                // Whole panels, so that each is read from front to back.
-                _ if I::Register::<T>::PANEL == 3 => self.lone::<I, 9>(instructions, left, from),
-                _ => self.lone::<I, 8>(instructions, left, from),
+                _ if I::Register::<T>::PANEL == 3 => self.lone_panels::<I, 3>(instructions, left, from),
+                _ => self.lone_panels::<I, 2>(instructions, left, from),
             };
         }
     }
@@ -185,6 +184,48 @@ impl<T: Real> Block<'_, T> {
             sum.store_some(out);
         }
         Q
+    }
+
+    /// Three whole panels of `N` registers for a lone row, each read from front to back; gives their registers.
+    #[inline(always)]
+    fn lone_panels<I: Instructions, const N: usize>(
+        &self,
+        instructions: I,
+        left: &[T],
+        from: usize,
+    ) -> usize {
+        let width = I::Register::<T>::WIDTH;
+        let size = N * width * self.depth;
+        let panel = |p: usize| {
+            let start = from * width * self.depth + p * size;
+            self.panels[start..start + size].chunks_exact(N * width)
+        };
+        let mut sums = [[I::Register::<T>::splat(instructions, T::ZERO); N]; 3];
+        if let Into::Row(row) = self.into {
+            let row = &row[self.columns.start + from * width..];
+            for (sum, row) in sums.as_flattened_mut().iter_mut().zip(row.chunks(width)) {
+                *sum = I::Register::<T>::load_some(instructions, row);
+            }
+        }
+        for (((&factor, first), second), third) in left.iter().zip(panel(0)).zip(panel(1)).zip(panel(2)) {
+            let factor = I::Register::<T>::splat(instructions, factor);
+            for (sums, line) in sums.iter_mut().zip([first, second, third]) {
+                for (sum, part) in sums.iter_mut().zip(line.chunks_exact(width)) {
+                    *sum = I::Register::<T>::load(instructions, part).mul_add(factor, *sum);
+                }
+            }
+        }
+        let start = self.rows.start * self.stride + self.columns.start + from * width;
+        let end = (self.rows.start * self.stride + self.columns.end).min(start + 3 * N * width);
+        // SAFETY: nobody else uses this row's columns, as the block's maker promises.
+        #[allow(unsafe_code)]
+        let out = unsafe { self.out.write(start..end) };
+        for (out, sum) in out.chunks_mut(width).zip(sums.as_flattened()) {
+            let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
+            let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { *sum };
+            sum.store_some(out);
+        }
+        3 * N
     }
 
     /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it.

@@ -11,7 +11,7 @@ use super::{Keep, Way, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
 use crate::kernels::pointwise::Pointwise;
-use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, product};
+use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, gradients, product};
 use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, Member, together};
@@ -305,21 +305,15 @@ pub fn backward<T: Real>(
         });
     });
 
-    let into = if grads.add { Into::Add } else { Into::Set };
     let dinput = dinput.as_slice();
     let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
     let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
     let before = Mat::before(&tape.h, hs, hidden, time);
     part("weight gradients", steps * sums * (input + hidden), || {
-        product(grads.weight_ih, of_input.t(), Mat::new(xs, steps, input), into, &mut scratch.rooms);
-        product(grads.weight_hh, of_recurrent.t(), before, into, &mut scratch.rooms);
-    });
-    part("bias gradients", 0, || {
-        for (bias, rows) in [(&mut grads.bias_ih, dinput), (&mut grads.bias_hh, drecurrent)] {
-            if let Some(bias) = bias {
-                column_sums(bias, rows, grads.add);
-            }
-        }
+        let (rooms, add) = (&mut scratch.rooms, grads.add);
+        let xs = Mat::new(xs, steps, input);
+        gradients((grads.weight_ih, grads.bias_ih.as_deref_mut()), of_input, xs, add, rooms);
+        gradients((grads.weight_hh, grads.bias_hh.as_deref_mut()), of_recurrent, before, add, rooms);
     });
     if let Some(dxs) = dxs {
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");
@@ -328,23 +322,6 @@ pub fn backward<T: Real>(
             product(dxs, of_input, weight, Into::Set, &mut scratch.rooms);
         });
     }
-}
-
-/// `out (+)=` the sum of the rows, each as wide as `out`, in their order; the team shares the columns.
-pub fn column_sums<T: Real>(out: &mut [T], rows: &[T], add: bool) {
-    /// Columns whose sums stay in the nearest cache.
-    const COLUMNS: usize = 512;
-    let width = out.len();
-    team::pieces(out, COLUMNS, &|i, sums| {
-        if !add {
-            sums.fill(T::ZERO);
-        }
-        for row in rows.chunks_exact(width) {
-            for (sum, &value) in sums.iter_mut().zip(&row[i * COLUMNS..]) {
-                *sum += value;
-            }
-        }
-    });
 }
 
 /// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.
