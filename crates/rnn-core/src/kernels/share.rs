@@ -69,21 +69,10 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
     }
 
-    /// Has the numbers in `range` fetched into the nearest cache while other things are done; only a hint.
+    /// As the function of this name.
     #[inline(always)]
     pub(super) fn prefetch(&self, range: Range<usize>) {
-        #[cfg(target_arch = "x86_64")]
-        for i in range.step_by((64 / size_of::<T>()).max(1)) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 CPU has the instruction, which reads nothing that a program could see and goes
-            // without effect where an address is no one's.
-            #[allow(unsafe_code)]
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(self.start.wrapping_add(i).cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = range;
+        prefetch_from(self.start, self.len, range);
     }
 
     #[inline(always)]
@@ -94,4 +83,26 @@ impl<'a, T> Shared<'a, T> {
             self.len
         );
     }
+}
+
+/// Has the numbers in `range`, as far as there are any, fetched into the nearest cache while other things are done; only
+/// a hint.
+#[inline(always)]
+pub(super) fn prefetch<T>(numbers: &[T], range: Range<usize>) {
+    prefetch_from(numbers.as_ptr(), numbers.len(), range);
+}
+
+#[inline(always)]
+fn prefetch_from<T>(start: *const T, len: usize, range: Range<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    for i in (range.start..range.end.min(len)).step_by((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 CPU has the instruction; it changes nothing that a program could see.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(i).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, len, range);
 }

@@ -8,7 +8,7 @@ use super::cpu::Dims;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::pointwise::{MAX_GATES, Pointwise, Tape};
 use crate::kernels::product::{Block, Into, Left, Lines, Mat, Room, depths, grown, pack, packed_len};
-use crate::kernels::share::Shared;
+use crate::kernels::share::{Shared, prefetch};
 use crate::kernels::simd::Register;
 use crate::kernels::team::Member;
 use crate::kernels::{Real, Vector};
@@ -156,6 +156,14 @@ fn pointwise<I: Instructions, T: Real, P: Pointwise>(
     for row in rows.clone() {
         let step = row * time + t;
         let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
+        // The next row's numbers stand far away, where no CPU would look for them by itself.
+        let next = if row + 1 < rows.end { step + time } else { rows.start * time + t + 1 };
+        for g in 0..P::GATES {
+            window.gates.prefetch(of(next * P::GATES + g));
+        }
+        for buffer in [&window.hs, &window.extra, &window.c_before] {
+            buffer.prefetch(of(next));
+        }
         // SAFETY: places of this member's row and units, which no other touches, each in a buffer of its own.
         #[allow(unsafe_code)]
         let step = unsafe {
@@ -175,7 +183,7 @@ fn pointwise<I: Instructions, T: Real, P: Pointwise>(
                 h: window.hs.write(of(step)),
             }
         };
-        forward_step::<I, T, P>(step, biases);
+        forward_step::<I, T, P>(step, &biases);
     }
 }
 
@@ -209,40 +217,81 @@ struct Step<'a, T> {
     h: &'a mut [T],
 }
 
-#[inline(always)]
-fn forward_step<I: Instructions, T: Real, P: Pointwise>(step: Step<'_, T>, biases: [&[T]; MAX_GATES]) {
-    let Step { gates, recurrent, before, c, c_before, extra, h } = step;
-    let units = h.len();
-    let mut from = 0;
-    while from < units {
-        let lanes = from..units.min(from + I::Lanes::<T>::WIDTH);
-        from = lanes.end;
-        let load = |slice: &[T]| I::Lanes::<T>::load(&slice[lanes.clone()]);
-        let mut input = [I::Lanes::<T>::zero(); MAX_GATES];
-        let mut sums = input;
+impl<T: Real> Step<'_, T> {
+    #[inline(always)]
+    fn load<V: Vector<Elem = T>, P: Pointwise>(
+        &self,
+        lanes: &Range<usize>,
+        biases: &[&[T]; MAX_GATES],
+    ) -> Loaded<V> {
+        let mut loaded = Loaded {
+            input: [V::zero(); MAX_GATES],
+            recurrent: [V::zero(); MAX_GATES],
+            before: V::load(&self.before[lanes.clone()]),
+            c: V::zero(),
+        };
         for g in 0..P::GATES {
-            input[g] = load(gates[g]);
-            sums[g] = load(recurrent[g]);
+            loaded.input[g] = V::load(&self.gates[g][lanes.clone()]);
+            loaded.recurrent[g] = V::load(&self.recurrent[g][lanes.clone()]);
             if !biases[g].is_empty() {
-                sums[g] = sums[g] + load(biases[g]);
+                loaded.recurrent[g] = loaded.recurrent[g] + V::load(&biases[g][lanes.clone()]);
             }
-        }
-        let c_now = if P::CARRY { load(c) } else { I::Lanes::<T>::zero() };
-        let next = P::forward(input, sums, load(before), c_now);
-        for g in 0..P::GATES {
-            next.gates[g].store(&mut gates[g][lanes.clone()]);
-        }
-        if P::EXTRA && !extra.is_empty() {
-            next.extra.store(&mut extra[lanes.clone()]);
         }
         if P::CARRY {
-            if !c_before.is_empty() {
-                c_now.store(&mut c_before[lanes.clone()]);
-            }
-            next.c.store(&mut c[lanes.clone()]);
+            loaded.c = V::load(&self.c[lanes.clone()]);
         }
-        next.h.store(&mut h[lanes]);
+        loaded
     }
+
+    #[inline(always)]
+    fn finish<V: Vector<Elem = T>, P: Pointwise>(&mut self, lanes: Range<usize>, loaded: Loaded<V>) {
+        let next = P::forward(loaded.input, loaded.recurrent, loaded.before, loaded.c);
+        for g in 0..P::GATES {
+            next.gates[g].store(&mut self.gates[g][lanes.clone()]);
+        }
+        if P::EXTRA && !self.extra.is_empty() {
+            next.extra.store(&mut self.extra[lanes.clone()]);
+        }
+        if P::CARRY {
+            if !self.c_before.is_empty() {
+                loaded.c.store(&mut self.c_before[lanes.clone()]);
+            }
+            next.c.store(&mut self.c[lanes.clone()]);
+        }
+        next.h.store(&mut self.h[lanes]);
+    }
+}
+
+/// What a step's arithmetic reads of some lanes.
+struct Loaded<V> {
+    input: [V; MAX_GATES],
+    recurrent: [V; MAX_GATES],
+    before: V,
+    c: V,
+}
+
+#[inline(always)]
+fn forward_step<I: Instructions, T: Real, P: Pointwise>(mut step: Step<'_, T>, biases: &[&[T]; MAX_GATES]) {
+    let (whole, rest) = cover::<I, T>(step.h.len());
+    // Where the rest goes over units of a whole vector again, it is read before they are overwritten.
+    let rest = (!rest.is_empty()).then(|| (rest.clone(), step.load::<I::Lanes<T>, P>(&rest, biases)));
+    for from in (0..whole).step_by(I::Lanes::<T>::WIDTH) {
+        let lanes = from..from + I::Lanes::<T>::WIDTH;
+        let loaded = step.load::<I::Lanes<T>, P>(&lanes, biases);
+        step.finish::<I::Lanes<T>, P>(lanes, loaded);
+    }
+    if let Some((lanes, loaded)) = rest {
+        step.finish::<I::Lanes<T>, P>(lanes, loaded);
+    }
+}
+
+/// Units that whole vectors cover from the front, and those of one more that ends with the last: it goes over units
+/// again, which gives the same numbers again, and only where there are fewer than a vector has is it not full.
+#[inline(always)]
+fn cover<I: Instructions, T: Real>(units: usize) -> (usize, Range<usize>) {
+    let width = I::Lanes::<T>::WIDTH;
+    let whole = units / width * width;
+    (whole, if whole == units { units..units } else { units.saturating_sub(width)..units })
 }
 
 /// What the members read and write in a backward.
@@ -303,6 +352,16 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
             for row in rows.clone() {
                 let step = row * time + t;
                 let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
+                // As in the forward, where the next row's numbers stand far away.
+                let next =
+                    if row + 1 < rows.end { step + time } else { (rows.start * time + t).saturating_sub(1) };
+                for g in 0..P::GATES {
+                    window.gates.prefetch(of(next * P::GATES + g));
+                    window.drecurrent.prefetch(of(next * P::GATES + g));
+                }
+                for buffer in [window.dhs, window.extra, window.c_before, window.hs] {
+                    prefetch(buffer, of(next));
+                }
                 let before = if t == 0 { &window.h[of(row)] } else { &window.hs[of(step - 1)] };
                 let mut saved = [&[] as &[T]; MAX_GATES];
                 for (g, saved) in saved.iter_mut().enumerate().take(P::GATES) {
@@ -364,38 +423,63 @@ struct StepBack<'a, T> {
     dc: &'a mut [T],
 }
 
-#[inline(always)]
-fn backward_step<I: Instructions, T: Real, P: Pointwise>(step: StepBack<'_, T>) {
-    let StepBack { saved, gates, drecurrent, before, extra, c_before, dhs, dh, dc } = step;
-    let units = dh.len();
-    let mut from = 0;
-    while from < units {
-        let lanes = from..units.min(from + I::Lanes::<T>::WIDTH);
-        from = lanes.end;
-        let load = |slice: &[T]| I::Lanes::<T>::load(&slice[lanes.clone()]);
-        let zero = I::Lanes::<T>::zero();
-        let mut activations = [zero; MAX_GATES];
-        for g in 0..P::GATES {
-            activations[g] = load(if saved[g].is_empty() { &*gates[g] } else { saved[g] });
-        }
-        let tape = Tape {
-            gates: activations,
-            extra: if P::EXTRA { load(extra) } else { zero },
-            h_before: load(before),
-            c_before: if P::CARRY { load(c_before) } else { zero },
+impl<T: Real> StepBack<'_, T> {
+    /// The tape, and the whole gradients of the state after the step.
+    #[inline(always)]
+    fn load<V: Vector<Elem = T>, P: Pointwise>(&self, lanes: &Range<usize>) -> (Tape<V>, V, V) {
+        let mut tape = Tape {
+            gates: [V::zero(); MAX_GATES],
+            extra: V::zero(),
+            h_before: V::load(&self.before[lanes.clone()]),
+            c_before: V::zero(),
         };
-        let dc_now = if P::CARRY { load(dc) } else { zero };
-        let back = P::backward(&tape, load(dh) + load(dhs), dc_now);
         for g in 0..P::GATES {
-            back.input[g].store(&mut gates[g][lanes.clone()]);
+            let gates = if self.saved[g].is_empty() { &*self.gates[g] } else { self.saved[g] };
+            tape.gates[g] = V::load(&gates[lanes.clone()]);
+        }
+        if P::EXTRA {
+            tape.extra = V::load(&self.extra[lanes.clone()]);
+        }
+        let mut dc = V::zero();
+        if P::CARRY {
+            tape.c_before = V::load(&self.c_before[lanes.clone()]);
+            dc = V::load(&self.dc[lanes.clone()]);
+        }
+        (tape, V::load(&self.dh[lanes.clone()]) + V::load(&self.dhs[lanes.clone()]), dc)
+    }
+
+    #[inline(always)]
+    fn finish<V: Vector<Elem = T>, P: Pointwise>(
+        &mut self,
+        lanes: Range<usize>,
+        (tape, dh, dc): &(Tape<V>, V, V),
+    ) {
+        let back = P::backward(tape, *dh, *dc);
+        for g in 0..P::GATES {
+            back.input[g].store(&mut self.gates[g][lanes.clone()]);
             if P::TWO_SIDED {
-                back.recurrent[g].store(&mut drecurrent[g][lanes.clone()]);
+                back.recurrent[g].store(&mut self.drecurrent[g][lanes.clone()]);
             }
         }
         if P::CARRY {
-            back.dc.store(&mut dc[lanes.clone()]);
+            back.dc.store(&mut self.dc[lanes.clone()]);
         }
-        back.dh.store(&mut dh[lanes]);
+        back.dh.store(&mut self.dh[lanes]);
+    }
+}
+
+#[inline(always)]
+fn backward_step<I: Instructions, T: Real, P: Pointwise>(mut step: StepBack<'_, T>) {
+    let (whole, rest) = cover::<I, T>(step.dh.len());
+    // As in `forward_step`.
+    let rest = (!rest.is_empty()).then(|| (rest.clone(), step.load::<I::Lanes<T>, P>(&rest)));
+    for from in (0..whole).step_by(I::Lanes::<T>::WIDTH) {
+        let lanes = from..from + I::Lanes::<T>::WIDTH;
+        let loaded = step.load::<I::Lanes<T>, P>(&lanes);
+        step.finish::<I::Lanes<T>, P>(lanes, &loaded);
+    }
+    if let Some((lanes, loaded)) = rest {
+        step.finish::<I::Lanes<T>, P>(lanes, &loaded);
     }
 }
 
