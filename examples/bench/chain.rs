@@ -17,11 +17,12 @@ const RULE: Sgd = Sgd { lr: LEARNING_RATE, clip: Some(MAX_NORM) };
 
 /// Checks and times.
 pub(crate) fn train<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>> {
-    let (batch, time) = (args.batch.min(3), args.time.min(9));
-    let windows = (0..2).map(|i| own_window(args, (batch, time), i)).collect::<Result<Vec<_>>>()?;
-    let oracle = answer(&mut model::<C>(args, Way::Reference)?, &windows)?;
-    let checked = check::compare(&answer(&mut model::<C>(args, way)?, &windows)?, &oracle)?;
-    drop(oracle);
+    let checked = check::apart(args, || {
+        let (batch, time) = (args.batch.min(3), args.time.min(9));
+        let windows = (0..2).map(|i| own_window(args, (batch, time), i)).collect::<Result<Vec<_>>>()?;
+        let oracle = answer(&mut model::<C>(args, Way::Reference)?, &windows)?;
+        check::compare(&answer(&mut model::<C>(args, way)?, &windows)?, &oracle)
+    })?;
 
     let mut model = model::<C>(args, way)?;
     let window = own_window(args, (args.batch, args.time), 0)?;
@@ -53,7 +54,7 @@ pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Val
         }
         Ok(answer)
     };
-    let checked = check::compare(&answer(way)?, &answer(Way::Reference)?)?;
+    let checked = check::apart(args, || check::compare(&answer(way)?, &answer(Way::Reference)?))?;
 
     let model = model::<C>(args, way)?;
     let mut ids = Vec::with_capacity(args.batch);

@@ -1,13 +1,33 @@
 //! The answer before the clock: every tensor against the reference way's.
 
-use anyhow::{Result, bail};
+use crate::Args;
+use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
 
 /// What f32 may be off, relative to the largest number of the tensor.
 const TOLERANCE: f64 = 1e-4;
 
 /// Named tensors: outputs, states, gradients.
 pub(crate) type Answer = Vec<(String, Tensor)>;
+
+/// What `check` gives, in a process of its own: the memory it takes is not that of the work which is then measured.
+pub(crate) fn apart(args: &Args, check: impl FnOnce() -> Result<f64>) -> Result<f64> {
+    if args.check_only {
+        println!("{}", json!({ "checked": check()? }));
+        std::process::exit(0);
+    }
+    let program = std::env::current_exe().context("the path of this program")?;
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).arg("--check-only").stderr(Stdio::inherit());
+    let output = command.output().context("starting the check")?;
+    if !output.status.success() {
+        bail!("the check of the answer failed: {}", output.status);
+    }
+    let answer: Value = serde_json::from_slice(&output.stdout).context("the check's answer")?;
+    answer["checked"].as_f64().context("the check's answer has no number")
+}
 
 /// The largest error of `got` against `want`.
 ///

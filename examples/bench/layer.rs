@@ -109,9 +109,11 @@ fn measure<C: Cell, H: TwoHalves>(
 ) -> Result<Map<String, Value>> {
     let device = args.device()?;
     let answer = |xs: &Var, dhs: &Tensor| answer(halves, parameters, xs, dhs);
-    let (xs, dhs) = window(args, (args.batch.min(3), args.time.min(9)), &device)?;
-    let oracle = Graph(Ours::new(stack.clone(), Way::Reference));
-    let checked = check::compare(&answer(&xs, &dhs)?, &self::answer(&oracle, parameters, &xs, &dhs)?)?;
+    let checked = check::apart(args, || {
+        let (xs, dhs) = window(args, (args.batch.min(3), args.time.min(9)), &device)?;
+        let oracle = Graph(Ours::new(stack.clone(), Way::Reference));
+        check::compare(&answer(&xs, &dhs)?, &self::answer(&oracle, parameters, &xs, &dhs)?)
+    })?;
 
     let (xs, dhs) = window(args, (args.batch, args.time), &device)?;
     let (mut forward, mut backward) = (Vec::new(), Vec::new());

@@ -137,13 +137,13 @@ fn train_graph<C: Cell, L: Layers>(
     layers: impl Fn(&Parameters) -> Result<L>,
 ) -> Result<Map<String, Value>> {
     let device = args.device()?;
-    let (batch, time) = (args.batch.min(3), args.time.min(9));
-    let windows = (0..2).map(|i| window(args, (batch, time), i, &device)).collect::<Result<Vec<_>>>()?;
-    let oracle =
-        GraphModel::new(args, batch, |p| ours::<C>(args, p, Way::Reference))?.training_answer(&windows)?;
-    let checked =
-        check::compare(&GraphModel::new(args, batch, &layers)?.training_answer(&windows)?, &oracle)?;
-    drop(oracle);
+    let checked = check::apart(args, || {
+        let (batch, time) = (args.batch.min(3), args.time.min(9));
+        let windows = (0..2).map(|i| window(args, (batch, time), i, &device)).collect::<Result<Vec<_>>>()?;
+        let mut oracle = GraphModel::new(args, batch, |p| ours::<C>(args, p, Way::Reference))?;
+        let mut model = GraphModel::new(args, batch, &layers)?;
+        check::compare(&model.training_answer(&windows)?, &oracle.training_answer(&windows)?)
+    })?;
 
     let mut model = GraphModel::new(args, args.batch, &layers)?;
     let (ids, targets) = window(args, (args.batch, args.time), 0, &device)?;
@@ -156,18 +156,20 @@ fn generate_graph<C: Cell, L: Layers>(
     layers: impl Fn(&Parameters) -> Result<L>,
 ) -> Result<Map<String, Value>> {
     let device = args.device()?;
-    let batch = args.batch.min(3);
-    let (ids, _) = window(args, (batch, args.tokens.min(9)), 0, &device)?;
-    let mut oracle = GraphModel::new(args, batch, |p| ours::<C>(args, p, Way::Reference))?;
-    let mut model = GraphModel::new(args, batch, &layers)?;
-    // The same tokens go into both: one close call of the argmax would make the rest incomparable.
-    let (mut got, mut want) = (Answer::new(), Answer::new());
-    for t in 0..ids.dim(1)? {
-        let token = ids.narrow(1, t, 1)?;
-        got.push((format!("logits {t}"), model.infer(&token)?));
-        want.push((format!("logits {t}"), oracle.infer(&token)?));
-    }
-    let checked = check::compare(&got, &want)?;
+    let checked = check::apart(args, || {
+        let batch = args.batch.min(3);
+        let (ids, _) = window(args, (batch, args.tokens.min(9)), 0, &device)?;
+        let mut oracle = GraphModel::new(args, batch, |p| ours::<C>(args, p, Way::Reference))?;
+        let mut model = GraphModel::new(args, batch, &layers)?;
+        // The same tokens go into both: one close call of the argmax would make the rest incomparable.
+        let (mut got, mut want) = (Answer::new(), Answer::new());
+        for t in 0..ids.dim(1)? {
+            let token = ids.narrow(1, t, 1)?;
+            got.push((format!("logits {t}"), model.infer(&token)?));
+            want.push((format!("logits {t}"), oracle.infer(&token)?));
+        }
+        check::compare(&got, &want)
+    })?;
 
     let mut model = GraphModel::new(args, args.batch, &layers)?;
     let (first, _) = window(args, (args.batch, 1), 0, &device)?;

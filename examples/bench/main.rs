@@ -11,8 +11,8 @@
 //! - `layer`: forward, then backward for a given gradient of the output, the input's gradient included.
 //! - `generate`: one token at a time, the most probable one, the state carried.
 //!
-//! `ms` is the median over `--steps` counted steps after `--warmup`; `peak_rss_mb` is the process's, check included.
-//! `checked` is the largest error found against the reference way, relative to the largest number of the same tensor.
+//! `ms` is the median over `--steps` counted steps after `--warmup`; `peak_rss_mb` is the process's; `checked`, which
+//! another process finds out first, is the largest error found against the reference way, relative to the largest number of the same tensor.
 
 mod candle_nn_layers;
 mod chain;
@@ -109,6 +109,9 @@ struct Args {
     /// Say on the standard error where the time of the steps went, and what share of the machine's peak that was
     #[arg(long)]
     profile: bool,
+    /// Only check the answer, and print how far off it is
+    #[arg(long)]
+    check_only: bool,
     /// Between the layers in training; there is none yet but 0.
     #[arg(long, default_value_t = 0.0)]
     dropout: f64,
