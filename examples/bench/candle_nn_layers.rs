@@ -39,8 +39,11 @@ impl CandleNn {
             CellKind::Gru => {
                 // candle-nn's GRU knows layer 0 only.
                 let layer = |k: usize| {
-                    let renamed =
-                        vb.clone().rename_f(move |name: &str| name.replace("_l0", &format!("_l{k}")));
+                    // The whole name comes in, and the builder behind this one puts its prefix before it again.
+                    let renamed = vb.clone().rename_f(move |name: &str| {
+                        let last = name.rsplit('.').next().unwrap_or(name);
+                        last.replace("_l0", &format!("_l{k}"))
+                    });
                     Ok(gru(width(k), hidden, GRUConfig::default(), renamed)?)
                 };
                 Ok(Self::Gru((0..layers).map(layer).collect::<Result<_>>()?))

@@ -93,8 +93,8 @@ impl<L: Layers> GraphModel<L> {
     /// Scales all gradients so that the norm over all of them is at most [`MAX_NORM`].
     fn clip(&self, grads: &mut GradStore) -> Result<()> {
         let mut squares = 0f64;
-        for var in self.parameters.vars() {
-            let grad = grads.get(&var).context("a parameter has no gradient")?;
+        for (name, var) in self.parameters.named() {
+            let grad = grads.get(&var).with_context(|| format!("no gradient of {name}"))?;
             squares += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
         }
         let scale = MAX_NORM / (squares.sqrt() + 1e-6);

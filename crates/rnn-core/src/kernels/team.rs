@@ -252,3 +252,101 @@ pub fn pieces<T: Send + Sync>(numbers: &mut [T], size: usize, work: &(dyn Fn(usi
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::time::{Duration, Instant};
+
+    /// Every member writes, meets the others and reads what all wrote, many times.
+    fn meetings(count: usize, times: usize) {
+        let slots: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        together(count, &|member| {
+            for turn in 1..=times {
+                slots[member.index()].store(turn, SeqCst);
+                member.meet();
+                for slot in &slots[..member.count()] {
+                    assert_eq!(slot.load(SeqCst), turn);
+                }
+                member.meet();
+            }
+        });
+    }
+
+    #[test]
+    fn members_meet_and_see_what_the_others_wrote() {
+        for count in 1..6 {
+            meetings(count, 200);
+        }
+    }
+
+    #[test]
+    fn a_call_from_inside_and_one_at_the_same_time_work_alone() {
+        let most = AtomicUsize::new(0);
+        together(3, &|member| {
+            if member.count() == 3 {
+                together(3, &|inner| {
+                    most.fetch_max(inner.count(), SeqCst);
+                });
+            }
+        });
+        assert!(most.into_inner() <= 1);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| meetings(3, 50));
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_asker_and_leaves_the_team_as_it_was() {
+        for which in 0..3 {
+            // Another test may have the team; then the work is done by one, and nobody panics.
+            loop {
+                let alone = AtomicBool::new(false);
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    together(3, &|member| {
+                        alone.fetch_or(member.count() == 1, SeqCst);
+                        assert_ne!((member.index(), member.count()), (which, 3), "on purpose");
+                        // The others would wait here for ever.
+                        member.meet();
+                    });
+                }));
+                if !alone.into_inner() {
+                    assert!(outcome.is_err(), "member {which} panicked");
+                    break;
+                }
+            }
+            meetings(3, 10);
+        }
+    }
+
+    #[test]
+    fn a_wait_beside_busy_cores_ends() {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+            }
+            let start = Instant::now();
+            meetings(4, 100);
+            stop.store(true, Ordering::Relaxed);
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+        });
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for (total, grain, count) in [(0, 16, 2), (1, 16, 3), (650, 16, 2), (100, 1, 7), (33, 8, 5)] {
+            let mut next = 0;
+            for index in 0..count {
+                let share = as_member(index, count, |member| member.share(total, grain));
+                assert_eq!(share.start, next, "{total} by {grain}, {count} members");
+                assert!(share.end == total || share.end % grain == 0);
+                next = share.end;
+            }
+            assert_eq!(next, total);
+        }
+    }
+}

@@ -78,7 +78,7 @@ impl<T: Real> AffineLoss<T> {
 /// Rows of a chunk: as many as keep its logits in the cache that the cores share, in even pieces.
 fn chunk<T>(rows: usize, vocabulary: usize) -> usize {
     /// Bytes of logits.
-    const MOST: usize = 1 << 24;
+    const MOST: usize = 1 << 25;
     /// Rows that a product needs to be fast.
     const FEWEST: usize = 64;
     let fitting = (MOST / size_of::<T>() / vocabulary).max(FEWEST);

@@ -311,3 +311,6 @@ fn cut(
         (0..m, member.share(n, width))
     }
 }
+
+#[cfg(test)]
+mod tests;

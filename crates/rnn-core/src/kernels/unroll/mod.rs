@@ -173,3 +173,6 @@ pub(crate) fn with_parts<S: State>(state: &S, parts: impl IntoIterator<Item = Te
         parts.next().ok_or_else(|| Error::invalid("State", format!("{} parts", state.parts().len()), "fewer"))
     })
 }
+
+#[cfg(test)]
+mod tests;
