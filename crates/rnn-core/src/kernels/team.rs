@@ -71,16 +71,15 @@ pub fn size() -> usize {
 /// Where `work` does, after all members have ended.
 pub fn together(count: usize, work: &(dyn Fn(Member<'_>) + Sync)) {
     static TEAM: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
-    let team = match TEAM.try_lock() {
-        _ if count <= 1 => None,
-        Ok(team) => Some(team),
+    let alone = || as_member(0, 1, work);
+    if count <= 1 {
+        return alone();
+    }
+    let mut team = match TEAM.try_lock() {
+        Ok(team) => team,
         // A work that panicked leaves the seats as they should be.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    };
-    let Some(mut team) = team else {
-        work(Member { index: 0, count: 1, barrier: &Barrier::default() });
-        return;
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return alone(),
     };
     while team.len() < count - 1 {
         // Where no more threads can be had, those that there are do the work.
@@ -327,7 +326,12 @@ mod tests {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    let mut work = 0u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        work = std::hint::black_box(work + 1);
+                    }
+                });
             }
             let start = Instant::now();
             meetings(4, 100);

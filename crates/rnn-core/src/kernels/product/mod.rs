@@ -1,6 +1,6 @@
 //! Matrix products whose bits do not depend on who computes them.
 //!
-//! Every element is a sum over k in ascending order, of pieces of at most [`DEPTH`] terms: the same
+//! Every element is a sum over k in ascending order, of pieces of at most 768 terms: the same
 //! for any number of threads, and for a row whatever rows stand beside it, so that a window may be cut anywhere.
 //! Work is cut by rows or by columns of the result. Each member of the team packs what it needs of `b` into panels
 //! (`panels.rs`) and runs rows of `a` past them (`tile.rs`).

@@ -6,8 +6,8 @@
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
-use super::part::{self as window_part, BackwardWindow, Cut, ForwardWindow};
-use super::{Keep, Way, ran};
+use super::part::{BackwardWindow, Cut, ForwardWindow};
+use super::{Keep, Way, part as parts, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
 use crate::kernels::pointwise::Pointwise;
@@ -143,15 +143,15 @@ impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
     }
 
     fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        window_part::forward::<T, P>(cpu, window, member, room);
+        parts::forward::<T, P>(cpu, window, member, room);
     }
 
     fn step(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>) {
-        window_part::step::<T, P>(cpu, window, units);
+        parts::step::<T, P>(cpu, window, units);
     }
 
     fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        window_part::backward::<T, P>(cpu, window, member, room);
+        parts::backward::<T, P>(cpu, window, member, room);
     }
 }
 

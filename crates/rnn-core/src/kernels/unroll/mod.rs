@@ -10,6 +10,7 @@ mod lent;
 mod manual;
 mod part;
 mod reference;
+mod step;
 pub mod stream;
 
 pub(crate) use fused::Home;
@@ -106,7 +107,7 @@ pub enum Tape {
     /// Of the manual way.
     Manual(manual::Tape),
     /// Of the fused way on the CPU.
-    Fused(fused::Tape),
+    Fused(Box<fused::Tape>),
 }
 
 impl Tape {
@@ -141,7 +142,7 @@ pub(crate) fn forward<C: Cell>(
     match way {
         Way::Fused => {
             let (flat, tape) = fused::forward(cell, home, xs, state, keep)?;
-            Ok((Flat::Cpu(flat), tape.map(Tape::Fused)))
+            Ok((Flat::Cpu(flat), tape.map(Box::new).map(Tape::Fused)))
         }
         _ => {
             let (flat, tape) = manual::forward(cell, xs, state, keep)?;

@@ -112,10 +112,9 @@ impl<T: Real> Layer<T> {
         assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
         let columns = |part: Member<'_>, width: usize| {
             let units = part.share(hidden, width);
-            if units.len() == hidden {
-                return vec![0..sums];
-            }
-            (0..traits.gates).map(|g| g * hidden + units.start..g * hidden + units.end).collect()
+            // Who has all units has all gates side by side.
+            let (pieces, size) = if units.len() == hidden { (1, sums) } else { (traits.gates, units.len()) };
+            (0..pieces).map(|g| g * hidden + units.start).map(|start| start..start + size).collect()
         };
         // Both matrices have the same parts: a member's units are made of its own sums.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
