@@ -36,8 +36,8 @@ WORKS = {
     "layer-lstm-512": "layer --cell lstm --input 512 --hidden 512 --batch 64 --time 128 --steps 7",
     "layer-gru-512": "layer --cell gru --input 512 --hidden 512 --batch 64 --time 128 --steps 7",
     "layer-lstm-512-n1": "layer --cell lstm --input 512 --hidden 512 --batch 1 --time 128 --steps 21",
-    "generate-2x650": "generate --cell lstm --embed 650 --hidden 650 --layers 2 --batch 1 --tokens 200 --steps 9",
-    "generate-1x100": "generate --cell lstm --embed 100 --hidden 100 --batch 1 --tokens 200 --steps 15",
+    "generate-2x650": "generate --vocab 10000 --cell lstm --embed 650 --hidden 650 --layers 2 --batch 1 --tokens 200 --steps 9",
+    "generate-1x100": "generate --vocab 10000 --cell lstm --embed 100 --hidden 100 --batch 1 --tokens 200 --steps 15",
 }
 
 
