@@ -13,7 +13,7 @@ pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
 use super::dispatch::{Instructions, Task, run};
-use super::share::Shared;
+use super::share::{Shared, prefetch};
 use super::simd::Register;
 use super::team::{self, Member, together};
 use std::ops::Range;
@@ -89,6 +89,14 @@ impl<'a, T> Mat<'a, T> {
             None => (self.data, i),
         };
         &data[i * self.columns..(i + 1) * self.columns]
+    }
+
+    /// Has some numbers of a line fetched, of the next ones too where it ends; the short pieces that packing reads are far
+    /// apart, where no CPU would look for the next by itself.
+    #[inline(always)]
+    fn prefetch(&self, i: usize, numbers: Range<usize>) {
+        let start = i * self.columns;
+        prefetch(self.data, start + numbers.start..start + numbers.end);
     }
 }
 

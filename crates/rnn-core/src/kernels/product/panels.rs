@@ -33,10 +33,10 @@ pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
         let (lines, behind) = rest.split_at_mut(width * depth.len());
         rest = behind;
         if b.turned {
-            let column = |j: usize| if j < columns.len() { &b.line(from + j)[depth.clone()] } else { &[] };
-            turn::<I, T>(instructions, lines, (width, depth.len()), column);
+            turn::<I, T>(instructions, lines, b, depth.clone(), columns);
         } else {
             for (line, k) in lines.chunks_exact_mut(width).zip(depth.clone()) {
+                b.prefetch(k, columns.end..columns.end + panel);
                 let row = &b.line(k)[columns.clone()];
                 for (line, row) in line.chunks_exact_mut(register).zip(row.chunks(register)) {
                     I::Register::<T>::load_some(instructions, row).store(line);
@@ -46,36 +46,40 @@ pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
     }
 }
 
-/// `lines [depth, width]` out of columns, each of which has `depth` numbers or none, which makes it zeros: squares
-/// of a register's width at a time.
+/// `lines [depth, width]` out of columns that stand one after the other, squares of a register's width at a time.
 #[inline(always)]
-fn turn<'a, I: Instructions, T: Real>(
+fn turn<I: Instructions, T: Real>(
     instructions: I,
     lines: &mut [T],
-    (width, depth): (usize, usize),
-    column: impl Fn(usize) -> &'a [T],
+    b: Mat<'_, T>,
+    depth: Range<usize>,
+    columns: Range<usize>,
 ) {
     let side = I::Register::<T>::WIDTH;
+    let width = columns.len().next_multiple_of(side);
     let zeros = [T::ZERO; MAX_SIDE];
-    let mut columns: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
-    let mut square = columns;
+    let mut square: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
     for from in (0..width).step_by(side) {
-        for (j, slot) in columns[..side].iter_mut().enumerate() {
-            *slot = column(from + j);
+        // Columns that are missing are zeros.
+        let mut of_register: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
+        for (slot, j) in of_register.iter_mut().zip((columns.start + from..columns.end).take(side)) {
+            *slot = &b.line(j)[depth.clone()];
         }
-        if depth < side {
+        if depth.len() < side {
             for (k, line) in lines.chunks_exact_mut(width).enumerate() {
-                for (number, column) in line[from..from + side].iter_mut().zip(columns) {
+                for (number, column) in line[from..from + side].iter_mut().zip(of_register) {
                     *number = column.get(k).copied().unwrap_or(T::ZERO);
                 }
             }
             continue;
         }
-        for k in (0..depth).step_by(side) {
+        for k in (0..depth.len()).step_by(side) {
             // The last square goes over some lines again where the depth does not come out even.
-            let k = k.min(depth - side);
-            for (rows, column) in square[..side].iter_mut().zip(columns) {
+            let k = k.min(depth.len() - side);
+            for (j, (rows, column)) in square[..side].iter_mut().zip(of_register).enumerate() {
                 *rows = if column.is_empty() { &zeros } else { &column[k..] };
+                let ahead = depth.start + k;
+                b.prefetch(columns.start + from + side + j, ahead..ahead + 1);
             }
             I::Register::<T>::turn(instructions, &square[..side], &mut lines[k * width + from..], width);
         }
@@ -114,6 +118,7 @@ fn stand<T: Real, const HEIGHT: usize>(
     let (pieces, _) = to.as_chunks_mut::<HEIGHT>();
     let from_sliver_to_sliver = depth.len();
     for (i, k) in depth.enumerate() {
+        a.prefetch(k, rows.end..rows.end + rows.len());
         let line = &a.line(k)[rows.clone()];
         for (sum, &number) in sums.iter_mut().zip(line) {
             *sum += number;
