@@ -40,6 +40,10 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     #[must_use]
     fn above_zero(self) -> Self;
 
+    /// The other's lane where it is larger, else its own: also where one of them is NaN.
+    #[must_use]
+    fn larger(self, other: Self) -> Self;
+
     /// Zeros.
     fn zero() -> Self {
         Self::splat(Self::Elem::ZERO)
@@ -165,5 +169,10 @@ impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
     #[inline(always)]
     fn above_zero(self) -> Self {
         Self(each(self.0, |x| if x > T::ZERO { T::ONE } else { T::ZERO }))
+    }
+
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        self.zip(other, |a, b| if b > a { b } else { a })
     }
 }

@@ -177,14 +177,7 @@ impl<T: Real> Task for &mut Row<'_, T> {
             return;
         }
         let target = target as usize;
-        // Not `max`: a NaN must not be swallowed; it reaches the sum below.
-        let mut largest = [T::from_f64(f64::NEG_INFINITY); 16];
-        for logits in logits.chunks(16) {
-            for (most, &logit) in largest.iter_mut().zip(logits) {
-                *most = if logit > *most { logit } else { *most };
-            }
-        }
-        let largest = largest.into_iter().fold(logits[0], |a, b| if b > a { b } else { a });
+        let largest = largest::<I::Lanes<T>>(logits);
         let picked = logits[target];
         let mut sums = I::Lanes::<T>::zero();
         let width = I::Lanes::<T>::WIDTH;
@@ -211,4 +204,20 @@ impl<T: Real> Task for &mut Row<'_, T> {
             logits[target] -= T::from_f64(scale);
         }
     }
+}
+
+/// The largest of a row. It begins with the first: of a NaN it makes a NaN or what is beside it, and the sum of the
+/// exponentials gets to see it either way.
+#[inline(always)]
+fn largest<V: Vector>(row: &[V::Elem]) -> V::Elem {
+    let mut whole = row.chunks_exact(2 * V::WIDTH);
+    let (mut even, mut odd) = (V::splat(row[0]), V::splat(row[0]));
+    for pair in &mut whole {
+        even = even.larger(V::load(pair));
+        odd = odd.larger(V::load(&pair[V::WIDTH..]));
+    }
+    let mut lanes = [row[0]; 64];
+    even.larger(odd).store(&mut lanes[..V::WIDTH]);
+    let larger = |a, &b| if b > a { b } else { a };
+    lanes[..V::WIDTH].iter().chain(whole.remainder()).fold(row[0], larger)
 }
