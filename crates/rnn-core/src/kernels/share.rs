@@ -39,6 +39,16 @@ impl<'a, T> Shared<'a, T> {
         self.len == 0
     }
 
+    /// The numbers from `start` on.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    #[inline(always)]
+    pub(super) fn from(&self, start: usize) -> Self {
+        self.check(&(start..self.len));
+        Self { start: self.start.wrapping_add(start), len: self.len - start, lent: PhantomData }
+    }
+
     /// The numbers in `range`, to read.
     ///
     /// # Panics

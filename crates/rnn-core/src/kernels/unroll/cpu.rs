@@ -99,7 +99,7 @@ pub struct Tape<T> {
 pub struct Scratch<T> {
     /// What the members pack.
     pub rooms: Rooms<T>,
-    /// Recurrent sums of one step, `[N, G*H]`.
+    /// Recurrent sums of one step, `[N, G*H]`, where they are not added to the input halves.
     sums: Vec<T>,
     /// Gradients of the input halves of the gate sums `[N, T, G*H]`, where they cannot take the activations' place.
     dinput: Vec<T>,
@@ -172,7 +172,7 @@ pub fn forward<T: Real>(
 ) {
     ran(Way::Fused);
     let cpu = dispatch::cpu();
-    let Traits { gates, carry, extra, .. } = kernel.traits();
+    let Traits { gates, carry, extra, two_sided } = kernel.traits();
     let Dims { batch, time, input, hidden } = dims;
     let (sums, carried) = (gates * hidden, if carry { hidden } else { 0 });
     assert_eq!((xs.len(), hs.len()), (batch * time * input, batch * time * hidden), "xs and hs of {dims:?}");
@@ -187,7 +187,7 @@ pub fn forward<T: Real>(
     resize(&mut tape.extra, when(kept && extra, batch * time * hidden));
     resize(&mut tape.h, when(kept, batch * hidden));
     resize(&mut tape.c_before, when(kept, batch * time * carried));
-    resize(&mut scratch.sums, batch * sums);
+    resize(&mut scratch.sums, when(two_sided, batch * sums));
     if kept {
         tape.h.copy_from_slice(state.h);
     }

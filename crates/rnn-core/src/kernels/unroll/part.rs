@@ -64,13 +64,24 @@ pub struct ForwardWindow<'a, T> {
     /// `[N, T, H]`, or empty where nothing is kept; so is the next.
     pub(super) extra: Shared<'a, T>,
     pub(super) c_before: Shared<'a, T>,
-    /// Room for the recurrent product of a step `[N, G*H]`.
+    /// Room for the recurrent product of a step `[N, G*H]`; empty where it is added to the input halves.
     pub(super) recurrent: Shared<'a, T>,
     /// Out: `[N, T, H]`.
     pub(super) hs: Shared<'a, T>,
 }
 
 impl<'a, T: Copy> ForwardWindow<'a, T> {
+    /// Where step t's recurrent product goes, from row to row, and what it meets there.
+    #[inline(always)]
+    pub(super) fn sums<P: Pointwise>(&self, t: usize) -> (Shared<'a, T>, usize, Into<'static, T>) {
+        let sums = P::GATES * self.dims.hidden;
+        if P::TWO_SIDED {
+            (self.recurrent, sums, Into::Set)
+        } else {
+            (self.gates.from(t * sums), self.dims.time * sums, Into::Add)
+        }
+    }
+
     /// The hidden states that step t begins with. Nobody writes to them any more: they are this member's rows, or all
     /// members have met since.
     #[inline(always)]
@@ -120,17 +131,18 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
             pack_all::<I, T>(instructions, &mut packed[g * size..][..size], weight, hidden, of_product(g));
         }
         for t in 0..time {
+            let (out, stride, into) = window.sums::<P>(t);
             for g in 0..products {
                 let product = StepProduct {
                     left: window.before(t),
                     rows: rows.clone(),
                     depth: hidden,
                     packed: &packed[g * size..][..size],
-                    out: window.recurrent,
-                    stride: sums,
+                    out,
+                    stride,
                     columns: of_product(g),
                 };
-                product.run::<I>(cpu, Into::Set);
+                product.run::<I>(cpu, into);
             }
             pointwise::<I, T, P>(window, t, &rows, &units);
             window.cut.meet(&member);
@@ -172,7 +184,9 @@ fn pointwise<I: Instructions, T: Real, P: Pointwise>(
             let mut recurrent = [&[] as &[T]; MAX_GATES];
             for (g, (gate, sum)) in gates.iter_mut().zip(&mut recurrent).enumerate().take(P::GATES) {
                 *gate = window.gates.write(of(step * P::GATES + g));
-                *sum = window.recurrent.read(of(row * P::GATES + g));
+                if P::TWO_SIDED {
+                    *sum = window.recurrent.read(of(row * P::GATES + g));
+                }
             }
             Step {
                 gates,

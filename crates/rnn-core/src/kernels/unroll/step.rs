@@ -9,6 +9,7 @@ use std::ops::Range;
 /// kept.
 pub(super) struct Step<'a, T> {
     pub(super) gates: [&'a mut [T]; MAX_GATES],
+    /// Recurrent halves of the gate sums; empty where `gates` has them in it.
     pub(super) recurrent: [&'a [T]; MAX_GATES],
     pub(super) before: &'a [T],
     pub(super) c: &'a mut [T],
@@ -32,7 +33,9 @@ impl<T: Real> Step<'_, T> {
         };
         for (g, bias) in biases.iter().enumerate().take(P::GATES) {
             loaded.input[g] = V::load(&self.gates[g][lanes.clone()]);
-            loaded.recurrent[g] = V::load(&self.recurrent[g][lanes.clone()]);
+            if P::TWO_SIDED {
+                loaded.recurrent[g] = V::load(&self.recurrent[g][lanes.clone()]);
+            }
             if !bias.is_empty() {
                 loaded.recurrent[g] = loaded.recurrent[g] + V::load(&bias[lanes.clone()]);
             }

@@ -126,7 +126,7 @@ impl<T: Real> Layer<T> {
             bias_ih: params.bias_ih.map(<[T]>::to_vec),
             bias_hh: params.bias_hh.map(<[T]>::to_vec),
             gates: vec![T::ZERO; rows * sums],
-            sums: vec![T::ZERO; rows * sums],
+            sums: vec![T::ZERO; if traits.two_sided { rows * sums } else { 0 }],
             h: vec![T::ZERO; rows * hidden],
             next: vec![T::ZERO; rows * hidden],
             c: vec![T::ZERO; if traits.carry { rows * hidden } else { 0 }],
@@ -136,7 +136,7 @@ impl<T: Real> Layer<T> {
     fn step(&mut self, cpu: Cpu, rows: usize, xs: &[T]) {
         let Dims { input, hidden, .. } = self.dims;
         assert_eq!(xs.len(), rows * input, "xs [{rows}, {input}]");
-        let stride = self.gates.len() / rows;
+        let (stride, two_sided) = (self.gates.len() / rows, !self.sums.is_empty());
         let window = ForwardWindow {
             dims: self.dims,
             cut: Cut::Units,
@@ -164,9 +164,9 @@ impl<T: Real> Layer<T> {
             packed: &self.recurrent,
             left: Lines::new(&self.h, 0, hidden),
             rows,
-            out: window.recurrent,
+            out: if two_sided { window.recurrent } else { window.gates },
             stride,
-            into: Into::Set,
+            into: if two_sided { Into::Set } else { Into::Add },
         };
         together(self.input.parts.len(), &|member| {
             run(cpu, (&of_input, member));
