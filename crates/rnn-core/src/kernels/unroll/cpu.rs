@@ -226,13 +226,13 @@ pub fn forward<T: Real>(
 }
 
 /// How a window is cut, and for how many members at most.
-fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
+pub(super) fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
     /// Weights that fit into a core's own cache, in bytes.
     const NEAR: usize = 1 << 20;
     /// Rows a member, below which the weights are read for too little.
     const FEW: usize = 4;
     /// Multiplications of a step between two meetings.
-    const BETWEEN_MEETINGS: usize = 1 << 15;
+    const BETWEEN_MEETINGS: usize = 1 << 13;
     let weights = gates * dims.hidden * dims.hidden;
     let by_rows = team::size().min(dims.batch / FEW).min(dims.batch * dims.time * weights / WORTH_A_MEMBER);
     let by_units = team::size().min(dims.batch * weights / BETWEEN_MEETINGS);

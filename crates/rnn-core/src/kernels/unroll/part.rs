@@ -123,8 +123,9 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let weight = Mat::new(window.weight_hh, sums, hidden).t();
         let columns = |g: usize| g * hidden + units.start..g * hidden + units.end;
         // All gates stand side by side, and are one product, for who has all units.
-        let products = if units.len() == hidden { 1 } else { P::GATES };
-        let of_product = |g: usize| if products == 1 { 0..sums } else { columns(g) };
+        let whole = units.len() == hidden;
+        let products = if whole { 1 } else { P::GATES };
+        let of_product = |g: usize| if whole { 0..sums } else { columns(g) };
         let size = packed_len::<I, T>(hidden, of_product(0).len());
         let packed = grown(&mut room.panels, products * size);
         for g in 0..products {

@@ -2,6 +2,7 @@
 
 use super::Keep;
 use super::cpu::{self, Dims, KernelOf, ParamGrads, Params, Scratch, State, StateMut, Tape};
+use super::part::Cut;
 use super::stream::Stream;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu, with};
@@ -9,6 +10,8 @@ use crate::kernels::pointwise::{Gru, Lstm, RnnRelu, RnnTanh};
 use crate::kernels::product::{Into, Mat, Rooms, product};
 use crate::rng;
 use region::{Allocation, Protection};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Numbers whose last one stands right before a page that nobody may touch.
 struct Guarded<T> {
@@ -61,8 +64,8 @@ impl<T: Real> Guarded<T> {
     }
 }
 
-/// A window there and back, everything that the kernels are given at the end of its page.
-fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) {
+/// A window there and back, everything that the kernels are given at the end of its page; gives all that they made.
+fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> {
     let Dims { batch: n, time: t, input: d, hidden: h } = dims;
     let sums = kernel.traits().gates * h;
     let carried = if kernel.traits().carry { n * h } else { 0 };
@@ -112,7 +115,9 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) {
             &mut scratch,
         );
     }
-    assert!(dw_hh.slice().iter().chain(dxs.slice()).all(|x| x.to_f64().is_finite()));
+    let all = [hs, dxs, dw_ih, dw_hh, db_ih, db_hh, next_h, next_c].map(|made| made.slice().to_vec());
+    assert!(all.iter().flatten().all(|x| x.to_f64().is_finite()));
+    all.into()
 }
 
 #[test]
@@ -132,6 +137,73 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
             });
         }
     }
+}
+
+/// The same from a team of as many threads.
+fn by_threads<T: Real>(threads: usize, kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> {
+    let cpu = dispatch::cpu();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| with(cpu, || window(kernel, dims)))
+}
+
+/// Windows that are cut by rows, and such as are cut by units; every cell in each.
+const CUT: [(Cut, Dims); 2] = [
+    (Cut::Rows, Dims { batch: 23, time: 9, input: 6, hidden: 70 }),
+    (Cut::Units, Dims { batch: 3, time: 5, input: 6, hidden: 130 }),
+];
+
+fn cells<T: Real>() -> [&'static dyn KernelOf<T>; 4] {
+    [&RnnTanh, &RnnRelu, &Lstm, &Gru]
+}
+
+#[test]
+fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
+    for cpu in Cpu::available() {
+        with(cpu, || {
+            for (how, dims) in CUT {
+                for (i, kernel) in cells::<f32>().into_iter().enumerate() {
+                    let one = by_threads(1, kernel, dims);
+                    for threads in [2, 3] {
+                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                        let cut = pool.install(|| cpu::cut::<f32>(&dims, kernel.traits().gates));
+                        assert_eq!(cut, (how, threads), "cell {i}");
+                        assert!(
+                            by_threads(threads, kernel, dims) == one,
+                            "cell {i}, {threads} threads, {how:?}"
+                        );
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
+    let (_, dims) = CUT[1];
+    let one = by_threads::<f32>(1, &Lstm, dims);
+    let start = Instant::now();
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let unrolls = [0; 2].map(|_| {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert!(by_threads::<f32>(2, &Lstm, dims) == one);
+                }
+            })
+        });
+        let outcomes = unrolls.map(std::thread::ScopedJoinHandle::join);
+        busy.store(false, Ordering::Relaxed);
+        assert!(outcomes.iter().all(Result::is_ok));
+    });
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 /// Steps of a stream and a window of as many steps: the same hidden states, and so the same products of them.
