@@ -82,18 +82,27 @@ pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Val
     Ok(result)
 }
 
-/// The largest logit's place in each row.
+/// The largest logit's place in each row, the first of them.
 fn most_probable<T: PartialOrd + Copy>(logits: &[T], vocabulary: usize) -> Vec<u32> {
+    /// Columns whose largest is found in vector code before anyone asks where it stands.
+    const BLOCK: usize = 128;
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let of_block = |block: &[T]| {
+        let (whole, rest) = block.as_chunks::<16>();
+        let most =
+            whole.iter().fold([block[0]; 16], |most, next| std::array::from_fn(|i| larger(most[i], next[i])));
+        most.into_iter().chain(rest.iter().copied()).fold(block[0], larger)
+    };
     let of_row = |row: &[T]| {
-        // Two passes: the largest of eight columns at a time, and then where it stands.
-        let mut largest = [row[0]; 8];
-        for chunk in row.chunks(8) {
-            for (most, &logit) in largest.iter_mut().zip(chunk) {
-                *most = if logit > *most { logit } else { *most };
+        let (mut largest, mut start) = (row[0], 0);
+        for (i, block) in row.chunks(BLOCK).enumerate() {
+            let most = of_block(block);
+            if most > largest {
+                (largest, start) = (most, i * BLOCK);
             }
         }
-        let largest = largest.into_iter().fold(row[0], |a, b| if b > a { b } else { a });
-        row.iter().position(|&logit| logit == largest).unwrap_or(0) as u32
+        let inside = row[start..].iter().position(|&logit| logit == largest).unwrap_or(0);
+        (start + inside) as u32
     };
     logits.chunks(vocabulary).map(of_row).collect()
 }

@@ -183,7 +183,7 @@ impl<T: Real> Layer<T> {
 
 /// Members worth their waiting for so many weights.
 fn parts(weights: usize) -> usize {
-    const WORTH: usize = 1 << 16;
+    const WORTH: usize = 1 << 14;
     team::size().min(weights / WORTH).max(1)
 }
 
