@@ -71,11 +71,16 @@ pub struct ForwardWindow<'a, T> {
 }
 
 impl<'a, T: Copy> ForwardWindow<'a, T> {
-    /// Where step t's recurrent product goes, from row to row, and what it meets there.
+    /// Where step t's recurrent product goes, from row to row, and what it meets there: added to the input halves where
+    /// a cell has no other use for it.
     #[inline(always)]
-    pub(super) fn sums<P: Pointwise>(&self, t: usize) -> (Shared<'a, T>, usize, Into<'static, T>) {
-        let sums = P::GATES * self.dims.hidden;
-        if P::TWO_SIDED {
+    pub(super) fn sums(
+        &self,
+        t: usize,
+        (gates, two_sided): (usize, bool),
+    ) -> (Shared<'a, T>, usize, Into<'static, T>) {
+        let sums = gates * self.dims.hidden;
+        if two_sided {
             (self.recurrent, sums, Into::Set)
         } else {
             (self.gates.from(t * sums), self.dims.time * sums, Into::Add)
@@ -132,7 +137,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
             pack_all::<I, T>(instructions, &mut packed[g * size..][..size], weight, hidden, of_product(g));
         }
         for t in 0..time {
-            let (out, stride, into) = window.sums::<P>(t);
+            let (out, stride, into) = window.sums(t, (P::GATES, P::TWO_SIDED));
             for g in 0..products {
                 let product = StepProduct {
                     left: window.before(t),

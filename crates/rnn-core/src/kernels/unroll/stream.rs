@@ -136,7 +136,6 @@ impl<T: Real> Layer<T> {
     fn step(&mut self, cpu: Cpu, rows: usize, xs: &[T]) {
         let Dims { input, hidden, .. } = self.dims;
         assert_eq!(xs.len(), rows * input, "xs [{rows}, {input}]");
-        let (stride, two_sided) = (self.gates.len() / rows, !self.sums.is_empty());
         let window = ForwardWindow {
             dims: self.dims,
             cut: Cut::Units,
@@ -150,6 +149,8 @@ impl<T: Real> Layer<T> {
             recurrent: Shared::new(&mut self.sums),
             hs: Shared::new(&mut self.next),
         };
+        let traits = self.kernel.traits();
+        let (out, stride, into) = window.sums(0, (traits.gates, traits.two_sided));
         let of_input = Product {
             cpu,
             packed: &self.input,
@@ -164,9 +165,9 @@ impl<T: Real> Layer<T> {
             packed: &self.recurrent,
             left: Lines::new(&self.h, 0, hidden),
             rows,
-            out: if two_sided { window.recurrent } else { window.gates },
+            out,
             stride,
-            into: if two_sided { Into::Set } else { Into::Add },
+            into,
         };
         together(self.input.parts.len(), &|member| {
             run(cpu, (&of_input, member));
