@@ -7,7 +7,7 @@
 use super::softmax_loss::{check_targets, rows};
 use crate::Result;
 use rnn_core::kernels::Real;
-use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, product};
+use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, grown, product};
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::cpu::resize;
 
@@ -23,7 +23,7 @@ pub(crate) struct AffineParams<'a, T> {
 /// Gradients and the buffer they are made in.
 #[derive(Debug, Default)]
 pub(crate) struct AffineLoss<T> {
-    /// `[rows, V]`: logits, then their gradient.
+    /// `[rows, V]`: logits, then their gradient; kept by [`grown`].
     logits: Vec<T>,
     /// `[V, H]`
     pub(crate) weight: Vec<T>,
@@ -49,7 +49,7 @@ impl<T: Real> AffineLoss<T> {
         let hidden = params.weight.len() / vocabulary;
         let count = check_targets("AffineLoss: targets", targets, hs.len() / hidden, vocabulary)?;
         let chunk = chunk::<T>(targets.len(), vocabulary);
-        resize(&mut self.logits, chunk * vocabulary);
+        let buffer = grown(&mut self.logits, chunk * vocabulary);
         resize(&mut self.weight, params.weight.len());
         resize(&mut self.bias, vocabulary);
         resize(&mut self.dhs, hs.len());
@@ -58,7 +58,7 @@ impl<T: Real> AffineLoss<T> {
         let work =
             hs.chunks(chunk * hidden).zip(self.dhs.chunks_mut(chunk * hidden)).zip(targets.chunks(chunk));
         for ((hs, dhs), targets) in work {
-            let logits = &mut self.logits[..targets.len() * vocabulary];
+            let logits = &mut buffer[..targets.len() * vocabulary];
             let hs = Mat::new(hs, targets.len(), hidden);
             let work = targets.len() * vocabulary * hidden;
             part("logits", work, || product(logits, hs, weight.t(), Into::Row(params.bias), rooms));

@@ -122,7 +122,14 @@ impl<T: Real> Rooms<T> {
 }
 
 /// `len` numbers of a buffer that grows, from the beginning of a cache line on: a register is then read from one line.
-pub(super) fn grown<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+/// What they are is of no importance, but they are never uninitialised.
+///
+/// ```
+/// let mut buffer = Vec::new();
+/// let numbers: &mut [f32] = rnn_core::kernels::product::grown(&mut buffer, 100);
+/// assert_eq!((numbers.len(), numbers.as_ptr() as usize % 64), (100, 0));
+/// ```
+pub fn grown<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     let needed = len + LINE / size_of::<T>();
     if buffer.len() < needed {
         buffer.resize(needed, T::ZERO);
