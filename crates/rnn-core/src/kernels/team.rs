@@ -252,11 +252,33 @@ pub fn pieces<T: Send + Sync>(numbers: &mut [T], size: usize, work: &(dyn Fn(usi
     });
 }
 
+/// Does `work` while every core has something else to do as well; it must not take long even so.
+#[cfg(test)]
+pub(super) fn beside_busy_cores(work: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let start = std::time::Instant::now();
+    let outcome = std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut work = 0u64;
+                while !stop.load(Ordering::Relaxed) {
+                    work = std::hint::black_box(work + 1);
+                }
+            });
+        }
+        // The cores become free again also where the work panics: else nobody would hear of it.
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    });
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::Ordering::SeqCst;
-    use std::time::{Duration, Instant};
 
     /// Every member writes, meets the others and reads what all wrote, many times.
     fn meetings(count: usize, times: usize) {
@@ -323,21 +345,7 @@ mod tests {
 
     #[test]
     fn a_wait_beside_busy_cores_ends() {
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| {
-                    let mut work = 0u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        work = std::hint::black_box(work + 1);
-                    }
-                });
-            }
-            let start = Instant::now();
-            meetings(4, 100);
-            stop.store(true, Ordering::Relaxed);
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-        });
+        beside_busy_cores(|| meetings(4, 100));
     }
 
     #[test]

@@ -126,27 +126,23 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let sums = P::GATES * hidden;
         let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
         let weight = Mat::new(window.weight_hh, sums, hidden).t();
-        let columns = |g: usize| g * hidden + units.start..g * hidden + units.end;
-        // All gates stand side by side, and are one product, for who has all units.
-        let whole = units.len() == hidden;
-        let products = if whole { 1 } else { P::GATES };
-        let of_product = |g: usize| if whole { 0..sums } else { columns(g) };
-        let size = packed_len::<I, T>(hidden, of_product(0).len());
-        let packed = grown(&mut room.panels, products * size);
-        for g in 0..products {
-            pack_all::<I, T>(instructions, &mut packed[g * size..][..size], weight, hidden, of_product(g));
+        let pieces = columns(&units, hidden, P::GATES);
+        let size = packed_len::<I, T>(hidden, pieces.clone().map(|piece| piece.len()).max().unwrap_or(0));
+        let packed = grown(&mut room.panels, pieces.len() * size);
+        for (i, piece) in pieces.clone().enumerate() {
+            pack_all::<I, T>(instructions, &mut packed[i * size..][..size], weight, hidden, piece);
         }
         for t in 0..time {
             let (out, stride, into) = window.sums(t, (P::GATES, P::TWO_SIDED));
-            for g in 0..products {
+            for (i, columns) in pieces.clone().enumerate() {
                 let product = StepProduct {
                     left: window.before(t),
                     rows: rows.clone(),
                     depth: hidden,
-                    packed: &packed[g * size..][..size],
+                    packed: &packed[i * size..][..size],
                     out,
                     stride,
-                    columns: of_product(g),
+                    columns,
                 };
                 product.run::<I>(cpu, into);
             }
@@ -154,6 +150,18 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
             window.cut.meet(&member);
         }
     }
+}
+
+/// The columns of the gate sums that some units have, in pieces of one size: one a gate, or a single one for who has all
+/// units, whose gates stand side by side.
+pub(super) fn columns(
+    units: &Range<usize>,
+    hidden: usize,
+    gates: usize,
+) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+    let (pieces, size) = if units.len() == hidden { (1, gates * hidden) } else { (gates, units.len()) };
+    let first = units.start;
+    (0..pieces).map(move |g| g * hidden + first..g * hidden + first + size)
 }
 
 /// From the gate sums of some rows and units at step t to their next state.

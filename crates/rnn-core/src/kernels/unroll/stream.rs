@@ -5,7 +5,7 @@
 //! the speed of one row is how fast memory can be read. The results have the bits of a window's.
 
 use super::cpu::{Dims, KernelOf, Params};
-use super::part::{Cut, ForwardWindow, StepProduct, pack_all};
+use super::part::{Cut, ForwardWindow, StepProduct, columns, pack_all};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, cpu, run};
 use crate::kernels::product::{Into, Lines, Mat, grown, grown_before, packed_len};
@@ -111,10 +111,7 @@ impl<T: Real> Layer<T> {
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
         assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
         let columns = |part: Member<'_>, width: usize| {
-            let units = part.share(hidden, width);
-            // Who has all units has all gates side by side.
-            let (pieces, size) = if units.len() == hidden { (1, sums) } else { (traits.gates, units.len()) };
-            (0..pieces).map(|g| g * hidden + units.start).map(|start| start..start + size).collect()
+            columns(&part.share(hidden, width), hidden, traits.gates).collect()
         };
         // Both matrices have the same parts: a member's units are made of its own sums.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());

@@ -8,10 +8,9 @@ use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu, with};
 use crate::kernels::pointwise::{Gru, Lstm, RnnRelu, RnnTanh};
 use crate::kernels::product::{Into, Mat, Rooms, product};
+use crate::kernels::team::beside_busy_cores;
 use crate::rng;
 use region::{Allocation, Protection};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 /// Numbers whose last one stands right before a page that nobody may touch.
 struct Guarded<T> {
@@ -128,10 +127,9 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
         {
             let dims = Dims { batch, time, input, hidden };
             with(cpu, || {
-                window::<f32>(&RnnTanh, dims);
-                window::<f32>(&RnnRelu, dims);
-                window::<f32>(&Lstm, dims);
-                window::<f32>(&Gru, dims);
+                for kernel in cells::<f32>() {
+                    window(kernel, dims);
+                }
                 window::<f64>(&Lstm, dims);
                 window::<f64>(&Gru, dims);
             });
@@ -139,11 +137,11 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
     }
 }
 
-/// The same from a team of as many threads.
-fn by_threads<T: Real>(threads: usize, kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> {
+/// What `f` gives from a team of as many threads.
+fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     let cpu = dispatch::cpu();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| with(cpu, || window(kernel, dims)))
+    pool.install(|| with(cpu, f))
 }
 
 /// Windows that are cut by rows, and such as are cut by units; every cell in each.
@@ -162,15 +160,12 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
         with(cpu, || {
             for (how, dims) in CUT {
                 for (i, kernel) in cells::<f32>().into_iter().enumerate() {
-                    let one = by_threads(1, kernel, dims);
+                    let one = on(1, || window(kernel, dims));
                     for threads in [2, 3] {
-                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                        let cut = pool.install(|| cpu::cut::<f32>(&dims, kernel.traits().gates));
+                        let cut = on(threads, || cpu::cut::<f32>(&dims, kernel.traits().gates));
                         assert_eq!(cut, (how, threads), "cell {i}");
-                        assert!(
-                            by_threads(threads, kernel, dims) == one,
-                            "cell {i}, {threads} threads, {how:?}"
-                        );
+                        let many = on(threads, || window(kernel, dims));
+                        assert!(many == one, "cell {i}, {threads} threads, {how:?}");
                     }
                 }
             }
@@ -181,29 +176,14 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
 #[test]
 fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
     let (_, dims) = CUT[1];
-    let one = by_threads::<f32>(1, &Lstm, dims);
-    let start = Instant::now();
-    let busy = AtomicBool::new(true);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while busy.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
-        }
-        let unrolls = [0; 2].map(|_| {
-            scope.spawn(|| {
-                for _ in 0..5 {
-                    assert!(by_threads::<f32>(2, &Lstm, dims) == one);
-                }
-            })
+    let one = on(1, || window::<f32>(&Lstm, dims));
+    beside_busy_cores(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..5).for_each(|_| assert!(on(2, || window::<f32>(&Lstm, dims)) == one)));
+            }
         });
-        let outcomes = unrolls.map(std::thread::ScopedJoinHandle::join);
-        busy.store(false, Ordering::Relaxed);
-        assert!(outcomes.iter().all(Result::is_ok));
     });
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 /// Steps of a stream and a window of as many steps: the same hidden states, and so the same products of them.
@@ -242,10 +222,8 @@ fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, rows: usize, thr
     let (left, right) = (Mat::new(&hs, rows * time, hidden), Mat::new(&weight, outputs, hidden).t());
     product(&mut logits, left, right, Into::Row(&bias), &mut Rooms::default());
 
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let cpu = dispatch::cpu();
     let layers = [(kernel, input, hidden, params)];
-    let mut stream = pool.install(|| with(cpu, || Stream::new(rows, &layers, (&weight, &bias))));
+    let mut stream = on(threads, || Stream::new(rows, &layers, (&weight, &bias)));
     for again in 0..2 {
         stream.reset();
         for t in 0..time {
