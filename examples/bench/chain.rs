@@ -9,6 +9,7 @@ use candle_core::{DType, Tensor};
 use rnn_core::kernels::Typed;
 use rnn_core::{Bias, Cell, Scheme, Way};
 use rnn_lm::data::Window;
+use rnn_lm::generate::most_probable;
 use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
 use rnn_lm::train::Sgd;
 use serde_json::{Map, Value, json};
@@ -64,11 +65,10 @@ pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Val
         ids.clear();
         ids.extend_from_slice(&first[..args.batch]);
         for _ in 0..args.tokens {
-            let most = match stream.step(&ids)? {
-                Typed::F32(logits) => most_probable(logits, args.vocab),
-                Typed::F64(logits) => most_probable(logits, args.vocab),
+            ids = match stream.step(&ids)? {
+                Typed::F32(logits) => most_probable(logits, args.vocab)?,
+                Typed::F64(logits) => most_probable(logits, args.vocab)?,
             };
-            ids = most;
         }
         bytes = stream.bytes();
         Ok(())
@@ -80,31 +80,6 @@ pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Val
         result.insert("weights_gb_per_s".into(), json!((bytes * args.tokens) as f64 / seconds * 1e-9));
     }
     Ok(result)
-}
-
-/// The largest logit's place in each row, the first of them.
-fn most_probable<T: PartialOrd + Copy>(logits: &[T], vocabulary: usize) -> Vec<u32> {
-    /// Columns whose largest is found in vector code before anyone asks where it stands.
-    const BLOCK: usize = 128;
-    let larger = |a: T, b: T| if b > a { b } else { a };
-    let of_block = |block: &[T]| {
-        let (whole, rest) = block.as_chunks::<16>();
-        let most =
-            whole.iter().fold([block[0]; 16], |most, next| std::array::from_fn(|i| larger(most[i], next[i])));
-        most.into_iter().chain(rest.iter().copied()).fold(block[0], larger)
-    };
-    let of_row = |row: &[T]| {
-        let (mut largest, mut start) = (row[0], 0);
-        for (i, block) in row.chunks(BLOCK).enumerate() {
-            let most = of_block(block);
-            if most > largest {
-                (largest, start) = (most, i * BLOCK);
-            }
-        }
-        let inside = row[start..].iter().position(|&logit| logit == largest).unwrap_or(0);
-        (start + inside) as u32
-    };
-    logits.chunks(vocabulary).map(of_row).collect()
 }
 
 fn model<C: Cell>(args: &Args, way: Way) -> Result<Rnnlm<C>> {

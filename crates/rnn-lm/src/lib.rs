@@ -25,6 +25,7 @@
 
 pub mod data;
 mod error;
+pub mod generate;
 pub mod layers;
 pub mod model;
 pub mod train;

@@ -109,10 +109,10 @@ pub(crate) fn check_targets(op: &str, targets: &[u32], rows: usize, vocabulary: 
 }
 
 /// How many rows of V there are.
-fn whole_rows<T>(logits: &[T], vocabulary: usize) -> Result<usize> {
+pub(crate) fn whole_rows<T>(op: &str, logits: &[T], vocabulary: usize) -> Result<usize> {
     if vocabulary == 0 || !logits.len().is_multiple_of(vocabulary) {
         let want = format!("rows of {vocabulary}, the size of the vocabulary");
-        return Err(Error::invalid("softmax_loss: logits", want, format!("{} numbers", logits.len())));
+        return Err(Error::invalid(op, want, format!("{} numbers", logits.len())));
     }
     Ok(logits.len() / vocabulary)
 }
@@ -132,7 +132,7 @@ fn whole_rows<T>(logits: &[T], vocabulary: usize) -> Result<usize> {
 /// Where `logits` are not whole rows, the number of targets does not fit, one is outside the vocabulary, or all are
 /// [`IGNORE`]; nothing has been changed then.
 pub fn softmax_loss<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize) -> Result<f64> {
-    let count = check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
+    let count = check(targets, whole_rows("softmax_loss: logits", logits, vocabulary)?, vocabulary)?;
     Ok(rows(logits, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn negative_log_likelihood<T: Real>(
     targets: &[u32],
     vocabulary: usize,
 ) -> Result<f64> {
-    check(targets, whole_rows(logits, vocabulary)?, vocabulary)?;
+    check(targets, whole_rows("softmax_loss: logits", logits, vocabulary)?, vocabulary)?;
     Ok(rows(logits, targets, vocabulary, None))
 }
 
@@ -209,7 +209,7 @@ impl<T: Real> Task for &mut Row<'_, T> {
 /// The largest of a row. It begins with the first: of a NaN it makes a NaN or what is beside it, and the sum of the
 /// exponentials gets to see it either way.
 #[inline(always)]
-fn largest<V: Vector>(row: &[V::Elem]) -> V::Elem {
+pub(crate) fn largest<V: Vector>(row: &[V::Elem]) -> V::Elem {
     let mut whole = row.chunks_exact(2 * V::WIDTH);
     let (mut even, mut odd) = (V::splat(row[0]), V::splat(row[0]));
     for pair in &mut whole {

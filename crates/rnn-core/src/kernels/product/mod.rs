@@ -8,7 +8,7 @@
 mod panels;
 mod tile;
 
-pub(super) use panels::{pack, packed_len};
+pub(super) use panels::{Packing, pack, packed_len};
 pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
@@ -76,7 +76,7 @@ impl<'a, T> Mat<'a, T> {
     }
 
     /// Rows and columns.
-    fn shape(&self) -> (usize, usize) {
+    pub(in crate::kernels) fn shape(&self) -> (usize, usize) {
         if self.turned { (self.columns, self.rows) } else { (self.rows, self.columns) }
     }
 
@@ -274,6 +274,7 @@ impl<T: Real> Task for Part<'_, T> {
         let deepest = depths(k).map(|piece| piece.len()).max().unwrap_or(0).max(1);
         let wide = grain.1 * I::Register::<T>::PANEL;
         let chunk = (PACKED / deepest / wide).max(1) * wide;
+        let packing = if a.turned { Packing::Tiles } else { Packing::of(m) };
         // Of the members that have the same rows, and of the chunks of their columns, the first adds them up.
         let mut sums = sums.filter(|_| columns.start == 0);
         for from in columns.clone().step_by(chunk) {
@@ -281,7 +282,7 @@ impl<T: Real> Task for Part<'_, T> {
             let columns = from..columns.end.min(from + chunk);
             for (i, depth) in depths(k).enumerate() {
                 let panels = grown(&mut room.panels, packed_len::<I, T>(depth.len(), columns.len()));
-                pack::<I, T>(instructions, panels, b, depth.clone(), columns.clone());
+                pack::<I, T>(instructions, panels, b, depth.clone(), (columns.clone(), packing));
                 let into = if i == 0 { into } else { Into::Add };
                 for from in rows.clone().step_by(ROWS) {
                     let rows = from..rows.end.min(from + ROWS);
@@ -298,8 +299,19 @@ impl<T: Real> Task for Part<'_, T> {
                         Left::Lines(Lines::new(a.data, depth.start, a.columns))
                     };
                     let columns = columns.clone();
-                    Block { left, rows, depth: depth.len(), panels, out, stride: n, columns, into }
-                        .run(instructions);
+                    let block = Block {
+                        left,
+                        rows,
+                        depth: depth.len(),
+                        panels,
+                        packing,
+                        out,
+                        stride: n,
+                        columns,
+                        backwards: false,
+                        into,
+                    };
+                    block.run(instructions);
                 }
             }
         }

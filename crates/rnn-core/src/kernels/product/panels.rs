@@ -1,13 +1,56 @@
 //! Packing: what a tile reads stands in one line of memory.
 //!
-//! Columns of `b` become panels of a few registers each, stored k by k; the last one is as narrow as it can be, and its
-//! missing columns are zeros. Where `a` stands column by column, its rows become slivers, k by k too.
+//! Columns of `b` become panels of some registers each, stored k by k; how many is a [`Packing`]. The last panel is as
+//! narrow as it can be, and its missing columns are zeros. Where `a` stands column by column, its rows become slivers, k
+//! by k too.
 
 use super::Mat;
 use crate::kernels::Real;
 use crate::kernels::dispatch::Instructions;
 use crate::kernels::simd::Register;
 use std::ops::Range;
+
+/// Who the panels are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernels) enum Packing {
+    /// Tiles, which use what they read for several rows: a panel is as wide as they are.
+    Tiles,
+    /// A lone row, which uses each number once: a panel is as wide as its sums can be, and memory is read from front to
+    /// back.
+    Lone,
+}
+
+impl Packing {
+    /// The one for so many rows, where they stand line by line.
+    #[inline(always)]
+    pub(in crate::kernels) fn of(rows: usize) -> Self {
+        if rows == 1 { Self::Lone } else { Self::Tiles }
+    }
+
+    /// The columns of each panel.
+    #[inline(always)]
+    pub(super) fn panels<R: Register>(
+        self,
+        columns: Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let registers = columns.len().div_ceil(R::WIDTH);
+        let count = match self {
+            Self::Tiles => registers.div_ceil(R::PANEL),
+            Self::Lone => registers.div_ceil(LONE),
+        };
+        let cut = move |i: usize| match self {
+            Self::Tiles => i * R::PANEL,
+            // Even ones: a few sums would wait for each other.
+            Self::Lone => registers * i / count,
+        };
+        let end = columns.end;
+        let column = move |i: usize| (columns.start + cut(i) * R::WIDTH).min(end);
+        (0..count).map(move |i| column(i)..column(i + 1))
+    }
+}
+
+/// Registers of columns that a lone row has sums for: as many as the least able CPU has room for.
+pub(super) const LONE: usize = 12;
 
 /// Numbers that `columns` columns take when packed.
 #[inline(always)]
@@ -22,13 +65,11 @@ pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
     to: &mut [T],
     b: Mat<'_, T>,
     depth: Range<usize>,
-    columns: Range<usize>,
+    (columns, packing): (Range<usize>, Packing),
 ) {
     let register = I::Register::<T>::WIDTH;
-    let panel = register * I::Register::<T>::PANEL;
     let mut rest = to;
-    for from in columns.clone().step_by(panel) {
-        let columns = from..columns.end.min(from + panel);
+    for columns in packing.panels::<I::Register<T>>(columns) {
         let width = columns.len().next_multiple_of(register);
         let (lines, behind) = rest.split_at_mut(width * depth.len());
         rest = behind;
@@ -36,7 +77,7 @@ pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
             turn::<I, T>(instructions, lines, b, depth.clone(), columns);
         } else {
             for (line, k) in lines.chunks_exact_mut(width).zip(depth.clone()) {
-                b.prefetch(k, columns.end..columns.end + panel);
+                b.prefetch(k, columns.end..columns.end + width);
                 let row = &b.line(k)[columns.clone()];
                 for (line, row) in line.chunks_exact_mut(register).zip(row.chunks(register)) {
                     I::Register::<T>::load_some(instructions, row).store(line);

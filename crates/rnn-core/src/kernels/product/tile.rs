@@ -1,6 +1,7 @@
 //! Rows of `a` times packed panels, a tile at a time: its sums stay in registers until they are complete.
 
 use super::Into;
+use super::panels::{LONE, Packing};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Instructions, Task};
 use crate::kernels::share::Shared;
@@ -68,46 +69,49 @@ pub(in crate::kernels) struct Block<'a, T> {
     pub(in crate::kernels) rows: Range<usize>,
     pub(in crate::kernels) depth: usize,
     pub(in crate::kernels) panels: &'a [T],
+    pub(in crate::kernels) packing: Packing,
     /// Nobody else uses the block's rows and columns of it meanwhile.
     pub(in crate::kernels) out: Shared<'a, T>,
     /// From one row of `out` to the next.
     pub(in crate::kernels) stride: usize,
     /// Of `out`.
     pub(in crate::kernels) columns: Range<usize>,
+    /// Whether the last panel is the first to be done.
+    pub(in crate::kernels) backwards: bool,
     pub(in crate::kernels) into: Into<'a, T>,
 }
 
 impl<T: Real> Task for Block<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let register = I::Register::<T>::WIDTH;
-        let panel = register * I::Register::<T>::PANEL;
-        if self.rows.len() == 1
-            && let Left::Lines(lines) = self.left
-        {
-            return self.lone_row::<I>(instructions, lines.line(self.rows.start, self.depth));
-        }
-        for from in self.columns.clone().step_by(panel) {
-            let columns = from..self.columns.end.min(from + panel);
-            let registers = columns.len().div_ceil(register);
-            let packed = &self.panels[(from - self.columns.start) * self.depth..];
-            let packed = &packed[..registers * register * self.depth];
-            match registers {
-                1 => self.panel::<I, 1>(instructions, columns, packed),
-                2 => self.panel::<I, 2>(instructions, columns, packed),
-                _ => self.panel::<I, 3>(instructions, columns, packed),
+        let mut panels = self.packing.panels::<I::Register<T>>(self.columns.clone());
+        while let Some(columns) = if self.backwards { panels.next_back() } else { panels.next() } {
+            match (self.packing, columns.len().div_ceil(I::Register::<T>::WIDTH)) {
+                (Packing::Lone, _) => self.lone::<I>(instructions, columns),
+                (Packing::Tiles, 1) => self.panel::<I, 1>(instructions, columns),
+                (Packing::Tiles, 2) => self.panel::<I, 2>(instructions, columns),
+                (Packing::Tiles, _) => self.panel::<I, 3>(instructions, columns),
             }
         }
     }
 }
 
 impl<T: Real> Block<'_, T> {
+    /// The panel that has these columns, in `N` registers.
+    #[inline(always)]
+    fn packed<I: Instructions, const N: usize>(&self, columns: &Range<usize>) -> &[T] {
+        // All panels before it are full.
+        let start = (columns.start - self.columns.start) * self.depth;
+        &self.panels[start..][..N * I::Register::<T>::WIDTH * self.depth]
+    }
+
     /// All rows times one panel of `N` registers.
     #[inline(always)]
-    fn panel<I: Instructions, const N: usize>(&self, instructions: I, columns: Range<usize>, packed: &[T]) {
+    fn panel<I: Instructions, const N: usize>(&self, instructions: I, columns: Range<usize>) {
         if N > I::Register::<T>::PANEL {
             return;
         }
+        let packed = self.packed::<I, N>(&columns);
         let mut row = self.rows.start;
         while row < self.rows.end {
             let columns = columns.clone();
@@ -121,111 +125,58 @@ impl<T: Real> Block<'_, T> {
         }
     }
 
-    /// One row times all panels, some registers of columns at a time: fewer sums would wait for each other.
+    /// The first of the rows, which is the only one, times one panel of any width.
     #[inline(always)]
-    fn lone_row<I: Instructions>(&self, instructions: I, left: &[T]) {
-        let width = I::Register::<T>::WIDTH;
-        let registers = self.columns.len().div_ceil(width);
-        let mut from = 0;
-        while from < registers {
-            from += match registers - from {
-                1 => self.lone::<I, 1>(instructions, left, from),
-                2 => self.lone::<I, 2>(instructions, left, from),
-                3 => self.lone::<I, 3>(instructions, left, from),
-                4 => self.lone::<I, 4>(instructions, left, from),
-                5 => self.lone::<I, 5>(instructions, left, from),
-                6 => self.lone::<I, 6>(instructions, left, from),
-                7 => self.lone::<I, 7>(instructions, left, from),
-                8 => self.lone::<I, 8>(instructions, left, from),
-                _ if I::Register::<T>::PANEL == 3 => self.lone_panels::<I, 3>(instructions, left, from),
-                _ => self.lone_panels::<I, 2>(instructions, left, from),
-            };
+    fn lone<I: Instructions>(&self, instructions: I, columns: Range<usize>) {
+        let Left::Lines(lines) = self.left else { return };
+        let row = self.rows.start;
+        let left = lines.line(row, self.depth);
+        match columns.len().div_ceil(I::Register::<T>::WIDTH) {
+            1 => self.lone_panel::<I, 1>(instructions, left, columns),
+            2 => self.lone_panel::<I, 2>(instructions, left, columns),
+            3 => self.lone_panel::<I, 3>(instructions, left, columns),
+            4 => self.lone_panel::<I, 4>(instructions, left, columns),
+            5 => self.lone_panel::<I, 5>(instructions, left, columns),
+            6 => self.lone_panel::<I, 6>(instructions, left, columns),
+            7 => self.lone_panel::<I, 7>(instructions, left, columns),
+            8 => self.lone_panel::<I, 8>(instructions, left, columns),
+            9 => self.lone_panel::<I, 9>(instructions, left, columns),
+            10 => self.lone_panel::<I, 10>(instructions, left, columns),
+            11 => self.lone_panel::<I, 11>(instructions, left, columns),
+            _ => self.lone_panel::<I, LONE>(instructions, left, columns),
         }
     }
 
-    /// `Q` registers of columns of a lone row, from register `from` on; gives `Q`.
+    /// The same for a panel of `N` registers.
     #[inline(always)]
-    fn lone<I: Instructions, const Q: usize>(&self, instructions: I, left: &[T], from: usize) -> usize {
+    fn lone_panel<I: Instructions, const N: usize>(
+        &self,
+        instructions: I,
+        left: &[T],
+        columns: Range<usize>,
+    ) {
         let width = I::Register::<T>::WIDTH;
-        let registers = self.columns.len().div_ceil(width);
-        // Where each register of columns begins in its panel, and how wide the panel is.
-        let mut places: [(&[T], usize); Q] = [(&[], 0); Q];
-        for (q, place) in places.iter_mut().enumerate() {
-            let inside = (from + q) % I::Register::<T>::PANEL;
-            let first = from + q - inside;
-            let panel = I::Register::<T>::PANEL.min(registers - first) * width;
-            let start = first * width * self.depth + inside * width;
-            *place = (&self.panels[start..start + panel * (self.depth - 1) + width], panel);
-        }
-        let columns = |q: usize| {
-            let start = self.columns.start + (from + q) * width;
-            start..self.columns.end.min(start + width)
-        };
-        let mut sums = [I::Register::<T>::splat(instructions, T::ZERO); Q];
+        let mut sums = [I::Register::<T>::splat(instructions, T::ZERO); N];
         if let Into::Row(row) = self.into {
-            for (q, sum) in sums.iter_mut().enumerate() {
-                *sum = I::Register::<T>::load_some(instructions, &row[columns(q)]);
+            for (sum, row) in sums.iter_mut().zip(row[columns.clone()].chunks(width)) {
+                *sum = I::Register::<T>::load_some(instructions, row);
             }
         }
-        for (k, &factor) in left.iter().enumerate() {
+        for (&factor, line) in left.iter().zip(self.packed::<I, N>(&columns).chunks_exact(N * width)) {
             let factor = I::Register::<T>::splat(instructions, factor);
-            for (sum, (panel, stride)) in sums.iter_mut().zip(places) {
-                *sum = I::Register::<T>::load(instructions, &panel[k * stride..]).mul_add(factor, *sum);
+            for (sum, part) in sums.iter_mut().zip(line.chunks_exact(width)) {
+                *sum = I::Register::<T>::load(instructions, part).mul_add(factor, *sum);
             }
         }
         let start = self.rows.start * self.stride;
-        for (q, sum) in sums.into_iter().enumerate() {
-            let columns = columns(q);
-            // SAFETY: nobody else uses this row's columns, as the block's maker promises.
-            #[allow(unsafe_code)]
-            let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
+        // SAFETY: nobody else uses this row's columns, as the block's maker promises.
+        #[allow(unsafe_code)]
+        let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
+        for (out, sum) in out.chunks_mut(width).zip(sums) {
             let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
             let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { sum };
             sum.store_some(out);
         }
-        Q
-    }
-
-    /// Three whole panels of `N` registers for a lone row, each read from front to back; gives their registers.
-    #[inline(always)]
-    fn lone_panels<I: Instructions, const N: usize>(
-        &self,
-        instructions: I,
-        left: &[T],
-        from: usize,
-    ) -> usize {
-        let width = I::Register::<T>::WIDTH;
-        let size = N * width * self.depth;
-        let panel = |p: usize| {
-            let start = from * width * self.depth + p * size;
-            self.panels[start..start + size].chunks_exact(N * width)
-        };
-        let mut sums = [[I::Register::<T>::splat(instructions, T::ZERO); N]; 3];
-        if let Into::Row(row) = self.into {
-            let row = &row[self.columns.start + from * width..];
-            for (sum, row) in sums.as_flattened_mut().iter_mut().zip(row.chunks(width)) {
-                *sum = I::Register::<T>::load_some(instructions, row);
-            }
-        }
-        for (((&factor, first), second), third) in left.iter().zip(panel(0)).zip(panel(1)).zip(panel(2)) {
-            let factor = I::Register::<T>::splat(instructions, factor);
-            for (sums, line) in sums.iter_mut().zip([first, second, third]) {
-                for (sum, part) in sums.iter_mut().zip(line.chunks_exact(width)) {
-                    *sum = I::Register::<T>::load(instructions, part).mul_add(factor, *sum);
-                }
-            }
-        }
-        let start = self.rows.start * self.stride + self.columns.start + from * width;
-        let end = (self.rows.start * self.stride + self.columns.end).min(start + 3 * N * width);
-        // SAFETY: nobody else uses this row's columns, as the block's maker promises.
-        #[allow(unsafe_code)]
-        let out = unsafe { self.out.write(start..end) };
-        for (out, sum) in out.chunks_mut(width).zip(sums.as_flattened()) {
-            let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
-            let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { *sum };
-            sum.store_some(out);
-        }
-        3 * N
     }
 
     /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it.

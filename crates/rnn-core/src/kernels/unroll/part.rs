@@ -9,7 +9,9 @@ use super::step::{Step, StepBack, backward_step, forward_step};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::pointwise::{MAX_GATES, Pointwise};
-use crate::kernels::product::{Block, Into, Left, Lines, Mat, Room, depths, grown, pack, packed_len};
+use crate::kernels::product::{
+    Block, Into, Left, Lines, Mat, Packing, Room, depths, grown, pack, packed_len,
+};
 use crate::kernels::share::{Shared, prefetch};
 use crate::kernels::simd::Register;
 use crate::kernels::team::Member;
@@ -130,7 +132,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let size = packed_len::<I, T>(hidden, pieces.clone().map(|piece| piece.len()).max().unwrap_or(0));
         let packed = grown(&mut room.panels, pieces.len() * size);
         for (i, piece) in pieces.clone().enumerate() {
-            pack_all::<I, T>(instructions, &mut packed[i * size..][..size], weight, hidden, piece);
+            pack_all::<I, T>(instructions, &mut packed[i * size..][..size], weight, rows.len(), piece);
         }
         for t in 0..time {
             let (out, stride, into) = window.sums(t, (P::GATES, P::TWO_SIDED));
@@ -143,6 +145,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                     out,
                     stride,
                     columns,
+                    backwards: false,
                 };
                 product.run::<I>(cpu, into);
             }
@@ -287,7 +290,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
         let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
         let weight = Mat::new(window.weight_hh, sums, hidden);
         let packed = grown(&mut room.panels, packed_len::<I, T>(sums, units.len()));
-        pack_all::<I, T>(instructions, packed, weight, sums, units.clone());
+        pack_all::<I, T>(instructions, packed, weight, rows.len(), units.clone());
         for t in (0..time).rev() {
             for row in rows.clone() {
                 let step = row * time + t;
@@ -343,6 +346,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                 out: window.dh,
                 stride: hidden,
                 columns: units.clone(),
+                backwards: false,
             };
             product.run::<I>(cpu, Into::Add);
         }
@@ -359,12 +363,14 @@ pub(super) struct StepProduct<'a, T> {
     pub(super) out: Shared<'a, T>,
     pub(super) stride: usize,
     pub(super) columns: Range<usize>,
+    /// As in a block.
+    pub(super) backwards: bool,
 }
 
 impl<T: Real> StepProduct<'_, T> {
     #[inline(always)]
     pub(super) fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
-        let Self { left, rows, depth, packed, out, stride, columns } = self;
+        let Self { left, rows, depth, packed, out, stride, columns, backwards } = self;
         let mut rest = packed;
         for (i, piece) in depths(depth).enumerate() {
             let (panels, behind) = rest.split_at(packed_len::<I, T>(piece.len(), columns.len()));
@@ -374,9 +380,11 @@ impl<T: Real> StepProduct<'_, T> {
                 rows: rows.clone(),
                 depth: piece.len(),
                 panels,
+                packing: Packing::of(rows.len()),
                 out,
                 stride,
                 columns: columns.clone(),
+                backwards,
                 into: if i == 0 { into } else { Into::Add },
             };
             // Not inlined: one copy of the product serves all cells.
@@ -385,20 +393,21 @@ impl<T: Real> StepProduct<'_, T> {
     }
 }
 
-/// Packs some columns of a matrix over its whole depth, piece by piece; `to` has [`packed_len`].
+/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has [`packed_len`].
 #[inline(always)]
 pub(super) fn pack_all<I: Instructions, T: Real>(
     instructions: I,
     to: &mut [T],
     matrix: Mat<'_, T>,
-    depth: usize,
+    rows: usize,
     columns: Range<usize>,
 ) {
     let mut rest = to;
+    let (depth, _) = matrix.shape();
     for piece in depths(depth) {
         let (panels, behind) = rest.split_at_mut(packed_len::<I, T>(piece.len(), columns.len()));
         rest = behind;
-        pack::<I, T>(instructions, panels, matrix, piece, columns.clone());
+        pack::<I, T>(instructions, panels, matrix, piece, (columns.clone(), Packing::of(rows)));
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Stream<T: Real> {
     rows: usize,
     layers: Vec<Layer<T>>,
     head: Packed<T>,
+    /// Whether the next step reads the head from its end. Read in the same order each time, what is larger than a
+    /// core's cache would be gone from it whenever its turn comes; this way what was read last is still there.
+    backwards: bool,
     bias: Vec<T>,
     out: Vec<T>,
 }
@@ -41,7 +44,13 @@ impl<T: Real> Stream<T> {
             cpu,
             rows,
             layers: layers.iter().map(|layer| Layer::new(cpu, rows, layer)).collect(),
-            head: Packed::new(cpu, parts(weight.len()), weight, hidden, &columns),
+            head: Packed::new(
+                cpu,
+                (parts(weight.len()), rows),
+                Mat::new(weight, bias.len(), hidden).t(),
+                &columns,
+            ),
+            backwards: false,
             bias: bias.to_vec(),
             out: vec![T::ZERO; rows * bias.len()],
         }
@@ -52,7 +61,7 @@ impl<T: Real> Stream<T> {
     /// # Panics
     /// Where `xs` has another size.
     pub fn step(&mut self, xs: &[T]) -> &[T] {
-        let Self { cpu, rows, layers, head, bias, out } = self;
+        let Self { cpu, rows, layers, head, backwards, bias, out } = self;
         let mut xs = xs;
         for layer in layers {
             layer.step(*cpu, *rows, xs);
@@ -67,7 +76,9 @@ impl<T: Real> Stream<T> {
             out: Shared::new(out),
             stride,
             into: Into::Row(bias),
+            backwards: *backwards,
         };
+        *backwards = !*backwards;
         together(head.parts.len(), &|member| run(product.cpu, (&product, member)));
         &self.out
     }
@@ -118,8 +129,13 @@ impl<T: Real> Layer<T> {
         Self {
             kernel,
             dims: Dims { batch: rows, time: 1, input, hidden },
-            input: Packed::new(cpu, count, params.weight_ih, input, &columns),
-            recurrent: Packed::new(cpu, count, params.weight_hh, hidden, &columns),
+            input: Packed::new(cpu, (count, rows), Mat::new(params.weight_ih, sums, input).t(), &columns),
+            recurrent: Packed::new(
+                cpu,
+                (count, rows),
+                Mat::new(params.weight_hh, sums, hidden).t(),
+                &columns,
+            ),
             bias_ih: params.bias_ih.map(<[T]>::to_vec),
             bias_hh: params.bias_hh.map(<[T]>::to_vec),
             gates: vec![T::ZERO; rows * sums],
@@ -156,6 +172,7 @@ impl<T: Real> Layer<T> {
             out: window.gates,
             stride,
             into: self.bias_ih.as_deref().map_or(Into::Set, Into::Row),
+            backwards: false,
         };
         let of_state = Product {
             cpu,
@@ -165,6 +182,7 @@ impl<T: Real> Layer<T> {
             out,
             stride,
             into,
+            backwards: false,
         };
         together(self.input.parts.len(), &|member| {
             run(cpu, (&of_input, member));
@@ -200,21 +218,20 @@ struct Part<T> {
 }
 
 impl<T: Real> Packed<T> {
-    /// `weight [columns, depth]` in `count` parts; `columns` says what a member has, in multiples of a register's width
+    /// A matrix for so many `rows`, in `count` parts; `columns` says what a member has, in multiples of a register's width
     /// where it can be.
     fn new(
         cpu: Cpu,
-        count: usize,
-        weight: &[T],
-        depth: usize,
+        (count, rows): (usize, usize),
+        matrix: Mat<'_, T>,
         columns: &(dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
     ) -> Self {
         let mut parts = Vec::new();
         parts.resize_with(count, || Part { columns: Vec::new(), panels: Vec::new(), len: 0 });
         team::pieces(&mut parts, 1, &|index, part| {
-            run(cpu, Pack { part: &mut part[0], weight, depth, columns, index, count });
+            run(cpu, Pack { part: &mut part[0], matrix, rows, columns, index, count });
         });
-        Self { parts, depth }
+        Self { parts, depth: matrix.shape().0 }
     }
 
     fn len(&self) -> usize {
@@ -224,8 +241,8 @@ impl<T: Real> Packed<T> {
 
 struct Pack<'a, T> {
     part: &'a mut Part<T>,
-    weight: &'a [T],
-    depth: usize,
+    matrix: Mat<'a, T>,
+    rows: usize,
     columns: &'a (dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
     index: usize,
     count: usize,
@@ -234,8 +251,8 @@ struct Pack<'a, T> {
 impl<T: Real> Task for Pack<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { part, weight, depth, columns, index, count } = self;
-        let matrix = Mat::new(weight, weight.len() / depth, depth).t();
+        let Self { part, matrix, rows, columns, index, count } = self;
+        let (depth, _) = matrix.shape();
         part.columns = team::as_member(index, count, |member| columns(member, I::Register::<T>::WIDTH));
         let size = |columns: &Range<usize>| packed_len::<I, T>(depth, columns.len());
         part.len = part.columns.iter().map(size).sum();
@@ -243,7 +260,7 @@ impl<T: Real> Task for Pack<'_, T> {
         for columns in &part.columns {
             let (panels, behind) = rest.split_at_mut(size(columns));
             rest = behind;
-            pack_all::<I, T>(instructions, panels, matrix, depth, columns.clone());
+            pack_all::<I, T>(instructions, panels, matrix, rows, columns.clone());
         }
     }
 }
@@ -257,6 +274,8 @@ struct Product<'a, T> {
     out: Shared<'a, T>,
     stride: usize,
     into: Into<'a, T>,
+    /// As in a block.
+    backwards: bool,
 }
 
 impl<T: Real> Task for (&Product<'_, T>, Member<'_>) {
@@ -277,6 +296,7 @@ impl<T: Real> Task for (&Product<'_, T>, Member<'_>) {
                     out: product.out,
                     stride: product.stride,
                     columns: columns.clone(),
+                    backwards: product.backwards,
                 };
                 step.run::<I>(product.cpu, product.into);
             }
