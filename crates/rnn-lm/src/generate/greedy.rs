@@ -2,8 +2,8 @@
 
 use crate::layers::{largest, whole_rows};
 use crate::{Error, Result};
-use rnn_core::kernels::Real;
 use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
+use rnn_core::kernels::{Real, team};
 
 /// The id of the largest logit in each row of `logits [N, V]`, of equal ones the first.
 ///
@@ -16,27 +16,46 @@ use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
 /// # Errors
 /// Where `logits` are not whole rows, or a row has no largest: a NaN is neither larger nor smaller than anything.
 pub fn most_probable<T: Real>(logits: &[T], vocabulary: usize) -> Result<Vec<u32>> {
+    /// Numbers that are worth another thread.
+    const WORTH: usize = 1 << 12;
     let rows = whole_rows("most_probable: logits", logits, vocabulary)?;
-    let mut places = vec![None; rows];
+    // Those who made the logits look at them: each has its columns in its own cache.
+    let cuts = team::size().min(logits.len() / WORTH).div_ceil(rows.max(1)).max(1);
+    let size = vocabulary.div_ceil(cuts);
+    let pieces = logits.chunks_exact(vocabulary).flat_map(|row| row.chunks(size));
+    let mut pieces: Vec<_> = pieces.map(|logits| Piece { logits, most: None }).collect();
     let cpu = cpu();
-    for (row, place) in logits.chunks_exact(vocabulary).zip(&mut places) {
-        run(cpu, Row { logits: row, place });
+    team::pieces(&mut pieces, 1, &|_, pieces| pieces.iter_mut().for_each(|piece| run(cpu, piece)));
+    pieces
+        .chunks(vocabulary.div_ceil(size))
+        .enumerate()
+        .map(|(row, pieces)| first(row, pieces, size))
+        .collect()
+}
+
+/// The first of the largest of a row's pieces.
+fn first<T: Real>(row: usize, pieces: &[Piece<'_, T>], size: usize) -> Result<u32> {
+    let mut best: Option<(T, usize)> = None;
+    for (i, piece) in pieces.iter().enumerate() {
+        let Some((most, place)) = piece.most else {
+            return Err(Error::invalid("most_probable: logits", "numbers", format!("a NaN in row {row}"))
+                .hint("the model's weights are no numbers any more; was its learning rate too high?"));
+        };
+        if best.is_none_or(|(best, _)| most > best) {
+            best = Some((most, i * size + place));
+        }
     }
-    let found = |(row, place): (usize, Option<usize>)| match place {
-        Some(place) => Ok(place as u32),
-        None => Err(Error::invalid("most_probable: logits", "numbers", format!("a NaN in row {row}"))
-            .hint("the model's weights are no numbers any more; was its learning rate too high?")),
-    };
-    places.into_iter().enumerate().map(found).collect()
+    Ok(best.map_or(0, |(_, place)| place as u32))
 }
 
-/// One row.
-struct Row<'a, T> {
+/// Some of a row's logits.
+struct Piece<'a, T> {
     logits: &'a [T],
-    place: &'a mut Option<usize>,
+    /// The largest and where it stands first; none where there is a NaN.
+    most: Option<(T, usize)>,
 }
 
-impl<T: Real> Task for Row<'_, T> {
+impl<T: Real> Task for &mut Piece<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
         /// Numbers whose largest is found before anyone asks where it stands.
@@ -50,7 +69,7 @@ impl<T: Real> Task for Row<'_, T> {
             }
         }
         let inside = self.logits[start..].iter().position(|&logit| logit == most);
-        *self.place = inside.filter(|_| !any_nan).map(|inside| start + inside);
+        self.most = inside.filter(|_| !any_nan).map(|inside| (most, start + inside));
     }
 }
 
@@ -77,6 +96,16 @@ mod tests {
             for cpu in Cpu::available() {
                 prop_assert_eq!(&with(cpu, || most_probable(&logits, vocabulary)).unwrap(), &want);
             }
+        }
+
+        #[test]
+        fn a_large_row_is_cut_and_has_one_answer(place in 0usize..20_000, later in 0usize..20_000) {
+            let mut logits = vec![-1f32; 20_000];
+            logits[place] = 2.0;
+            logits[later] = 2.0;
+            let want = vec![place.min(later) as u32];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+            prop_assert_eq!(pool.install(|| most_probable(&logits, 20_000)).unwrap(), want);
         }
 
         #[test]

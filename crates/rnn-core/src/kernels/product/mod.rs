@@ -5,10 +5,12 @@
 //! Work is cut by rows or by columns of the result. Each member of the team packs what it needs of `b` into panels
 //! (`panels.rs`) and runs rows of `a` past them (`tile.rs`).
 
+mod columns;
 mod panels;
 mod tile;
 
-pub(super) use panels::{Packing, pack, packed_len};
+pub(super) use columns::{Columns, Packing};
+pub(super) use panels::pack;
 pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
@@ -279,10 +281,10 @@ impl<T: Real> Task for Part<'_, T> {
         let mut sums = sums.filter(|_| columns.start == 0);
         for from in columns.clone().step_by(chunk) {
             let sums = if from == columns.start { sums.take() } else { None };
-            let columns = from..columns.end.min(from + chunk);
+            let columns = Columns::from(from..columns.end.min(from + chunk));
             for (i, depth) in depths(k).enumerate() {
-                let panels = grown(&mut room.panels, packed_len::<I, T>(depth.len(), columns.len()));
-                pack::<I, T>(instructions, panels, b, depth.clone(), (columns.clone(), packing));
+                let panels = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(depth.len()));
+                pack::<I, T>(instructions, panels, b, depth.clone(), (&columns, packing));
                 let into = if i == 0 { into } else { Into::Add };
                 for from in rows.clone().step_by(ROWS) {
                     let rows = from..rows.end.min(from + ROWS);

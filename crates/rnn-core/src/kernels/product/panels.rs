@@ -1,109 +1,65 @@
 //! Packing: what a tile reads stands in one line of memory.
 //!
-//! Columns of `b` become panels of some registers each, stored k by k; how many is a [`Packing`]. The last panel is as
-//! narrow as it can be, and its missing columns are zeros. Where `a` stands column by column, its rows become slivers, k
-//! by k too.
+//! Columns of `b` become panels of some registers each, stored k by k; a [`Packing`] says how many. What a register has no
+//! columns for are zeros. Where `a` stands column by column, its rows become slivers, k by k too.
 
 use super::Mat;
+use super::columns::{Columns, LONE, Packing};
 use crate::kernels::Real;
 use crate::kernels::dispatch::Instructions;
 use crate::kernels::simd::Register;
 use std::ops::Range;
 
-/// Who the panels are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernels) enum Packing {
-    /// Tiles, which use what they read for several rows: a panel is as wide as they are.
-    Tiles,
-    /// A lone row, which uses each number once: a panel is as wide as its sums can be, and memory is read from front to
-    /// back.
-    Lone,
-}
-
-impl Packing {
-    /// The one for so many rows, where they stand line by line.
-    #[inline(always)]
-    pub(in crate::kernels) fn of(rows: usize) -> Self {
-        if rows == 1 { Self::Lone } else { Self::Tiles }
-    }
-
-    /// The columns of each panel.
-    #[inline(always)]
-    pub(super) fn panels<R: Register>(
-        self,
-        columns: Range<usize>,
-    ) -> impl DoubleEndedIterator<Item = Range<usize>> {
-        let registers = columns.len().div_ceil(R::WIDTH);
-        let count = match self {
-            Self::Tiles => registers.div_ceil(R::PANEL),
-            Self::Lone => registers.div_ceil(LONE),
-        };
-        let cut = move |i: usize| match self {
-            Self::Tiles => i * R::PANEL,
-            // Even ones: a few sums would wait for each other.
-            Self::Lone => registers * i / count,
-        };
-        let end = columns.end;
-        let column = move |i: usize| (columns.start + cut(i) * R::WIDTH).min(end);
-        (0..count).map(move |i| column(i)..column(i + 1))
-    }
-}
-
-/// Registers of columns that a lone row has sums for: as many as the least able CPU has room for.
-pub(super) const LONE: usize = 12;
-
-/// Numbers that `columns` columns take when packed.
-#[inline(always)]
-pub(in crate::kernels) fn packed_len<I: Instructions, T: Real>(depth: usize, columns: usize) -> usize {
-    columns.next_multiple_of(I::Register::<T>::WIDTH) * depth
-}
-
-/// Packs a piece of `b`; `to` has [`packed_len`].
+/// Packs a piece of `b`; `to` has [`Columns::packed_len`].
 #[inline(always)]
 pub(in crate::kernels) fn pack<I: Instructions, T: Real>(
     instructions: I,
     to: &mut [T],
     b: Mat<'_, T>,
     depth: Range<usize>,
-    (columns, packing): (Range<usize>, Packing),
+    (columns, packing): (&Columns, Packing),
 ) {
     let register = I::Register::<T>::WIDTH;
     let mut rest = to;
-    for columns in packing.panels::<I::Register<T>>(columns) {
-        let width = columns.len().next_multiple_of(register);
+    for registers in packing.panels::<I::Register<T>>(columns) {
+        let width = registers.len() * register;
         let (lines, behind) = rest.split_at_mut(width * depth.len());
         rest = behind;
+        let places = columns.places::<I::Register<T>, LONE>(&registers);
+        let places = &places[..registers.len()];
         if b.turned {
-            turn::<I, T>(instructions, lines, b, depth.clone(), columns);
+            turn::<I, T>(instructions, lines, b, depth.clone(), places);
         } else {
+            let end = places.last().map_or(0, |&(_, end)| end);
             for (line, k) in lines.chunks_exact_mut(width).zip(depth.clone()) {
-                b.prefetch(k, columns.end..columns.end + width);
-                let row = &b.line(k)[columns.clone()];
-                for (line, row) in line.chunks_exact_mut(register).zip(row.chunks(register)) {
-                    I::Register::<T>::load_some(instructions, row).store(line);
+                b.prefetch(k, end..end + width);
+                let row = b.line(k);
+                for (line, &(start, end)) in line.chunks_exact_mut(register).zip(places) {
+                    I::Register::<T>::load_some(instructions, &row[start..end]).store(line);
                 }
             }
         }
     }
 }
 
-/// `lines [depth, width]` out of columns that stand one after the other, squares of a register's width at a time.
+/// `lines` of registers that begin and end at these columns, which stand one after the other in memory: squares of a
+/// register's width at a time.
 #[inline(always)]
 fn turn<I: Instructions, T: Real>(
     instructions: I,
     lines: &mut [T],
     b: Mat<'_, T>,
     depth: Range<usize>,
-    columns: Range<usize>,
+    places: &[(usize, usize)],
 ) {
     let side = I::Register::<T>::WIDTH;
-    let width = columns.len().next_multiple_of(side);
+    let width = places.len() * side;
     let zeros = [T::ZERO; MAX_SIDE];
     let mut square: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
-    for from in (0..width).step_by(side) {
+    for (from, &(start, end)) in (0..width).step_by(side).zip(places) {
         // Columns that are missing are zeros.
         let mut of_register: [&[T]; MAX_SIDE] = [&[]; MAX_SIDE];
-        for (slot, j) in of_register.iter_mut().zip((columns.start + from..columns.end).take(side)) {
+        for (slot, j) in of_register.iter_mut().zip(start..end) {
             *slot = &b.line(j)[depth.clone()];
         }
         if depth.len() < side {
@@ -120,7 +76,7 @@ fn turn<I: Instructions, T: Real>(
             for (j, (rows, column)) in square[..side].iter_mut().zip(of_register).enumerate() {
                 *rows = if column.is_empty() { &zeros } else { &column[k..] };
                 let ahead = depth.start + k;
-                b.prefetch(columns.start + from + side + j, ahead..ahead + 1);
+                b.prefetch(start + side + j, ahead..ahead + 1);
             }
             I::Register::<T>::turn(instructions, &square[..side], &mut lines[k * width + from..], width);
         }

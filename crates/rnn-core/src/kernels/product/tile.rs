@@ -1,7 +1,7 @@
 //! Rows of `a` times packed panels, a tile at a time: its sums stay in registers until they are complete.
 
 use super::Into;
-use super::panels::{LONE, Packing};
+use super::columns::{Columns, LONE, Packing};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Instructions, Task};
 use crate::kernels::share::Shared;
@@ -75,7 +75,7 @@ pub(in crate::kernels) struct Block<'a, T> {
     /// From one row of `out` to the next.
     pub(in crate::kernels) stride: usize,
     /// Of `out`.
-    pub(in crate::kernels) columns: Range<usize>,
+    pub(in crate::kernels) columns: Columns,
     /// Whether the last panel is the first to be done.
     pub(in crate::kernels) backwards: bool,
     pub(in crate::kernels) into: Into<'a, T>,
@@ -84,34 +84,34 @@ pub(in crate::kernels) struct Block<'a, T> {
 impl<T: Real> Task for Block<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let mut panels = self.packing.panels::<I::Register<T>>(self.columns.clone());
-        while let Some(columns) = if self.backwards { panels.next_back() } else { panels.next() } {
-            match (self.packing, columns.len().div_ceil(I::Register::<T>::WIDTH)) {
-                (Packing::Lone, _) => self.lone::<I>(instructions, columns),
-                (Packing::Tiles, 1) => self.panel::<I, 1>(instructions, columns),
-                (Packing::Tiles, 2) => self.panel::<I, 2>(instructions, columns),
-                (Packing::Tiles, _) => self.panel::<I, 3>(instructions, columns),
+        let mut panels = self.packing.panels::<I::Register<T>>(&self.columns);
+        while let Some(registers) = if self.backwards { panels.next_back() } else { panels.next() } {
+            match (self.packing, registers.len()) {
+                (Packing::Lone, _) => self.lone::<I>(instructions, registers),
+                (Packing::Tiles, 1) => self.panel::<I, 1>(instructions, registers),
+                (Packing::Tiles, 2) => self.panel::<I, 2>(instructions, registers),
+                (Packing::Tiles, _) => self.panel::<I, 3>(instructions, registers),
             }
         }
     }
 }
 
 impl<T: Real> Block<'_, T> {
-    /// The panel that has these columns, in `N` registers.
+    /// The panel of these `N` registers.
     #[inline(always)]
-    fn packed<I: Instructions, const N: usize>(&self, columns: &Range<usize>) -> &[T] {
-        // All panels before it are full.
-        let start = (columns.start - self.columns.start) * self.depth;
-        &self.panels[start..][..N * I::Register::<T>::WIDTH * self.depth]
+    fn packed<I: Instructions, const N: usize>(&self, registers: &Range<usize>) -> &[T] {
+        let of_register = I::Register::<T>::WIDTH * self.depth;
+        &self.panels[registers.start * of_register..][..N * of_register]
     }
 
     /// All rows times one panel of `N` registers.
     #[inline(always)]
-    fn panel<I: Instructions, const N: usize>(&self, instructions: I, columns: Range<usize>) {
+    fn panel<I: Instructions, const N: usize>(&self, instructions: I, registers: Range<usize>) {
         if N > I::Register::<T>::PANEL {
             return;
         }
-        let packed = self.packed::<I, N>(&columns);
+        let packed = self.packed::<I, N>(&registers);
+        let columns = self.columns.of::<I::Register<T>>(registers);
         let mut row = self.rows.start;
         while row < self.rows.end {
             let columns = columns.clone();
@@ -127,23 +127,23 @@ impl<T: Real> Block<'_, T> {
 
     /// The first of the rows, which is the only one, times one panel of any width.
     #[inline(always)]
-    fn lone<I: Instructions>(&self, instructions: I, columns: Range<usize>) {
+    fn lone<I: Instructions>(&self, instructions: I, registers: Range<usize>) {
         let Left::Lines(lines) = self.left else { return };
         let row = self.rows.start;
         let left = lines.line(row, self.depth);
-        match columns.len().div_ceil(I::Register::<T>::WIDTH) {
-            1 => self.lone_panel::<I, 1>(instructions, left, columns),
-            2 => self.lone_panel::<I, 2>(instructions, left, columns),
-            3 => self.lone_panel::<I, 3>(instructions, left, columns),
-            4 => self.lone_panel::<I, 4>(instructions, left, columns),
-            5 => self.lone_panel::<I, 5>(instructions, left, columns),
-            6 => self.lone_panel::<I, 6>(instructions, left, columns),
-            7 => self.lone_panel::<I, 7>(instructions, left, columns),
-            8 => self.lone_panel::<I, 8>(instructions, left, columns),
-            9 => self.lone_panel::<I, 9>(instructions, left, columns),
-            10 => self.lone_panel::<I, 10>(instructions, left, columns),
-            11 => self.lone_panel::<I, 11>(instructions, left, columns),
-            _ => self.lone_panel::<I, LONE>(instructions, left, columns),
+        match registers.len() {
+            1 => self.lone_panel::<I, 1>(instructions, left, registers),
+            2 => self.lone_panel::<I, 2>(instructions, left, registers),
+            3 => self.lone_panel::<I, 3>(instructions, left, registers),
+            4 => self.lone_panel::<I, 4>(instructions, left, registers),
+            5 => self.lone_panel::<I, 5>(instructions, left, registers),
+            6 => self.lone_panel::<I, 6>(instructions, left, registers),
+            7 => self.lone_panel::<I, 7>(instructions, left, registers),
+            8 => self.lone_panel::<I, 8>(instructions, left, registers),
+            9 => self.lone_panel::<I, 9>(instructions, left, registers),
+            10 => self.lone_panel::<I, 10>(instructions, left, registers),
+            11 => self.lone_panel::<I, 11>(instructions, left, registers),
+            _ => self.lone_panel::<I, LONE>(instructions, left, registers),
         }
     }
 
@@ -153,26 +153,22 @@ impl<T: Real> Block<'_, T> {
         &self,
         instructions: I,
         left: &[T],
-        columns: Range<usize>,
+        registers: Range<usize>,
     ) {
-        let width = I::Register::<T>::WIDTH;
-        let mut sums = [I::Register::<T>::splat(instructions, T::ZERO); N];
+        let places = self.columns.places::<I::Register<T>, N>(&registers);
+        let mut start = [I::Register::<T>::splat(instructions, T::ZERO); N];
         if let Into::Row(row) = self.into {
-            for (sum, row) in sums.iter_mut().zip(row[columns.clone()].chunks(width)) {
-                *sum = I::Register::<T>::load_some(instructions, row);
+            for (register, (start, end)) in start.iter_mut().zip(places) {
+                *register = I::Register::<T>::load_some(instructions, &row[start..end]);
             }
         }
-        for (&factor, line) in left.iter().zip(self.packed::<I, N>(&columns).chunks_exact(N * width)) {
-            let factor = I::Register::<T>::splat(instructions, factor);
-            for (sum, part) in sums.iter_mut().zip(line.chunks_exact(width)) {
-                *sum = I::Register::<T>::load(instructions, part).mul_add(factor, *sum);
-            }
-        }
-        let start = self.rows.start * self.stride;
-        // SAFETY: nobody else uses this row's columns, as the block's maker promises.
-        #[allow(unsafe_code)]
-        let out = unsafe { self.out.write(start + columns.start..start + columns.end) };
-        for (out, sum) in out.chunks_mut(width).zip(sums) {
+        let packed = self.packed::<I, N>(&registers);
+        let [sums] = sums::<I::Register<T>, 1, N>(instructions, start, packed, |k, _| left[k]);
+        let row = self.rows.start * self.stride;
+        for (sum, (start, end)) in sums.into_iter().zip(places) {
+            // SAFETY: nobody else uses this row's columns, as the block's maker promises.
+            #[allow(unsafe_code)]
+            let out = unsafe { self.out.write(row + start..row + end) };
             let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
             let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { sum };
             sum.store_some(out);

@@ -9,9 +9,7 @@ use super::step::{Step, StepBack, backward_step, forward_step};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::pointwise::{MAX_GATES, Pointwise};
-use crate::kernels::product::{
-    Block, Into, Left, Lines, Mat, Packing, Room, depths, grown, pack, packed_len,
-};
+use crate::kernels::product::{Block, Columns, Into, Left, Lines, Mat, Packing, Room, depths, grown, pack};
 use crate::kernels::share::{Shared, prefetch};
 use crate::kernels::simd::Register;
 use crate::kernels::team::Member;
@@ -128,43 +126,26 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let sums = P::GATES * hidden;
         let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
         let weight = Mat::new(window.weight_hh, sums, hidden).t();
-        let pieces = columns(&units, hidden, P::GATES);
-        let size = packed_len::<I, T>(hidden, pieces.clone().map(|piece| piece.len()).max().unwrap_or(0));
-        let packed = grown(&mut room.panels, pieces.len() * size);
-        for (i, piece) in pieces.clone().enumerate() {
-            pack_all::<I, T>(instructions, &mut packed[i * size..][..size], weight, rows.len(), piece);
-        }
+        let columns = Columns::of_units(units.clone(), hidden, P::GATES);
+        let packed = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(hidden));
+        pack_all::<I, T>(instructions, packed, weight, rows.len(), &columns);
         for t in 0..time {
             let (out, stride, into) = window.sums(t, (P::GATES, P::TWO_SIDED));
-            for (i, columns) in pieces.clone().enumerate() {
-                let product = StepProduct {
-                    left: window.before(t),
-                    rows: rows.clone(),
-                    depth: hidden,
-                    packed: &packed[i * size..][..size],
-                    out,
-                    stride,
-                    columns,
-                    backwards: false,
-                };
-                product.run::<I>(cpu, into);
-            }
+            let product = StepProduct {
+                left: window.before(t),
+                rows: rows.clone(),
+                depth: hidden,
+                packed,
+                out,
+                stride,
+                columns: &columns,
+                backwards: false,
+            };
+            product.run::<I>(cpu, into);
             pointwise::<I, T, P>(window, t, &rows, &units);
             window.cut.meet(&member);
         }
     }
-}
-
-/// The columns of the gate sums that some units have, in pieces of one size: one a gate, or a single one for who has all
-/// units, whose gates stand side by side.
-pub(super) fn columns(
-    units: &Range<usize>,
-    hidden: usize,
-    gates: usize,
-) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
-    let (pieces, size) = if units.len() == hidden { (1, gates * hidden) } else { (gates, units.len()) };
-    let first = units.start;
-    (0..pieces).map(move |g| g * hidden + first..g * hidden + first + size)
 }
 
 /// From the gate sums of some rows and units at step t to their next state.
@@ -289,8 +270,9 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
         let sums = P::GATES * hidden;
         let (rows, units) = window.cut.part::<I, T>(&member, &window.dims);
         let weight = Mat::new(window.weight_hh, sums, hidden);
-        let packed = grown(&mut room.panels, packed_len::<I, T>(sums, units.len()));
-        pack_all::<I, T>(instructions, packed, weight, rows.len(), units.clone());
+        let columns = Columns::from(units.clone());
+        let packed = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(sums));
+        pack_all::<I, T>(instructions, packed, weight, rows.len(), &columns);
         for t in (0..time).rev() {
             for row in rows.clone() {
                 let step = row * time + t;
@@ -345,7 +327,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                 packed,
                 out: window.dh,
                 stride: hidden,
-                columns: units.clone(),
+                columns: &columns,
                 backwards: false,
             };
             product.run::<I>(cpu, Into::Add);
@@ -362,7 +344,7 @@ pub(super) struct StepProduct<'a, T> {
     /// Nobody else uses these rows and columns of it meanwhile.
     pub(super) out: Shared<'a, T>,
     pub(super) stride: usize,
-    pub(super) columns: Range<usize>,
+    pub(super) columns: &'a Columns,
     /// As in a block.
     pub(super) backwards: bool,
 }
@@ -373,7 +355,7 @@ impl<T: Real> StepProduct<'_, T> {
         let Self { left, rows, depth, packed, out, stride, columns, backwards } = self;
         let mut rest = packed;
         for (i, piece) in depths(depth).enumerate() {
-            let (panels, behind) = rest.split_at(packed_len::<I, T>(piece.len(), columns.len()));
+            let (panels, behind) = rest.split_at(columns.packed_len::<I::Register<T>>(piece.len()));
             rest = behind;
             let block = Block {
                 left: Left::Lines(left.from(piece.start)),
@@ -393,21 +375,22 @@ impl<T: Real> StepProduct<'_, T> {
     }
 }
 
-/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has [`packed_len`].
+/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has
+/// [`Columns::packed_len`].
 #[inline(always)]
 pub(super) fn pack_all<I: Instructions, T: Real>(
     instructions: I,
     to: &mut [T],
     matrix: Mat<'_, T>,
     rows: usize,
-    columns: Range<usize>,
+    columns: &Columns,
 ) {
     let mut rest = to;
     let (depth, _) = matrix.shape();
     for piece in depths(depth) {
-        let (panels, behind) = rest.split_at_mut(packed_len::<I, T>(piece.len(), columns.len()));
+        let (panels, behind) = rest.split_at_mut(columns.packed_len::<I::Register<T>>(piece.len()));
         rest = behind;
-        pack::<I, T>(instructions, panels, matrix, piece, (columns.clone(), Packing::of(rows)));
+        pack::<I, T>(instructions, panels, matrix, piece, (columns, Packing::of(rows)));
     }
 }
 

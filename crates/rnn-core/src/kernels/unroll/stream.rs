@@ -5,14 +5,13 @@
 //! the speed of one row is how fast memory can be read. The results have the bits of a window's.
 
 use super::cpu::{Dims, KernelOf, Params};
-use super::part::{Cut, ForwardWindow, StepProduct, columns, pack_all};
+use super::part::{Cut, ForwardWindow, StepProduct, pack_all};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, cpu, run};
-use crate::kernels::product::{Into, Lines, Mat, grown, grown_before, packed_len};
+use crate::kernels::product::{Columns, Into, Lines, Mat, grown, grown_before};
 use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
 use crate::kernels::team::{self, Member, together};
-use std::ops::Range;
 
 /// Layers, and an affine layer behind them, with the state that they carry.
 pub struct Stream<T: Real> {
@@ -39,7 +38,7 @@ impl<T: Real> Stream<T> {
     pub fn new(rows: usize, layers: &[LayerOf<'_, T>], (weight, bias): (&[T], &[T])) -> Self {
         let cpu = cpu();
         let hidden = weight.len() / bias.len().max(1);
-        let columns = |part: Member<'_>, width: usize| vec![part.share(bias.len(), width)];
+        let columns = |part: Member<'_>, width: usize| part.share(bias.len(), width).into();
         Self {
             cpu,
             rows,
@@ -122,7 +121,7 @@ impl<T: Real> Layer<T> {
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
         assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
         let columns = |part: Member<'_>, width: usize| {
-            columns(&part.share(hidden, width), hidden, traits.gates).collect()
+            Columns::of_units(part.share(hidden, width), hidden, traits.gates)
         };
         // Both matrices have the same parts: a member's units are made of its own sums.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
@@ -189,7 +188,7 @@ impl<T: Real> Layer<T> {
             run(cpu, (&of_state, member));
             for part in member.share(self.input.parts.len(), 1) {
                 // A part's first columns are units of the first gate, and its units those of every gate.
-                let units = &self.input.parts[part].columns[0];
+                let units = self.input.parts[part].columns.first();
                 self.kernel.step(cpu, &window, units.start..units.end.min(hidden));
             }
         });
@@ -211,7 +210,7 @@ struct Packed<T> {
 
 /// Some columns of it.
 struct Part<T> {
-    columns: Vec<Range<usize>>,
+    columns: Columns,
     /// Kept by [`grown`].
     panels: Vec<T>,
     len: usize,
@@ -224,10 +223,10 @@ impl<T: Real> Packed<T> {
         cpu: Cpu,
         (count, rows): (usize, usize),
         matrix: Mat<'_, T>,
-        columns: &(dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
+        columns: &(dyn Fn(Member<'_>, usize) -> Columns + Sync),
     ) -> Self {
         let mut parts = Vec::new();
-        parts.resize_with(count, || Part { columns: Vec::new(), panels: Vec::new(), len: 0 });
+        parts.resize_with(count, || Part { columns: (0..0).into(), panels: Vec::new(), len: 0 });
         team::pieces(&mut parts, 1, &|index, part| {
             run(cpu, Pack { part: &mut part[0], matrix, rows, columns, index, count });
         });
@@ -243,7 +242,7 @@ struct Pack<'a, T> {
     part: &'a mut Part<T>,
     matrix: Mat<'a, T>,
     rows: usize,
-    columns: &'a (dyn Fn(Member<'_>, usize) -> Vec<Range<usize>> + Sync),
+    columns: &'a (dyn Fn(Member<'_>, usize) -> Columns + Sync),
     index: usize,
     count: usize,
 }
@@ -254,14 +253,8 @@ impl<T: Real> Task for Pack<'_, T> {
         let Self { part, matrix, rows, columns, index, count } = self;
         let (depth, _) = matrix.shape();
         part.columns = team::as_member(index, count, |member| columns(member, I::Register::<T>::WIDTH));
-        let size = |columns: &Range<usize>| packed_len::<I, T>(depth, columns.len());
-        part.len = part.columns.iter().map(size).sum();
-        let mut rest = grown(&mut part.panels, part.len);
-        for columns in &part.columns {
-            let (panels, behind) = rest.split_at_mut(size(columns));
-            rest = behind;
-            pack_all::<I, T>(instructions, panels, matrix, rows, columns.clone());
-        }
+        part.len = part.columns.packed_len::<I::Register<T>>(depth);
+        pack_all::<I, T>(instructions, grown(&mut part.panels, part.len), matrix, rows, &part.columns);
     }
 }
 
@@ -284,22 +277,17 @@ impl<T: Real> Task for (&Product<'_, T>, Member<'_>) {
         let (product, member) = self;
         for part in member.share(product.packed.parts.len(), 1) {
             let part = &product.packed.parts[part];
-            let mut rest = grown_before(&part.panels, part.len);
-            for columns in &part.columns {
-                let (packed, behind) = rest.split_at(packed_len::<I, T>(product.packed.depth, columns.len()));
-                rest = behind;
-                let step = StepProduct {
-                    left: product.left,
-                    rows: 0..product.rows,
-                    depth: product.packed.depth,
-                    packed,
-                    out: product.out,
-                    stride: product.stride,
-                    columns: columns.clone(),
-                    backwards: product.backwards,
-                };
-                step.run::<I>(product.cpu, product.into);
-            }
+            let step = StepProduct {
+                left: product.left,
+                rows: 0..product.rows,
+                depth: product.packed.depth,
+                packed: grown_before(&part.panels, part.len),
+                out: product.out,
+                stride: product.stride,
+                columns: &part.columns,
+                backwards: product.backwards,
+            };
+            step.run::<I>(product.cpu, product.into);
         }
     }
 }
