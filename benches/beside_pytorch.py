@@ -28,6 +28,7 @@ WORKS = {
     "lstm-2x650": f"{LM} --cell lstm --embed 650 --hidden 650 --layers 2 --time 35 --steps 9",
     "lstm-2x1500": f"{LM} --cell lstm --embed 1500 --hidden 1500 --layers 2 --time 35 --steps 5",
     "gru-2x650": f"{LM} --cell gru --embed 650 --hidden 650 --layers 2 --time 35 --steps 9",
+    "lstm-2x650-tied": f"{LM} --cell lstm --embed 650 --hidden 650 --layers 2 --time 35 --steps 9 --tied",
     "lstm-odd": "lm --vocab 33278 --batch 7 --cell lstm --embed 331 --hidden 257 --layers 2 --time 41 --steps 15",
     "layer-rnn-100": "layer --cell rnn --input 100 --hidden 100 --batch 20 --time 35 --steps 101",
     "layer-lstm-100": "layer --cell lstm --input 100 --hidden 100 --batch 20 --time 35 --steps 101",
@@ -66,8 +67,8 @@ def main():
     print("|---|---|---|---|---|---|---|" + ("---|" if args.candle_nn else ""))
     for name in args.works or WORKS:
         flags = shlex.split(WORKS[name]) + ["--threads", str(args.threads)]
-        # candle-nn has no plain RNN.
-        candle = args.candle_nn and "rnn" not in flags
+        # candle-nn has no plain RNN, and its model here has no weights that are tied.
+        candle = args.candle_nn and "rnn" not in flags and "--tied" not in flags
         runs = []
         for _ in range(args.pairs):
             run = [measure(ours + flags), measure(theirs + flags)]
@@ -119,6 +120,7 @@ def worker(argv):
     defaults = dict(vocab=0, embed=0, input=0, hidden=0, layers=1, batch=0, time=0, tokens=0, steps=9, threads=2, warmup=2)
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--tied", action="store_true")
     a = parser.parse_args(argv)
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
@@ -138,6 +140,8 @@ def worker(argv):
         embedding = nn.Embedding(a.vocab, a.embed)
         layers = cell(a.embed, a.hidden, a.layers, batch_first=True)
         affine = nn.Linear(a.hidden, a.vocab)
+        if a.tied:
+            affine.weight = embedding.weight
         model = nn.ModuleList([embedding, layers, affine])
         state = None
         if a.work == "lm":

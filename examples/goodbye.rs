@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     // The stream without ends of lines: one sentence follows on the other.
     let ids = &corpus.ids[..50 * words.len()];
     let vocabulary = corpus.vocabulary.len();
-    let spec = LmSpec { vocabulary, embed: 8, hidden: 16, layers: 1, bias: Bias::Single, init: Scheme::Book };
+    let spec = LmSpec::new(vocabulary, 8, 16).bias(Bias::Single).init(Scheme::Book);
     let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), args.seed)?;
     for epoch in 0..200 {
         for window in Streams::new(ids, 2, 16)?.epoch(epoch) {

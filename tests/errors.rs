@@ -127,14 +127,7 @@ fn ids_targets_and_sizes_that_do_not_fit_the_book_s_layers() {
 
 #[test]
 fn what_a_language_model_is_asked_that_it_cannot_answer() {
-    let spec = LmSpec {
-        vocabulary: 7,
-        embed: 3,
-        hidden: 4,
-        layers: 1,
-        bias: Bias::Single,
-        init: rnn_core::Scheme::Book,
-    };
+    let spec = LmSpec::new(7, 3, 4).bias(Bias::Single).init(rnn_core::Scheme::Book);
     let make = |spec: &LmSpec| build(CellKind::Gru, spec, Way::Fused, (DType::F32, &Device::Cpu), 1);
     for (wrong, name) in [
         (LmSpec { vocabulary: 0, ..spec }, "vocabulary"),
@@ -144,6 +137,10 @@ fn what_a_language_model_is_asked_that_it_cannot_answer() {
     ] {
         says(make(&wrong).map(drop), &[&format!("LmSpec: {name}: expected at least 1, got 0")]);
     }
+    says(
+        make(&spec.tied(true)).map(drop),
+        &["LmSpec: embed of tied weights: expected 4, the hidden size, got 3", "as wide"],
+    );
     for absurd in [LmSpec { hidden: usize::MAX, ..spec }, LmSpec { vocabulary: 1 << 40, ..spec }] {
         says(make(&absurd).map(drop), &["LmSpec: expected at most", "parameters"]);
     }

@@ -14,7 +14,7 @@ const V: usize = 30;
 const RULE: Sgd = Sgd { lr: 0.3, clip: Some(1.0) };
 
 fn spec(layers: usize, bias: Bias) -> LmSpec {
-    LmSpec { vocabulary: V, embed: 8, hidden: 12, layers, bias, init: Scheme::Book }
+    LmSpec::new(V, 8, 12).layers(layers).bias(bias).init(Scheme::Book)
 }
 
 fn model(cell: CellKind, way: Way, dtype: DType, bias: Bias) -> Box<dyn LanguageModel> {
@@ -122,11 +122,41 @@ fn the_loss_through_autograd_is_the_same() {
 }
 
 #[test]
+fn tied_weights_are_one_parameter_with_both_gradients() {
+    let spec = LmSpec::new(V, 12, 12).layers(2).init(Scheme::Book);
+    let gradients = |way, spec: &LmSpec| {
+        let mut model = build(CellKind::Gru, spec, way, (DType::F64, &Device::Cpu), 5).unwrap();
+        let loss = model.forward(&window()).unwrap();
+        model.backward().unwrap();
+        let gradients = model.gradients().unwrap();
+        // The weights after a step too: whoever reads them reads the one table.
+        model.update(&RULE).unwrap();
+        (loss, gradients, weights(model.as_ref()), model.evaluate(&corpus(), 16).unwrap().perplexity())
+    };
+    let (loss, want, after, perplexity) = gradients(Way::Reference, &spec.tied(true));
+    let names: Vec<&str> = want.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names[0], names[names.len() - 1], names.len()), ("embedding.weight", "affine.bias", 10));
+    for way in [Way::Manual, Way::Fused] {
+        let (other, got, their_after, their_perplexity) = gradients(way, &spec.tied(true));
+        assert!((loss - other).abs() < 1e-12 && (perplexity / their_perplexity - 1.0).abs() < 1e-12);
+        for ((name, want), (_, got)) in want.iter().zip(&got) {
+            assert!(largest_difference(want, got) < 1e-12, "{name}, {way:?}");
+        }
+        for (want, got) in after.concat().iter().zip(their_after.concat()) {
+            assert!((want - got).abs() < 1e-12, "{way:?}");
+        }
+    }
+    // The control: with two tables that begin alike, neither has the gradient of the one.
+    let (_, untied, _, _) = gradients(Way::Fused, &spec);
+    assert_eq!(untied.len(), 11);
+    assert!(largest_difference(&untied[0].1, &want[0].1) > 1e-3);
+}
+
+#[test]
 fn threads_change_no_bit() {
     // Sizes at which every product and the softmax are split over the threads.
     let ids: Vec<u32> = (0..1500u32).map(|i| (i * i + i / 7) % 701).collect();
-    let spec =
-        LmSpec { vocabulary: 701, embed: 90, hidden: 130, layers: 1, bias: Bias::Single, init: Scheme::Book };
+    let spec = LmSpec::new(701, 90, 130).bias(Bias::Single).init(Scheme::Book);
     for cell in CELLS {
         let train = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

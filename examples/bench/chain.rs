@@ -7,7 +7,7 @@ use crate::{Args, timing};
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use rnn_core::kernels::Typed;
-use rnn_core::{Bias, Cell, Scheme, Way};
+use rnn_core::{Cell, Way};
 use rnn_lm::data::Window;
 use rnn_lm::generate::most_probable;
 use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
@@ -83,14 +83,7 @@ pub(crate) fn generate<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Val
 }
 
 fn model<C: Cell>(args: &Args, way: Way) -> Result<Rnnlm<C>> {
-    let spec = LmSpec {
-        vocabulary: args.vocab,
-        embed: args.embed,
-        hidden: args.hidden,
-        layers: args.layers,
-        bias: Bias::Both,
-        init: Scheme::default(),
-    };
+    let spec = LmSpec::new(args.vocab, args.embed, args.hidden).layers(args.layers).tied(args.tied);
     Ok(Rnnlm::new(&spec, way, (DType::F32, &args.device()?), 0)?)
 }
 

@@ -88,6 +88,9 @@ struct Args {
     /// L
     #[arg(long, default_value_t = 1)]
     layers: usize,
+    /// One table for the embedding and the output layer, of lm and generate through the chain; D = H
+    #[arg(long)]
+    tied: bool,
     /// N
     #[arg(long, default_value_t = 20)]
     batch: usize,
@@ -149,6 +152,14 @@ impl Args {
                 bail!("--{name}: expected at least 1, got 0");
             }
         }
+        let has_a_model = match self.work {
+            Work::Layer => false,
+            Work::Lm => self.door() == Door::Chain,
+            Work::Generate => self.way == Who::Fused,
+        };
+        if self.tied && !has_a_model {
+            bail!("--tied: only lm through --door chain and generate --way fused have weights to tie");
+        }
         if self.dropout != 0.0 {
             bail!("--dropout: expected 0, got {}; the layers have no dropout yet", self.dropout);
         }
@@ -184,6 +195,7 @@ impl Args {
             ("input", json!(self.input)),
             ("hidden", json!(self.hidden)),
             ("layers", json!(self.layers)),
+            ("tied", json!(self.tied)),
             ("batch", json!(self.batch)),
             ("time", json!(self.time)),
             ("tokens", json!(self.tokens)),

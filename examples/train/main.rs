@@ -252,14 +252,10 @@ impl Plan {
         let cell = args.cell.unwrap_or(if args.book { CellKind::Rnn } else { CellKind::Lstm });
         let or = |flag: Option<usize>, book, usual| flag.unwrap_or(if args.book { book } else { usual });
         let usual_lr = if cell == CellKind::Rnn { 1.0 } else { 10.0 };
-        let spec = LmSpec {
-            vocabulary: train.vocabulary.len(),
-            embed: args.embed,
-            hidden: args.hidden,
-            layers: args.layers,
-            bias: Bias::Single,
-            init: Scheme::Book,
-        };
+        let spec = LmSpec::new(train.vocabulary.len(), args.embed, args.hidden)
+            .layers(args.layers)
+            .bias(Bias::Single)
+            .init(Scheme::Book);
         Self {
             cell,
             spec,

@@ -10,7 +10,7 @@
 //! let text = "you say goodbye and i say hello .\n".repeat(20);
 //! let corpus = Corpus::from_text(&text, Tokens::Word, VocabularyOptions::default())?;
 //! let vocabulary = corpus.vocabulary.len();
-//! let spec = LmSpec { vocabulary, embed: 8, hidden: 16, layers: 1, bias: Bias::Single, init: Scheme::Book };
+//! let spec = LmSpec::new(vocabulary, 8, 16).bias(Bias::Single).init(Scheme::Book);
 //! let mut model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, (DType::F32, &Device::Cpu), 0)?;
 //! let before = model.evaluate(&corpus.ids, 16)?.perplexity();
 //! for window in Streams::new(&corpus.ids, 2, 9)?.epoch(0) {

@@ -38,6 +38,15 @@ impl TimeAffine {
         Ok(Self { weight, bias: vb.get_with_hints(outputs, "bias", init.bias(inputs))? })
     }
 
+    /// A layer whose weight is another's, and a bias of its own from `vb`.
+    ///
+    /// # Errors
+    /// Where `weight` is no matrix, or `vb` has no such bias.
+    pub fn sharing(weight: &Tensor, init: Scheme, vb: &VarBuilder) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        Ok(Self { weight: weight.clone(), bias: vb.get_with_hints(outputs, "bias", init.bias(inputs))? })
+    }
+
     /// `[V, H]`
     pub fn weight(&self) -> &Tensor {
         &self.weight

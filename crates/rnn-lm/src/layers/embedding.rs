@@ -3,7 +3,7 @@
 use super::RowGrad;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 use rnn_core::Scheme;
 use rnn_core::kernels::Real;
 use std::collections::HashMap;
@@ -27,12 +27,17 @@ impl TimeEmbedding {
     /// # Errors
     /// Where a size is zero, or `vb` has no such tensor.
     pub fn new(vocabulary: usize, size: usize, init: Scheme, vb: &VarBuilder) -> Result<Self> {
+        Self::with_init(vocabulary, size, init.embedding(), vb)
+    }
+
+    /// The same, beginning in a way of its own.
+    pub(crate) fn with_init(vocabulary: usize, size: usize, init: Init, vb: &VarBuilder) -> Result<Self> {
         for (name, value) in [("vocabulary", vocabulary), ("size", size)] {
             if value == 0 {
                 return Err(Error::invalid(format!("TimeEmbedding: {name}"), "at least 1", value));
             }
         }
-        Ok(Self { weight: vb.get_with_hints((vocabulary, size), "weight", init.embedding())? })
+        Ok(Self { weight: vb.get_with_hints((vocabulary, size), "weight", init)? })
     }
 
     /// The table `[V, D]`.

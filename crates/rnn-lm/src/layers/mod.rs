@@ -12,6 +12,8 @@ pub(crate) use output::{AffineLoss, AffineParams};
 pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
 pub(crate) use softmax_loss::{check_targets, largest, negative_log_likelihood, whole_rows};
 
+use rnn_core::kernels::Real;
+
 /// The gradient of a table whose rows were looked up: the rows that were, each once, and theirs alone.
 #[derive(Debug, Clone, Default)]
 pub struct RowGrad<T> {
@@ -19,4 +21,16 @@ pub struct RowGrad<T> {
     pub ids: Vec<u32>,
     /// Their gradients `[ids, D]`; repeated ids have been added up.
     pub values: Vec<T>,
+}
+
+impl<T: Real> RowGrad<T> {
+    /// Adds the rows to those of a dense gradient `[V, D]`.
+    pub(crate) fn add_to(&self, dense: &mut [T]) {
+        let size = self.values.len() / self.ids.len().max(1);
+        for (&id, row) in self.ids.iter().zip(self.values.chunks_exact(size.max(1))) {
+            for (sum, &value) in dense[id as usize * size..][..size].iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
 }

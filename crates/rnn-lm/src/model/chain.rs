@@ -18,6 +18,7 @@ pub(super) struct Chain<T: Real> {
     embedding: Tensor,
     layers: Vec<Layer<T>>,
     affine: (Tensor, Tensor),
+    tied: bool,
     scratch: Scratch<T>,
     /// Embedded inputs `[N, T, D]`.
     embedded: Vec<T>,
@@ -86,6 +87,7 @@ impl<T: Real> Chain<T> {
             dxs: Vec::new(),
             rows: RowGrad::default(),
             affine: (weight, bias),
+            tied: net.tied,
             ids: Vec::new(),
             stage: Stage::Empty,
         })
@@ -131,7 +133,12 @@ impl<T: Real> Engine for Chain<T> {
             std::mem::swap(&mut self.dhs, &mut self.dxs);
         }
         let size = self.embedding.dim(1)?;
-        self.rows = part("embedding", 0, || TimeEmbedding::backward_rows(&self.ids, &self.dhs, size));
+        part("embedding", 0, || {
+            self.rows = TimeEmbedding::backward_rows(&self.ids, &self.dhs, size);
+            if self.tied {
+                self.rows.add_to(&mut self.output.weight);
+            }
+        });
         self.stage = Stage::Backward;
         Ok(())
     }
@@ -146,11 +153,13 @@ impl<T: Real> Engine for Chain<T> {
         if self.stage != Stage::Backward {
             return None;
         }
-        let mut grads = vec![Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) }];
-        let of_layers = self.layers.iter().flat_map(|layer| &layer.grads);
-        let of_affine = [&self.output.weight, &self.output.bias];
-        grads.extend(of_layers.chain(of_affine).map(|grad| Grad::Dense(Values::of(grad))));
-        Some(grads)
+        let dense = |grad| Grad::Dense(Values::of::<T>(grad));
+        let of_embedding = Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) };
+        let of_layers = self.layers.iter().flat_map(|layer| &layer.grads).map(|grad| dense(grad));
+        let AffineLoss { weight, bias, .. } = &self.output;
+        let (first, last) =
+            if self.tied { (dense(weight), None) } else { (of_embedding, Some(dense(weight))) };
+        Some([first].into_iter().chain(of_layers).chain(last).chain([dense(bias)]).collect())
     }
 }
 

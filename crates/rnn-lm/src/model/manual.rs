@@ -36,7 +36,7 @@ impl<C: Cell> Engine for Manual<C> {
     fn forward(&mut self, window: &Window) -> Result<f64> {
         // Gradients of a window before would be taken for this one's.
         self.grads = None;
-        let Net { embedding, stack, affine } = &self.net;
+        let Net { embedding, stack, affine, .. } = &self.net;
         let state = match &self.state {
             Some(state) => state.clone(),
             None => stack.zero_state(window.batch)?,
@@ -58,7 +58,7 @@ impl<C: Cell> Engine for Manual<C> {
     }
 
     fn backward(&mut self) -> Result<()> {
-        let Net { embedding, stack, affine } = &self.net;
+        let Net { embedding, stack, affine, tied } = &self.net;
         let cache =
             self.cache.take().ok_or_else(|| Error::invalid("backward", "a forward before it", "none"))?;
         let of_affine = affine.backward(&cache.hs, &cache.dlogits)?;
@@ -74,7 +74,12 @@ impl<C: Cell> Engine for Manual<C> {
         for params in of_layers.iter().rev() {
             grads.extend(params.tensors().into_iter().cloned());
         }
-        grads.extend([of_affine.weight, of_affine.bias]);
+        if *tied {
+            grads[0] = (&grads[0] + of_affine.weight)?;
+        } else {
+            grads.push(of_affine.weight);
+        }
+        grads.push(of_affine.bias);
         self.grads = Some(grads);
         Ok(())
     }

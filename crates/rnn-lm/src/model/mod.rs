@@ -48,7 +48,8 @@ pub trait LanguageModel: Send {
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);
 
-    /// Name and variable of each parameter, in order: `embedding.weight`, `rnn.*`, `affine.weight`, `affine.bias`.
+    /// Name and variable of each parameter, in order: `embedding.weight`, `rnn.*`, `affine.weight` where it
+    /// is not tied to the first, `affine.bias`.
     fn parameters(&self) -> Vec<(String, Var)>;
 
     /// Name and gradient of each parameter in the same order, after a backward. Copies; for looking, not for training.

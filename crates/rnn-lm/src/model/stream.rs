@@ -85,7 +85,7 @@ struct InTensors<'a, C: Cell> {
 
 impl<C: Cell> LmStream for InTensors<'_, C> {
     fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
-        let Net { embedding, stack, affine } = self.net;
+        let Net { embedding, stack, affine, .. } = self.net;
         check(ids, self.rows, embedding.weight().dim(0)?)?;
         let ids = ids_tensor(ids, self.rows, 1, embedding.weight().device())?;
         let (hs, next) = stack.infer(&embedding.forward(&ids)?.detach(), &self.state)?;
