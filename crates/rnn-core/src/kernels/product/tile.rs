@@ -128,7 +128,7 @@ impl<T: Real> Block<'_, T> {
     /// The first of the rows, which is the only one, times one panel of any width.
     #[inline(always)]
     fn lone<I: Instructions>(&self, instructions: I, registers: Range<usize>) {
-        let Left::Lines(lines) = self.left else { return };
+        let Left::Lines(lines) = self.left else { unreachable!("rows in slivers are packed for tiles") };
         let row = self.rows.start;
         let left = lines.line(row, self.depth);
         match registers.len() {
