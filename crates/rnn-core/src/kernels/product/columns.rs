@@ -30,11 +30,6 @@ impl Columns {
         }
     }
 
-    /// Those of the first piece.
-    pub(in crate::kernels) fn first(&self) -> &Range<usize> {
-        &self.first
-    }
-
     /// Numbers that so many lines of them take when packed.
     #[inline(always)]
     pub(in crate::kernels) fn packed_len<R: Register>(&self, depth: usize) -> usize {

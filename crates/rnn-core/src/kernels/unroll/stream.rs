@@ -120,10 +120,8 @@ impl<T: Real> Layer<T> {
         let sums = traits.gates * hidden;
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
         assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
-        let columns = |part: Member<'_>, width: usize| {
-            Columns::of_units(part.share(hidden, width), hidden, traits.gates)
-        };
-        // Both matrices have the same parts: a member's units are made of its own sums.
+        let columns = |part: Member<'_>, width: usize| part.share(sums, width).into();
+        // Both matrices are cut alike, so that a member adds the second product where it wrote the first.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
         Self {
             kernel,
@@ -186,15 +184,19 @@ impl<T: Real> Layer<T> {
         together(self.input.parts.len(), &|member| {
             run(cpu, (&of_input, member));
             run(cpu, (&of_state, member));
-            for part in member.share(self.input.parts.len(), 1) {
-                // A part's first columns are units of the first gate, and its units those of every gate.
-                let units = self.input.parts[part].columns.first();
-                self.kernel.step(cpu, &window, units.start..units.end.min(hidden));
+            // Sums are cut evenly, whatever units they are of.
+            member.meet();
+            let units = member.share(hidden, UNITS);
+            if !units.is_empty() {
+                self.kernel.step(cpu, &window, units);
             }
         });
         std::mem::swap(&mut self.h, &mut self.next);
     }
 }
+
+/// Units that a member takes at a time: a cache line of f32.
+const UNITS: usize = 16;
 
 /// Members worth their waiting for so many weights.
 fn parts(weights: usize) -> usize {
