@@ -146,7 +146,7 @@ fn tied_weights_are_one_parameter_with_both_gradients() {
             assert!((want - got).abs() < 1e-12, "{way:?}");
         }
     }
-    // The control: with two tables that begin alike, neither has the gradient of the one.
+    // The control: with two tables, the embedding's has not the gradient of the one.
     let (_, untied, _, _) = gradients(Way::Fused, &spec);
     assert_eq!(untied.len(), 11);
     assert!(largest_difference(&untied[0].1, &want[0].1) > 1e-3);

@@ -35,7 +35,7 @@ impl TimeAffine {
             }
         }
         let weight = vb.get_with_hints((outputs, inputs), "weight", init.affine(inputs))?;
-        Ok(Self { weight, bias: vb.get_with_hints(outputs, "bias", init.bias(inputs))? })
+        Self::sharing(&weight, init, vb)
     }
 
     /// A layer whose weight is another's, and a bias of its own from `vb`.

@@ -42,16 +42,6 @@ impl Columns {
         self.pieces * self.first.len().div_ceil(R::WIDTH)
     }
 
-    /// The columns of some registers, which must be of one piece.
-    #[inline(always)]
-    pub(super) fn of<R: Register>(&self, registers: Range<usize>) -> Range<usize> {
-        let each = self.first.len().div_ceil(R::WIDTH).max(1);
-        let (piece, inside) = (registers.start / each, registers.start % each);
-        let start = self.first.start + inside * R::WIDTH;
-        let end = self.first.end.min(start + registers.len() * R::WIDTH);
-        start + piece * self.distance..end + piece * self.distance
-    }
-
     /// Where the columns of each of some registers begin and end.
     #[inline(always)]
     pub(super) fn places<R: Register, const N: usize>(

@@ -111,7 +111,9 @@ impl<T: Real> Block<'_, T> {
             return;
         }
         let packed = self.packed::<I, N>(&registers);
-        let columns = self.columns.of::<I::Register<T>>(registers);
+        // A tile's registers are of one piece, so their columns stand side by side.
+        let places = self.columns.places::<I::Register<T>, N>(&registers);
+        let columns = places[0].0..places[N - 1].1;
         let mut row = self.rows.start;
         while row < self.rows.end {
             let columns = columns.clone();

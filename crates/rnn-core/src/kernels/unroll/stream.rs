@@ -38,17 +38,11 @@ impl<T: Real> Stream<T> {
     pub fn new(rows: usize, layers: &[LayerOf<'_, T>], (weight, bias): (&[T], &[T])) -> Self {
         let cpu = cpu();
         let hidden = weight.len() / bias.len().max(1);
-        let columns = |part: Member<'_>, width: usize| part.share(bias.len(), width).into();
         Self {
             cpu,
             rows,
             layers: layers.iter().map(|layer| Layer::new(cpu, rows, layer)).collect(),
-            head: Packed::new(
-                cpu,
-                (parts(weight.len()), rows),
-                Mat::new(weight, bias.len(), hidden).t(),
-                &columns,
-            ),
+            head: Packed::new(cpu, (parts(weight.len()), rows), Mat::new(weight, bias.len(), hidden).t()),
             backwards: false,
             bias: bias.to_vec(),
             out: vec![T::ZERO; rows * bias.len()],
@@ -120,19 +114,13 @@ impl<T: Real> Layer<T> {
         let sums = traits.gates * hidden;
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
         assert_eq!(params.weight_hh.len(), sums * hidden, "weight_hh [{sums}, {hidden}]");
-        let columns = |part: Member<'_>, width: usize| part.share(sums, width).into();
         // Both matrices are cut alike, so that a member adds the second product where it wrote the first.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
         Self {
             kernel,
             dims: Dims { batch: rows, time: 1, input, hidden },
-            input: Packed::new(cpu, (count, rows), Mat::new(params.weight_ih, sums, input).t(), &columns),
-            recurrent: Packed::new(
-                cpu,
-                (count, rows),
-                Mat::new(params.weight_hh, sums, hidden).t(),
-                &columns,
-            ),
+            input: Packed::new(cpu, (count, rows), Mat::new(params.weight_ih, sums, input).t()),
+            recurrent: Packed::new(cpu, (count, rows), Mat::new(params.weight_hh, sums, hidden).t()),
             bias_ih: params.bias_ih.map(<[T]>::to_vec),
             bias_hh: params.bias_hh.map(<[T]>::to_vec),
             gates: vec![T::ZERO; rows * sums],
@@ -219,18 +207,12 @@ struct Part<T> {
 }
 
 impl<T: Real> Packed<T> {
-    /// A matrix for so many `rows`, in `count` parts; `columns` says what a member has, in multiples of a register's width
-    /// where it can be.
-    fn new(
-        cpu: Cpu,
-        (count, rows): (usize, usize),
-        matrix: Mat<'_, T>,
-        columns: &(dyn Fn(Member<'_>, usize) -> Columns + Sync),
-    ) -> Self {
+    /// A matrix for so many `rows`, its columns in `count` parts as even as registers allow.
+    fn new(cpu: Cpu, (count, rows): (usize, usize), matrix: Mat<'_, T>) -> Self {
         let mut parts = Vec::new();
         parts.resize_with(count, || Part { columns: (0..0).into(), panels: Vec::new(), len: 0 });
         team::pieces(&mut parts, 1, &|index, part| {
-            run(cpu, Pack { part: &mut part[0], matrix, rows, columns, index, count });
+            run(cpu, Pack { part: &mut part[0], matrix, rows, index, count });
         });
         Self { parts, depth: matrix.shape().0 }
     }
@@ -244,7 +226,6 @@ struct Pack<'a, T> {
     part: &'a mut Part<T>,
     matrix: Mat<'a, T>,
     rows: usize,
-    columns: &'a (dyn Fn(Member<'_>, usize) -> Columns + Sync),
     index: usize,
     count: usize,
 }
@@ -252,9 +233,10 @@ struct Pack<'a, T> {
 impl<T: Real> Task for Pack<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { part, matrix, rows, columns, index, count } = self;
-        let (depth, _) = matrix.shape();
-        part.columns = team::as_member(index, count, |member| columns(member, I::Register::<T>::WIDTH));
+        let Self { part, matrix, rows, index, count } = self;
+        let (depth, columns) = matrix.shape();
+        let share = |member: Member<'_>| member.share(columns, I::Register::<T>::WIDTH);
+        part.columns = team::as_member(index, count, share).into();
         part.len = part.columns.packed_len::<I::Register<T>>(depth);
         pack_all::<I, T>(instructions, grown(&mut part.panels, part.len), matrix, rows, &part.columns);
     }
