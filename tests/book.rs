@@ -8,8 +8,8 @@ mod numbers;
 use candle_core::{DType, Device, Tensor, Var};
 use numbers::off;
 use rnn_core::{
-    Bias, Cell, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell, Scheme,
-    State, Stateful, TimeRnn, Way,
+    Bias, Cell, CellState, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell,
+    Scheme, State, Stateful, TimeRnn, Way,
 };
 
 const N: usize = 3;
@@ -32,14 +32,8 @@ fn step_of(xs: &Tensor, t: usize) -> Tensor {
 
 fn add(sum: Option<LayerParams>, step: &LayerParams) -> Result<LayerParams> {
     let Some(sum) = sum else { return Ok(step.clone()) };
-    let both =
-        |a: &Option<Tensor>, b: &Option<Tensor>| a.as_ref().zip(b.as_ref()).map(|(a, b)| a + b).transpose();
-    Ok(LayerParams {
-        weight_ih: (sum.weight_ih + &step.weight_ih)?,
-        weight_hh: (sum.weight_hh + &step.weight_hh)?,
-        bias_ih: both(&sum.bias_ih, &step.bias_ih)?,
-        bias_hh: both(&sum.bias_hh, &step.bias_hh)?,
-    })
+    let mut others = step.tensors().into_iter();
+    sum.try_map(|sum| Ok((sum + others.next().unwrap())?))
 }
 
 fn summed_over_all_steps<C: Cell>() -> Result<()> {

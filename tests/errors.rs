@@ -99,7 +99,7 @@ fn cells_and_stacks_that_cannot_be_made() {
         let spec = LayerSpec::new(input, 4).layer(layer).bias(Bias::None);
         TimeRnn::new(GruCell::new(spec, parameters().builder()).unwrap())
     };
-    says(Stack::<GruCell>::from_layers(vec![]), &["Stack: layers: expected at least 1, got 0"]);
+    says(Stack::<TimeRnn<GruCell>>::from_layers(vec![]), &["Stack: layers: expected at least 1, got 0"]);
     let stack = Stack::from_layers(vec![cell(3, 0), cell(5, 1)]);
     says(stack, &["Stack: input of layer 1: expected 4, the hidden size of layer 0, got 5"]);
     let stack = Stack::from_layers(vec![cell(3, 0), cell(4, 1)]).unwrap();

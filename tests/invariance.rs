@@ -114,7 +114,7 @@ fn the_reference_goes_to_its_limit_and_says_no_beyond() {
     hs.sum_all().unwrap().backward().unwrap();
     // Layers on top of each other make the graph wider, not deeper.
     let parameters = Parameters::new(2, DType::F32, &Device::Cpu);
-    let stack = Stack::<LstmCell>::new(LayerSpec::new(2, 3), 3, &parameters.builder()).unwrap();
+    let stack = Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(2, 3), 3, &parameters.builder()).unwrap();
     let stack = stack.with_way(Way::Reference);
     let (hs, _) = stack.forward(&xs(REFERENCE_MAX_STEPS), &stack.zero_state(1).unwrap()).unwrap();
     hs.sum_all().unwrap().backward().unwrap();

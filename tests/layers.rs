@@ -158,8 +158,9 @@ fn resident() -> usize {
 fn inference_carries_the_state_for_ever_in_the_same_memory() {
     for way in Way::ALL {
         let parameters = Parameters::new(3, DType::F32, &Device::Cpu);
-        let stack =
-            Stack::<LstmCell>::new(LayerSpec::new(64, 128), 2, &parameters.builder()).unwrap().with_way(way);
+        let stack = Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(64, 128), 2, &parameters.builder())
+            .unwrap()
+            .with_way(way);
         let xs = random(&[4, 8, 64], DType::F32, "xs");
         let mut state = stack.zero_state(4).unwrap();
         let mut go = |windows: usize| {

@@ -162,7 +162,8 @@ fn stacks_hold<C: Cell>() {
     for (dtype, tolerance) in TOLERANCES {
         for layers in [2, 3] {
             let case = Case::new([3, 5, 4, 7], dtype, &Device::Cpu);
-            let stack = Stack::<C>::new(case.spec(Bias::Both), layers, &case.parameters.builder()).unwrap();
+            let stack =
+                Stack::<TimeRnn<C>>::new(case.spec(Bias::Both), layers, &case.parameters.builder()).unwrap();
             let want = case.recorded(&stack.clone().with_way(Way::Reference), Way::Reference);
             for way in [Way::Manual, Way::Fused] {
                 let got = case.recorded(&stack.clone().with_way(way), way);

@@ -19,17 +19,17 @@ pub(crate) trait Layers {
 }
 
 /// This project's layers.
-pub(crate) struct Ours<C>(Stack<C>);
+pub(crate) struct Ours<C>(Stack<TimeRnn<C>>);
 
 impl<C: Cell> Ours<C> {
     /// `stack` in the way `way`.
-    pub(crate) fn new(stack: Stack<C>, way: Way) -> Self {
+    pub(crate) fn new(stack: Stack<TimeRnn<C>>, way: Way) -> Self {
         Self(stack.with_way(way))
     }
 }
 
 impl<C: Cell> Layers for Ours<C> {
-    type State = <Stack<C> as Recurrent>::State;
+    type State = <Stack<TimeRnn<C>> as Recurrent>::State;
 
     fn zero_state(&self, batch: usize) -> Result<Self::State> {
         Ok(self.0.zero_state(batch)?)

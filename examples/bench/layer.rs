@@ -16,7 +16,7 @@ pub(crate) fn run<C: Cell>(args: &Args) -> Result<Map<String, Value>> {
     let device = args.device()?;
     let parameters = Parameters::new(0, DType::F32, &device);
     let spec = LayerSpec::new(args.input, args.hidden);
-    let stack = Stack::<C>::new(spec, args.layers, &parameters.builder())?;
+    let stack = Stack::<TimeRnn<C>>::new(spec, args.layers, &parameters.builder())?;
     let ours = |way| Ours::new(stack.clone(), way);
     match (args.way, args.door()) {
         (Who::CandleNn, _) => {
@@ -69,7 +69,7 @@ impl<L: Layers> TwoHalves for Graph<L> {
 }
 
 /// Without a graph: each layer's forward, then each layer's backward in reverse.
-struct Chain<C>(Stack<C>);
+struct Chain<C>(Stack<TimeRnn<C>>);
 
 impl<C: Cell> TwoHalves for Chain<C> {
     type Kept = Vec<(Tape, C::State)>;
@@ -105,7 +105,7 @@ fn measure<C: Cell, H: TwoHalves>(
     args: &Args,
     parameters: &Parameters,
     halves: &H,
-    stack: &Stack<C>,
+    stack: &Stack<TimeRnn<C>>,
 ) -> Result<Map<String, Value>> {
     let device = args.device()?;
     let answer = |xs: &Var, dhs: &Tensor| answer(halves, parameters, xs, dhs);

@@ -174,7 +174,12 @@ impl Fixture {
     }
 
     /// Through candle's graph.
-    fn recorded<C: Cell>(&self, stack: &Stack<C>, parameters: &Parameters, way: Way) -> Result<Named> {
+    fn recorded<C: Cell>(
+        &self,
+        stack: &Stack<TimeRnn<C>>,
+        parameters: &Parameters,
+        way: Way,
+    ) -> Result<Named> {
         let x = Var::from_tensor(self.tensor("x")?)?;
         let mut starts = Vec::new();
         let state = self.state(stack, |part| {
@@ -211,7 +216,7 @@ impl Fixture {
     }
 
     /// Layer by layer there, and layer by layer back.
-    fn by_hand<C: Cell>(&self, stack: &Stack<C>) -> Result<Named> {
+    fn by_hand<C: Cell>(&self, stack: &Stack<TimeRnn<C>>) -> Result<Named> {
         let state = self.state(stack, |part| Ok(part.clone()))?;
         let mut xs = self.tensor("x")?.clone();
         let (mut tapes, mut next) = (Vec::new(), Vec::new());
@@ -250,7 +255,7 @@ impl Fixture {
     /// The initial state, each part of each layer through `f`.
     fn state<C: Cell>(
         &self,
-        stack: &Stack<C>,
+        stack: &Stack<TimeRnn<C>>,
         mut f: impl FnMut(&Tensor) -> rnn_core::Result<Tensor>,
     ) -> Result<StackState<C::State>> {
         let zero = stack.zero_state(self.tensor("x")?.dim(0)?)?;

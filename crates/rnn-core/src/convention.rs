@@ -5,8 +5,13 @@
 //! | what | convention |
 //! |---|---|
 //! | input, output, ids | `x [N, T, D]`, `hs [N, T, H]`, `ids [N, T]`: batch first |
-//! | parameters of layer k | `weight_ih_l{k} [G*H, D]`, `weight_hh_l{k} [G*H, H]`, `bias_ih_l{k}`, `bias_hh_l{k} [G*H]` |
+//! | parameters of layer k | `weight_ih_l{k} [G*H, D]`, `weight_hh_l{k} [G*H, P]`, `bias_ih_l{k}`, `bias_hh_l{k} [G*H]`, `weight_hr_l{k} [P, H]` |
+//! | those of the reversed direction | the same with `_reverse` behind |
+//! | P | the size of a projection (`weight_hr`), H without one |
 //! | gates | RNN: one; LSTM: i f g o; GRU: r z n, r applied after the recurrent product |
+//! | two directions | outputs side by side, the forward one's first; so are a next layer's inputs |
+
+use std::fmt;
 
 /// Order of the LSTM's gates in its parameters: input, forget, candidate, output.
 pub const LSTM_GATES: [&str; 4] = ["i", "f", "g", "o"];
@@ -14,26 +19,72 @@ pub const LSTM_GATES: [&str; 4] = ["i", "f", "g", "o"];
 /// Order of the GRU's gates in its parameters: reset, update, new.
 pub const GRU_GATES: [&str; 3] = ["r", "z", "n"];
 
-/// The name of a layer's input weight `[G*H, D]`.
+/// The order in which a layer takes its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// From the first step to the last.
+    #[default]
+    Forward,
+    /// From the last step to the first.
+    Reverse,
+}
+
+impl Direction {
+    /// Both, in the order in which their outputs stand side by side.
+    pub const BOTH: [Self; 2] = [Self::Forward, Self::Reverse];
+}
+
+/// Where a layer stands: its number in a stack, and its direction. Part of its parameters' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Place {
+    /// From 0.
+    pub layer: usize,
+    /// Forward, unless it is the second one of two directions.
+    pub direction: Direction,
+}
+
+/// A layer of a stack of one direction.
+impl From<usize> for Place {
+    fn from(layer: usize) -> Self {
+        Self { layer, direction: Direction::Forward }
+    }
+}
+
+impl From<(usize, Direction)> for Place {
+    fn from((layer, direction): (usize, Direction)) -> Self {
+        Self { layer, direction }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = if self.direction == Direction::Reverse { "_reverse" } else { "" };
+        write!(f, "l{}{suffix}", self.layer)
+    }
+}
+
+/// The name of a layer's parameter.
 ///
 /// ```
-/// assert_eq!(rnn_core::convention::weight_ih(0), "weight_ih_l0");
+/// use rnn_core::convention::{Direction, WEIGHT_IH, name};
+/// assert_eq!(name(WEIGHT_IH, 0), "weight_ih_l0");
+/// assert_eq!(name(WEIGHT_IH, (1, Direction::Reverse)), "weight_ih_l1_reverse");
 /// ```
-pub fn weight_ih(layer: usize) -> String {
-    format!("weight_ih_l{layer}")
+pub fn name(parameter: &str, place: impl Into<Place>) -> String {
+    format!("{parameter}_{}", place.into())
 }
 
-/// The name of a layer's recurrent weight `[G*H, H]`.
-pub fn weight_hh(layer: usize) -> String {
-    format!("weight_hh_l{layer}")
-}
+/// A layer's input weight `[G*H, D]`.
+pub const WEIGHT_IH: &str = "weight_ih";
 
-/// The name of the bias `[G*H]` that belongs to the input product, or of the only one where there is one.
-pub fn bias_ih(layer: usize) -> String {
-    format!("bias_ih_l{layer}")
-}
+/// A layer's recurrent weight `[G*H, P]`.
+pub const WEIGHT_HH: &str = "weight_hh";
 
-/// The name of the bias `[G*H]` that belongs to the recurrent product.
-pub fn bias_hh(layer: usize) -> String {
-    format!("bias_hh_l{layer}")
-}
+/// The bias `[G*H]` that belongs to the input product, or the only one where there is one.
+pub const BIAS_IH: &str = "bias_ih";
+
+/// The bias `[G*H]` that belongs to the recurrent product.
+pub const BIAS_HH: &str = "bias_hh";
+
+/// The weight of the projection `[P, H]`.
+pub const WEIGHT_HR: &str = "weight_hr";

@@ -6,6 +6,7 @@
 //! [`Way`] says which; `fused` is the default. Names, shapes and gate orders are PyTorch's: [`convention`].
 
 pub mod autograd;
+pub mod border;
 pub mod cell;
 pub mod convention;
 mod device;
@@ -17,11 +18,16 @@ pub mod rng;
 mod time;
 
 pub use cell::{
-    Bias, Cell, GruCell, GruState, LayerParams, LayerSpec, LstmCell, LstmState, RnnCell, RnnState, State,
+    Bias, Cell, CellState, GruCell, GruState, LayerParams, LayerSpec, LstmCell, LstmState, RnnCell, RnnState,
+    State,
 };
+pub use convention::{Direction, Place};
 pub use device::{device, device_name};
 pub use error::{Error, Result};
 pub use init::Scheme;
 pub use kernels::unroll::{Way, last_ran, reset_last_ran};
 pub use params::Parameters;
-pub use time::{Recurrent, Stack, StackState, Stateful, TimeRnn};
+pub use time::{
+    Bidirectional, BothStates, Draw, Layer, LayerGrads, Plan, Recurrent, Regularisers, Stack, StackState,
+    StackTape, Stateful, TimeRnn, TimeTape,
+};

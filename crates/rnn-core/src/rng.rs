@@ -57,6 +57,19 @@ impl Stream {
     }
 }
 
+/// `count` numbers that are `one` with probability `rate` and else zero: 32 random bits each.
+///
+/// ```
+/// use rnn_core::rng::{Stream, bernoulli};
+/// let ones = bernoulli(&mut Stream::new(0, "mask", 0), 10_000, 0.25, 1.0).into_iter().sum::<f64>();
+/// assert!((ones / 10_000.0 - 0.25).abs() < 0.02);
+/// ```
+pub fn bernoulli<T: Copy + Default>(stream: &mut Stream, count: usize, rate: f64, one: T) -> Vec<T> {
+    // Rates are known to 2^-32; a rate of 1 and above never fails.
+    let below = (rate * 2f64.powi(32)) as u64;
+    (0..count).map(|_| if u64::from(stream.bits.next_u32()) < below { one } else { T::default() }).collect()
+}
+
 /// The 64-bit FNV-1a hash of a text, `variant` mixed in first: two variants give two words of the key.
 fn fnv1a(text: &str, variant: u8) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -7,7 +7,7 @@
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::state::state;
-use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use super::{Cell, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
 use crate::Result;
 use crate::kernels::{Kernel, pointwise};
 use candle_core::{D, Tensor};
@@ -46,6 +46,10 @@ impl Cell for GruCell {
         &self.params
     }
 
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self { params, ..self.clone() }
+    }
+
     fn zero_state(&self, batch: usize) -> Result<GruState> {
         Ok(GruState { h: self.params.zeros(batch, self.spec.hidden)? })
     }
@@ -63,7 +67,7 @@ impl Cell for GruCell {
         Ok((GruState { h }, Saved(vec![r, z, n, recurrent[2].clone(), state.h.clone()])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<(Sums, GruState)> {
+    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<PointwiseGrads<GruState>> {
         let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
         let [r, z, n, recurrent_n, h_before] = saved.as_slice() else {
             return Err(crate::Error::invalid(
@@ -76,11 +80,11 @@ impl Cell for GruCell {
         let dz = ((&dnext.h * (h_before - n)?)? * sigmoid_slope(z)?)?;
         let dr = ((&dn * recurrent_n)? * sigmoid_slope(r)?)?;
         let drecurrent_n = (&dn * r)?;
-        let direct = GruState { h: (&dnext.h * z)? };
+        let state = GruState { h: (&dnext.h * z)? };
         // The halves part at the n gate alone: r stands between the recurrent half and the sum.
         let input = Tensor::cat(&[&dr, &dz, &dn], D::Minus1)?;
         let recurrent = Tensor::cat(&[&dr, &dz, &drecurrent_n], D::Minus1)?;
-        Ok((Sums { input, recurrent }, direct))
+        Ok(PointwiseGrads { sums: Sums { input, recurrent }, state, own: Vec::new() })
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

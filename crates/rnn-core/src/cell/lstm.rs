@@ -4,9 +4,11 @@
 //! i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)    a = x W_ih^T + b_ih + h W_hh^T + b_hh
 //! c' = f * c + i * g                                    h' = o * tanh(c')
 //! ```
+//!
+//! With a projection (Sak et al. 2014) h' = W_hr (o * tanh(c')).
 
 use super::state::state;
-use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use super::{Cell, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
 use crate::Result;
 use crate::kernels::{Kernel, pointwise};
 use candle_core::{D, Tensor};
@@ -16,7 +18,7 @@ use candle_nn::ops::sigmoid;
 state! {
     /// The state of an [`LstmCell`].
     LstmState {
-        /// Hidden state `[N, H]`.
+        /// Hidden state `[N, P]`.
         h,
         /// Cell state `[N, H]`.
         c
@@ -35,7 +37,7 @@ impl Cell for LstmCell {
     const GATES: usize = 4;
 
     fn new(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
-        let params = LayerParams::new(&spec, Self::GATES, &vb)?;
+        let params = LayerParams::projected(&spec, Self::GATES, &vb)?;
         Ok(Self { spec, params })
     }
 
@@ -47,9 +49,13 @@ impl Cell for LstmCell {
         &self.params
     }
 
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self { params, ..self.clone() }
+    }
+
     fn zero_state(&self, batch: usize) -> Result<LstmState> {
         Ok(LstmState {
-            h: self.params.zeros(batch, self.spec.hidden)?,
+            h: self.params.zeros(batch, self.spec.output())?,
             c: self.params.zeros(batch, self.spec.hidden)?,
         })
     }
@@ -68,7 +74,11 @@ impl Cell for LstmCell {
         Ok((LstmState { h, c }, Saved(vec![i, f, g, o, tanh_c, state.c.clone()])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &LstmState) -> Result<(Sums, LstmState)> {
+    fn pointwise_backward(
+        &self,
+        Saved(saved): &Saved,
+        dnext: &LstmState,
+    ) -> Result<PointwiseGrads<LstmState>> {
         let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
         let [i, f, g, o, tanh_c, c_before] = saved.as_slice() else {
             return Err(crate::Error::invalid(
@@ -84,8 +94,8 @@ impl Cell for LstmCell {
         let dg = ((&dc * i)? * tanh_slope(g)?)?;
         let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
         let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
-        let direct = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
-        Ok((Sums { input: dsums.clone(), recurrent: dsums }, direct))
+        let state = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
+        Ok(PointwiseGrads { sums: Sums { input: dsums.clone(), recurrent: dsums }, state, own: Vec::new() })
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

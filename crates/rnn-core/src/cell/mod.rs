@@ -9,17 +9,20 @@ mod lstm;
 mod params;
 mod rnn;
 mod state;
+pub(crate) mod step;
 
 pub use gru::{GruCell, GruState};
 pub use lstm::{LstmCell, LstmState};
 pub use params::{Bias, LayerParams, LayerSpec};
 pub use rnn::{RnnCell, RnnState};
-pub use state::State;
+pub use state::{CellState, State};
+pub(crate) use step::StepTape as Taped;
 
 use crate::Result;
 use crate::kernels::Kernel;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use step::Factors;
 
 /// The two halves of the gate sums, each `[N, G*H]`, biases included; or the gradients with respect to them.
 ///
@@ -36,12 +39,22 @@ pub struct Sums {
 #[derive(Debug, Clone)]
 pub struct Saved(pub Vec<Tensor>);
 
+/// What the pointwise backward hands back.
+#[derive(Debug, Clone)]
+pub struct PointwiseGrads<S> {
+    /// With respect to the two halves of the gate sums.
+    pub sums: Sums,
+    /// With respect to the state before the step, as far as it does not pass through the recurrent product.
+    pub state: S,
+    /// With respect to the cell's own parameters, in their order, summed over the rows; empty where it has none.
+    pub own: Vec<Tensor>,
+}
+
 /// What one step's forward leaves for its backward.
 #[derive(Debug, Clone)]
 pub struct StepTape {
     x: Tensor,
-    h: Tensor,
-    saved: Saved,
+    step: Taped,
 }
 
 /// The gradients that one step's backward hands back.
@@ -58,7 +71,7 @@ pub struct StepGrads<S> {
 /// A recurrent cell: `state, x -> next state`, with its backward by hand.
 pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The state carried from step to step.
-    type State: State;
+    type State: CellState;
 
     /// G, the number of gates: parameters have `G*H` rows.
     const GATES: usize;
@@ -75,19 +88,23 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The parameters.
     fn params(&self) -> &LayerParams;
 
-    /// From gate sums and state to the next state, and what [`Self::pointwise_backward`] needs. Differentiable:
-    /// through candle's autograd this is the reference that everything else is held against.
+    /// The same cell with other parameters of the same shapes.
+    #[must_use]
+    fn with_params(&self, params: LayerParams) -> Self;
+
+    /// From gate sums and state to the next state, whose h is that before a projection, and what
+    /// [`Self::pointwise_backward`] needs. Differentiable: through candle's autograd this is the reference that
+    /// everything else is held against.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn pointwise_forward(&self, sums: &Sums, state: &Self::State) -> Result<(Self::State, Saved)>;
 
-    /// From the gradient of the next state to those of the gate sums, and to the part of the state's gradient that
-    /// does not pass through the recurrent product.
+    /// From the gradient of the next state to those of the gate sums, of the state and of the cell's own parameters.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
-    fn pointwise_backward(&self, saved: &Saved, dnext: &Self::State) -> Result<(Sums, Self::State)>;
+    fn pointwise_backward(&self, saved: &Saved, dnext: &Self::State) -> Result<PointwiseGrads<Self::State>>;
 
     /// The state of zeros for `batch` rows, on the parameters' device and in their dtype.
     ///
@@ -113,10 +130,8 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn step_taped(&self, x: &Tensor, state: &Self::State) -> Result<(Self::State, StepTape)> {
-        let input = self.params().input_sums(x)?;
-        let recurrent = self.params().recurrent_sums(state.h())?;
-        let (next, saved) = self.pointwise_forward(&Sums { input, recurrent }, state)?;
-        Ok((next, StepTape { x: x.clone(), h: state.h().clone(), saved }))
+        let (next, step) = step::forward(self, self.params().input_sums(x)?, state.h(), state)?;
+        Ok((next, StepTape { x: x.clone(), step }))
     }
 
     /// The backward of one step, by hand and without autograd.
@@ -124,11 +139,14 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn step_backward(&self, tape: &StepTape, dnext: &Self::State) -> Result<StepGrads<Self::State>> {
-        let params = self.params().detach();
-        let (gates, direct) = self.pointwise_backward(&tape.saved, dnext)?;
-        let dx = gates.input.matmul(&params.weight_ih)?;
-        let through_product = gates.recurrent.matmul(&params.weight_hh)?;
-        let dstate = direct.with_h((direct.h() + through_product)?);
-        Ok(StepGrads { dx, dstate, params: params.grads(&gates, &tape.x.detach(), &tape.h.detach())? })
+        let cell = self.with_params(self.params().detach());
+        let StepTape { x, step } = tape;
+        let back = step::backward(&cell, step, dnext)?;
+        let dx = back.gates.input.matmul(&cell.params().weight_ih)?;
+        let dstate = back.direct.with_h((back.direct.h() + back.dfed)?);
+        let projection = step.hidden.as_ref().map(|hidden| (dnext.h().clone(), hidden.detach()));
+        let (xs, fed) = (&x.detach(), &step.fed.detach());
+        let factors = Factors { gates: &back.gates, xs, fed, projection, own: back.own };
+        Ok(StepGrads { dx, dstate, params: factors.gradients(cell.params())? })
     }
 }

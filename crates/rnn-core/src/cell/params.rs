@@ -1,9 +1,9 @@
 //! The parameters of one recurrent layer: which there are, their names and shapes, and the products they take part in.
 
-use super::Sums;
-use crate::{Error, Result, Scheme, convention};
+use crate::convention::{BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH, name};
+use crate::{Error, Result, Scheme};
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 /// Which biases a layer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,7 +22,7 @@ pub enum Bias {
 /// ```
 /// use rnn_core::{Bias, LayerSpec, Scheme};
 /// let spec = LayerSpec::new(100, 200).layer(1).bias(Bias::Single).init(Scheme::Book);
-/// assert_eq!((spec.input, spec.hidden, spec.layer), (100, 200, 1));
+/// assert_eq!((spec.input, spec.hidden, spec.place.layer), (100, 200, 1));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerSpec {
@@ -30,8 +30,11 @@ pub struct LayerSpec {
     pub input: usize,
     /// H, the size of the hidden state.
     pub hidden: usize,
-    /// The layer's number in its stack, from 0; part of the parameters' names.
-    pub layer: usize,
+    /// P, the size of what the hidden state is projected to before it is given out and fed back (Sak et al. 2014): PyTorch's
+    /// `proj_size`, for cells that have it.
+    pub projection: Option<usize>,
+    /// The layer's number in its stack, and its direction; part of the parameters' names.
+    pub place: Place,
     /// Which biases there are.
     pub bias: Bias,
     /// How the parameters begin.
@@ -39,15 +42,28 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
-    /// Layer 0 with both biases and PyTorch's initialisation.
+    /// Layer 0, forward, with both biases, PyTorch's initialisation and no projection.
     pub fn new(input: usize, hidden: usize) -> Self {
-        Self { input, hidden, layer: 0, bias: Bias::default(), init: Scheme::default() }
+        let (bias, init) = (Bias::default(), Scheme::default());
+        Self { input, hidden, projection: None, place: Place::default(), bias, init }
     }
 
     /// With another place in the stack.
     #[must_use]
     pub fn layer(self, layer: usize) -> Self {
-        Self { layer, ..self }
+        Self { place: Place { layer, ..self.place }, ..self }
+    }
+
+    /// With another direction.
+    #[must_use]
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { place: Place { direction, ..self.place }, ..self }
+    }
+
+    /// With a projection to `size`.
+    #[must_use]
+    pub fn projection(self, size: usize) -> Self {
+        Self { projection: Some(size), ..self }
     }
 
     /// With other biases.
@@ -61,6 +77,11 @@ impl LayerSpec {
     pub fn init(self, init: Scheme) -> Self {
         Self { init, ..self }
     }
+
+    /// The size of the output and of the hidden state: P, or H without a projection.
+    pub fn output(&self) -> usize {
+        self.projection.unwrap_or(self.hidden)
+    }
 }
 
 /// The parameters of a layer, or one gradient for each.
@@ -68,69 +89,124 @@ impl LayerSpec {
 pub struct LayerParams {
     /// `[G*H, D]`
     pub weight_ih: Tensor,
-    /// `[G*H, H]`
+    /// `[G*H, P]`
     pub weight_hh: Tensor,
     /// `[G*H]`
     pub bias_ih: Option<Tensor>,
     /// `[G*H]`
     pub bias_hh: Option<Tensor>,
+    /// `[P, H]`, of a projection.
+    pub weight_hr: Option<Tensor>,
+    /// What a cell has beside these, each under its name without the place.
+    pub own: Vec<(&'static str, Tensor)>,
 }
 
 impl LayerParams {
     /// The parameters of a layer of `gates` gates from `vb`.
     ///
     /// # Errors
-    /// Where a size of `spec` is zero, or `vb` does not have a tensor of that name and shape.
+    /// Where a size of `spec` is zero, it asks for a projection, or `vb` does not have a tensor of that name and shape.
     pub fn new(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
+        match spec.projection {
+            None => Self::projected(spec, gates, vb),
+            Some(size) => Err(Error::invalid("LayerSpec: projection", "none, for this cell", size)
+                .hint("an LstmCell has one")),
+        }
+    }
+
+    /// The same for a cell whose arithmetic does without the hidden state before the step, so that this one may have
+    /// another size.
+    ///
+    /// # Errors
+    /// Where a size of `spec` is zero, the projection is not smaller than H, or `vb` does not have a tensor of that name
+    /// and shape.
+    pub fn projected(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
         for (name, size) in [("input", spec.input), ("hidden", spec.hidden)] {
             if size == 0 {
                 return Err(Error::invalid(format!("LayerSpec: {name}"), "a size of at least 1", size));
             }
         }
+        if let Some(size) = spec.projection.filter(|&size| size == 0 || size >= spec.hidden) {
+            let want = format!("a size of at least 1 and below the hidden size {}", spec.hidden);
+            return Err(Error::invalid("LayerSpec: projection", want, size));
+        }
         let rows = gates * spec.hidden;
-        let weight_ih = vb.get_with_hints(
-            (rows, spec.input),
-            &convention::weight_ih(spec.layer),
-            spec.init.weight(spec.input, spec.hidden),
-        )?;
-        let weight_hh = vb.get_with_hints(
-            (rows, spec.hidden),
-            &convention::weight_hh(spec.layer),
-            spec.init.weight(spec.hidden, spec.hidden),
-        )?;
-        let bias = |wanted: bool, name: String| {
-            wanted.then(|| vb.get_with_hints(rows, &name, spec.init.bias(spec.hidden))).transpose()
+        let weight = |shape: (usize, usize), parameter: &str| {
+            vb.get_with_hints(shape, &name(parameter, spec.place), spec.init.weight(shape.1, spec.hidden))
         };
-        let bias_ih = bias(spec.bias != Bias::None, convention::bias_ih(spec.layer))?;
-        let bias_hh = bias(spec.bias == Bias::Both, convention::bias_hh(spec.layer))?;
-        Ok(Self { weight_ih, weight_hh, bias_ih, bias_hh })
+        let bias = |wanted: bool, parameter: &str| {
+            let hint = spec.init.bias(spec.hidden);
+            wanted.then(|| vb.get_with_hints(rows, &name(parameter, spec.place), hint)).transpose()
+        };
+        Ok(Self {
+            weight_ih: weight((rows, spec.input), WEIGHT_IH)?,
+            weight_hh: weight((rows, spec.output()), WEIGHT_HH)?,
+            bias_ih: bias(spec.bias != Bias::None, BIAS_IH)?,
+            bias_hh: bias(spec.bias == Bias::Both, BIAS_HH)?,
+            weight_hr: spec.projection.map(|size| weight((size, spec.hidden), WEIGHT_HR)).transpose()?,
+            own: Vec::new(),
+        })
+    }
+
+    /// With a parameter of the cell's own, `[size]`, that begins as `init`.
+    ///
+    /// # Errors
+    /// Where `vb` does not have a tensor of that name and shape.
+    pub fn and(
+        mut self,
+        (parameter, size): (&'static str, usize),
+        init: Init,
+        (spec, vb): (&LayerSpec, &VarBuilder),
+    ) -> Result<Self> {
+        self.own.push((parameter, vb.get_with_hints(size, &name(parameter, spec.place), init)?));
+        Ok(self)
     }
 
     /// Name and tensor of each parameter there is, in PyTorch's order.
-    pub fn named(&self, layer: usize) -> Vec<(String, &Tensor)> {
-        let mut named = vec![
-            (convention::weight_ih(layer), &self.weight_ih),
-            (convention::weight_hh(layer), &self.weight_hh),
-        ];
-        named.extend(self.bias_ih.as_ref().map(|bias| (convention::bias_ih(layer), bias)));
-        named.extend(self.bias_hh.as_ref().map(|bias| (convention::bias_hh(layer), bias)));
-        named
+    pub fn named(&self, place: impl Into<Place>) -> Vec<(String, &Tensor)> {
+        let place = place.into();
+        let optional = |parameter, tensor: &'_ Option<Tensor>| tensor.is_some().then_some(parameter);
+        let names = [Some(WEIGHT_IH), Some(WEIGHT_HH)]
+            .into_iter()
+            .chain([
+                optional(BIAS_IH, &self.bias_ih),
+                optional(BIAS_HH, &self.bias_hh),
+                optional(WEIGHT_HR, &self.weight_hr),
+            ])
+            .flatten()
+            .chain(self.own.iter().map(|(own, _)| *own));
+        names.map(|parameter| name(parameter, place)).zip(self.tensors()).collect()
     }
 
     /// The tensors there are, in the order of [`Self::named`].
     pub fn tensors(&self) -> Vec<&Tensor> {
-        self.named(0).into_iter().map(|(_, tensor)| tensor).collect()
+        let biases = [&self.bias_ih, &self.bias_hh, &self.weight_hr];
+        let mut tensors = vec![&self.weight_ih, &self.weight_hh];
+        tensors.extend(biases.into_iter().flatten());
+        tensors.extend(self.own.iter().map(|(_, tensor)| tensor));
+        tensors
+    }
+
+    /// The same parameters with `f` applied to each, in the order of [`Self::named`].
+    ///
+    /// # Errors
+    /// That of `f`.
+    pub fn try_map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self {
+            weight_ih: f(&self.weight_ih)?,
+            weight_hh: f(&self.weight_hh)?,
+            bias_ih: self.bias_ih.as_ref().map(&mut f).transpose()?,
+            bias_hh: self.bias_hh.as_ref().map(&mut f).transpose()?,
+            weight_hr: self.weight_hr.as_ref().map(&mut f).transpose()?,
+            own: self.own.iter().map(|(name, tensor)| Ok((*name, f(tensor)?))).collect::<Result<_>>()?,
+        })
     }
 
     /// The same storage, seen as constants.
     #[must_use]
     pub fn detach(&self) -> Self {
-        Self {
-            weight_ih: self.weight_ih.detach(),
-            weight_hh: self.weight_hh.detach(),
-            bias_ih: self.bias_ih.as_ref().map(Tensor::detach),
-            bias_hh: self.bias_hh.as_ref().map(Tensor::detach),
-        }
+        // Detaching cannot fail.
+        self.try_map(|tensor| Ok(tensor.detach())).unwrap_or_else(|_| self.clone())
     }
 
     /// Zeros `[rows, columns]` where the parameters are and of their dtype.
@@ -143,20 +219,17 @@ impl LayerParams {
         affine(x, &self.weight_ih, self.bias_ih.as_ref())
     }
 
-    /// `h W_hh^T + b_hh` for `h [rows, H]`.
+    /// `h W_hh^T + b_hh` for `h [rows, P]`.
     pub(crate) fn recurrent_sums(&self, h: &Tensor) -> Result<Tensor> {
         affine(h, &self.weight_hh, self.bias_hh.as_ref())
     }
 
-    /// The gradient of every parameter there is, from the gate gradients `[rows, G*H]` of any number of steps and the
-    /// `x [rows, D]` and `h [rows, H]` that went into them.
-    pub(crate) fn grads(&self, gates: &Sums, x: &Tensor, h: &Tensor) -> Result<Self> {
-        Ok(Self {
-            weight_ih: gates.input.t()?.matmul(x)?,
-            weight_hh: gates.recurrent.t()?.matmul(h)?,
-            bias_ih: self.bias_ih.as_ref().map(|_| gates.input.sum(0)).transpose()?,
-            bias_hh: self.bias_hh.as_ref().map(|_| gates.recurrent.sum(0)).transpose()?,
-        })
+    /// `h W_hr^T` for `h [rows, H]`, or `h` itself without a projection.
+    pub(crate) fn project(&self, h: &Tensor) -> Result<Tensor> {
+        match &self.weight_hr {
+            Some(weight) => affine(h, weight, None),
+            None => Ok(h.clone()),
+        }
     }
 }
 

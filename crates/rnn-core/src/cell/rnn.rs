@@ -1,7 +1,7 @@
 //! Elman's cell (1990), the book's chapter 5: `h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)` with f = tanh or relu.
 
 use super::state::state;
-use super::{Cell, LayerParams, LayerSpec, Saved, Sums};
+use super::{Cell, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
 use crate::Result;
 use crate::kernels::{Kernel, pointwise};
 use candle_nn::VarBuilder;
@@ -59,6 +59,10 @@ impl Cell for RnnCell {
         &self.params
     }
 
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self { params, ..self.clone() }
+    }
+
     fn zero_state(&self, batch: usize) -> Result<RnnState> {
         Ok(RnnState { h: self.params.zeros(batch, self.spec.hidden)? })
     }
@@ -73,7 +77,7 @@ impl Cell for RnnCell {
         Ok((RnnState { h: h.clone() }, Saved(vec![h])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &RnnState) -> Result<(Sums, RnnState)> {
+    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &RnnState) -> Result<PointwiseGrads<RnnState>> {
         let h = saved[0].detach();
         let slope = match self.activation {
             Activation::Tanh => (1.0 - h.sqr()?)?,
@@ -81,7 +85,8 @@ impl Cell for RnnCell {
         };
         let dsum = (&dnext.h * slope)?;
         // h reaches the next step through the recurrent product alone.
-        Ok((Sums { input: dsum.clone(), recurrent: dsum }, RnnState { h: dnext.h.zeros_like()? }))
+        let state = RnnState { h: dnext.h.zeros_like()? };
+        Ok(PointwiseGrads { sums: Sums { input: dsum.clone(), recurrent: dsum }, state, own: Vec::new() })
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

@@ -1,6 +1,8 @@
-//! What a cell carries from step to step: a named struct of `[N, H]` tensors.
+//! What is carried from step to step: a named struct of tensors with the batch in front.
+//!
+//! A state is a value. A clone of it is a snapshot, whatever happens later; [`State::select`] forks it and picks rows.
 
-use crate::Result;
+use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// A recurrent state. Every part has the batch in its first dimension.
@@ -17,13 +19,6 @@ pub trait State: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// That of `f`.
     fn try_map(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self>;
 
-    /// The hidden state of (the last layer of) this state, `[N, H]`.
-    fn h(&self) -> &Tensor;
-
-    /// The same state with another hidden state.
-    #[must_use]
-    fn with_h(&self, h: Tensor) -> Self;
-
     /// The state cut from the graph that made it: `state = next.detach()` is truncated BPTT.
     #[must_use]
     fn detach(&self) -> Self {
@@ -38,6 +33,44 @@ pub trait State: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn zeros_like(&self) -> Result<Self> {
         self.try_map(&mut |part| Ok(part.zeros_like()?))
     }
+
+    /// The rows of the batch with these numbers, in this order and as often as each is named: a beam search keeps its best
+    /// rows this way, and one row becomes several.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use rnn_core::{RnnState, State};
+    /// let state = RnnState { h: Tensor::new(&[[1f32], [2.0], [3.0]], &Device::Cpu)? };
+    /// assert_eq!(state.select(&[2, 0, 0])?.h.to_vec2::<f32>()?, [[3.0], [1.0], [1.0]]);
+    /// let error = state.select(&[3]).unwrap_err().to_string();
+    /// assert_eq!(error, "State::select: expected rows below 3, got 3");
+    /// # rnn_core::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where there is none, or no such row.
+    fn select(&self, rows: &[u32]) -> Result<Self> {
+        if rows.is_empty() {
+            return Err(Error::invalid("State::select", "at least one row", "none"));
+        }
+        self.try_map(&mut |part| {
+            let batch = part.dim(0)?;
+            if let Some(row) = rows.iter().find(|&&row| row as usize >= batch) {
+                return Err(Error::invalid("State::select", format!("rows below {batch}"), row));
+            }
+            Ok(part.contiguous()?.index_select(&Tensor::new(rows, part.device())?, 0)?)
+        })
+    }
+}
+
+/// The state of a cell: one part of it is the hidden state, which is what is given out and fed back.
+pub trait CellState: State {
+    /// The hidden state, `[N, P]`.
+    fn h(&self) -> &Tensor;
+
+    /// The same state with another hidden state.
+    #[must_use]
+    fn with_h(&self, h: Tensor) -> Self;
 }
 
 /// A state struct from the names of its fields, `h` first.
@@ -65,6 +98,9 @@ macro_rules! state {
                 Ok(Self { $($field: f(&self.$field)?),+ })
             }
 
+        }
+
+        impl $crate::cell::CellState for $name {
             fn h(&self) -> &candle_core::Tensor {
                 &self.h
             }

@@ -1,16 +1,23 @@
-//! T steps as one layer, L layers as one stack, and a state that is carried along.
+//! T steps as one layer in one direction or two, L layers as one stack, and a state that is carried along.
 
+mod bidirectional;
+mod plan;
+mod regularise;
 mod stack;
 mod stateful;
 mod time_rnn;
 
-pub use stack::{Stack, StackState};
+pub use bidirectional::{Bidirectional, BothStates};
+pub use plan::{Draw, Plan};
+pub use regularise::Regularisers;
+pub use stack::{Stack, StackState, StackTape};
 pub use stateful::Stateful;
-pub use time_rnn::TimeRnn;
+pub use time_rnn::{TimeRnn, TimeTape};
 
-use crate::Result;
-use crate::cell::State;
+use crate::cell::{Cell, LayerParams, LayerSpec, State};
+use crate::{Result, Way};
 use candle_core::Tensor;
+use candle_nn::VarBuilder;
 
 /// Anything that takes a window and a state and gives outputs and the next state.
 pub trait Recurrent {
@@ -21,17 +28,108 @@ pub trait Recurrent {
     ///
     /// # Errors
     /// Where a shape, a dtype or a device does not fit; the error names it.
-    fn forward(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)>;
+    fn forward(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
+        self.forward_with(xs, state, &Plan::default())
+    }
 
-    /// The same numbers with nothing recorded: for evaluation and generation, in memory that does not grow.
+    /// The same by a plan: rows of different lengths, sequences that begin inside the window, masks.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`], and where the plan does not fit the window, or draws no masks for a layer that has
+    /// regularisers.
+    fn forward_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)>;
+
+    /// The numbers of [`Self::forward`] with nothing recorded and nothing dropped: for evaluation and generation, in
+    /// memory that does not grow.
     ///
     /// # Errors
     /// Those of [`Self::forward`].
-    fn infer(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)>;
+    fn infer(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
+        self.infer_with(xs, state, &Plan::default())
+    }
+
+    /// The same by a plan, whose draw is left alone.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward_with`].
+    fn infer_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)>;
 
     /// The state of zeros for `batch` rows.
     ///
     /// # Errors
     /// Where `batch` is zero, or the device has no memory left.
     fn zero_state(&self, batch: usize) -> Result<Self::State>;
+
+    /// D, the size of the input.
+    fn input_size(&self) -> usize;
+
+    /// The size of the output: H, or P of a projection, and twice that of two directions.
+    fn output_size(&self) -> usize;
+}
+
+/// The gradients that a layer's backward by hand gives.
+#[derive(Debug, Clone)]
+pub struct LayerGrads<S> {
+    /// With respect to the input, `[N, T, D]`.
+    pub dxs: Tensor,
+    /// With respect to the initial state.
+    pub dstate: S,
+    /// With respect to the parameters of each direction, in the order of [`Layer::directions`]; of a stack layer by layer.
+    pub params: Vec<LayerParams>,
+}
+
+/// What a [`Stack`] is made of: a cell over a window, in one direction ([`TimeRnn`]) or in two ([`Bidirectional`]).
+pub trait Layer: Recurrent + Clone + std::fmt::Debug + Sized {
+    /// The cell of every direction.
+    type Cell: Cell;
+
+    /// A layer of `spec`, its cells made by `cell`, which is told their direction.
+    ///
+    /// # Errors
+    /// Those of `cell`.
+    fn make(spec: LayerSpec, cell: impl FnMut(LayerSpec) -> Result<Self::Cell>) -> Result<Self>;
+
+    /// A layer whose cells have the parameters of `spec` from `vb`.
+    ///
+    /// # Errors
+    /// Those of [`Cell::new`].
+    fn build(spec: LayerSpec, vb: &VarBuilder) -> Result<Self> {
+        Self::make(spec, |spec| Self::Cell::new(spec, vb.clone()))
+    }
+
+    /// The layer with `f` applied to each direction.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    fn map(self, f: &mut dyn FnMut(TimeRnn<Self::Cell>) -> Result<TimeRnn<Self::Cell>>) -> Result<Self>;
+
+    /// The directions, forward first.
+    fn directions(&self) -> Vec<&TimeRnn<Self::Cell>>;
+
+    /// The way that runs.
+    fn way(&self) -> Way {
+        self.directions().first().map_or(Way::default(), |layer| layer.way())
+    }
+
+    /// The forward without autograd, and a tape for each direction.
+    ///
+    /// # Errors
+    /// Those of [`TimeRnn::forward_taped_with`].
+    fn forward_by_hand(
+        &self,
+        xs: &Tensor,
+        state: &Self::State,
+        plan: &Plan,
+    ) -> Result<(Tensor, Self::State, Vec<TimeTape>)>;
+
+    /// Its backward: from the gradients of the outputs and of the next state to all others.
+    ///
+    /// # Errors
+    /// Those of [`TimeRnn::backward`].
+    fn backward_by_hand(
+        &self,
+        tapes: Vec<TimeTape>,
+        dhs: &Tensor,
+        dnext: &Self::State,
+    ) -> Result<LayerGrads<Self::State>>;
 }

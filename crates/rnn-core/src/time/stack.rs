@@ -1,107 +1,250 @@
-//! L layers of a cell, each layer's output the next one's input.
+//! L layers, each layer's output the next one's input.
 
-use super::{Recurrent, TimeRnn};
-use crate::cell::{Cell, LayerSpec, State};
+use super::plan::Plan;
+use super::regularise::{Mask, check_rate};
+use super::{Layer, LayerGrads, Recurrent, TimeTape};
+use crate::cell::{LayerSpec, State};
 use crate::kernels::unroll::Way;
-use crate::{Error, Result};
+use crate::{Error, Place, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
-/// A stack of recurrent layers.
+/// A stack of recurrent layers, of one direction each or of two.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use rnn_core::{GruCell, LayerSpec, Parameters, Recurrent, Stack};
+/// use rnn_core::{Bidirectional, GruCell, LayerSpec, Parameters, Recurrent, Stack};
 /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
-/// let stack = Stack::<GruCell>::new(LayerSpec::new(3, 4), 2, &parameters.builder())?;
+/// let stack = Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(3, 4), 2, &parameters.builder())?;
 /// let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
 /// let (hs, next) = stack.forward(&xs, &stack.zero_state(2)?)?;
-/// assert_eq!((hs.dims(), next.layers().len()), ([2, 5, 4].as_slice(), 2));
-/// assert_eq!(parameters.named()[4].0, "weight_ih_l1");
+/// assert_eq!((hs.dims(), next.layers().len()), ([2, 5, 8].as_slice(), 2));
+/// assert_eq!(parameters.named()[8].0, "weight_ih_l1");
 /// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Stack<C> {
-    layers: Vec<TimeRnn<C>>,
+pub struct Stack<R> {
+    layers: Vec<R>,
+    dropout: f64,
 }
 
-impl<C: Cell> Stack<C> {
-    /// `layers` layers like `spec`, the first one taking its input, the others H numbers.
+/// What [`Stack::forward_taped`] leaves for [`Stack::backward`].
+#[derive(Debug)]
+pub struct StackTape {
+    /// For each layer.
+    tapes: Vec<Vec<TimeTape>>,
+    /// The mask of what each layer but the first took; none without dropout.
+    masks: Vec<Option<Tensor>>,
+}
+
+impl<R: Layer> Stack<R> {
+    /// `layers` layers like `spec`, the first one taking its input, the others the output of the one below.
     ///
     /// # Errors
     /// Where `layers` is zero, or a cell cannot be made.
     pub fn new(spec: LayerSpec, layers: usize, vb: &VarBuilder) -> Result<Self> {
-        let layer = |k: usize| {
-            let input = if k == 0 { spec.input } else { spec.hidden };
-            Ok(TimeRnn::new(C::new(LayerSpec { input, ..spec }.layer(spec.layer + k), vb.clone())?))
-        };
-        Self::from_layers((0..layers).map(layer).collect::<Result<_>>()?)
+        Self::make(spec, layers, |spec| crate::Cell::new(spec, vb.clone()))
+    }
+
+    /// The same of cells that `cell` makes.
+    ///
+    /// # Errors
+    /// Where `layers` is zero, or those of `cell`.
+    pub fn make(
+        spec: LayerSpec,
+        layers: usize,
+        mut cell: impl FnMut(LayerSpec) -> Result<R::Cell>,
+    ) -> Result<Self> {
+        let mut made: Vec<R> = Vec::with_capacity(layers);
+        for k in 0..layers {
+            let input = made.last().map_or(spec.input, R::output_size);
+            made.push(R::make(LayerSpec { input, ..spec }.layer(spec.place.layer + k), &mut cell)?);
+        }
+        Self::from_layers(made)
     }
 
     /// A stack of layers of any sizes that fit.
     ///
     /// # Errors
     /// Where there is none, or a layer's input is not as wide as the output before it.
-    pub fn from_layers(layers: Vec<TimeRnn<C>>) -> Result<Self> {
+    pub fn from_layers(layers: Vec<R>) -> Result<Self> {
         if layers.is_empty() {
             return Err(Error::invalid("Stack: layers", "at least 1", 0));
         }
         for (k, pair) in layers.windows(2).enumerate() {
-            let (before, after) = (pair[0].cell().spec().hidden, pair[1].cell().spec().input);
+            let (before, after) = (pair[0].output_size(), pair[1].input_size());
             if before != after {
                 let op = format!("Stack: input of layer {}", k + 1);
-                return Err(Error::invalid(op, format!("{before}, the hidden size of layer {k}"), after));
+                return Err(Error::invalid(op, format!("{before}, the output size of layer {k}"), after));
             }
         }
-        Ok(Self { layers })
+        Ok(Self { layers, dropout: 0.0 })
     }
 
     /// The same stack in another way.
     #[must_use]
     pub fn with_way(self, way: Way) -> Self {
-        Self { layers: self.layers.into_iter().map(|layer| layer.with_way(way)).collect() }
+        // Choosing a way cannot fail.
+        self.clone().map(|layer| Ok(layer.with_way(way))).unwrap_or(self)
+    }
+
+    /// The same stack with `f` applied to each direction of each layer: for regularisers.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use rnn_core::{LayerSpec, LstmCell, Parameters, Regularisers, Stack, TimeRnn};
+    /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+    /// let stack = Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(3, 4), 2, &parameters.builder())?;
+    /// let drop = Regularisers { weight: 0.5, ..Regularisers::default() };
+    /// let stack = stack.map(|layer| layer.with_regularisers(drop))?;
+    /// assert_eq!(stack.layers().len(), 2);
+    /// # rnn_core::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn map(
+        self,
+        mut f: impl FnMut(super::TimeRnn<R::Cell>) -> Result<super::TimeRnn<R::Cell>>,
+    ) -> Result<Self> {
+        let layers = self.layers.into_iter().map(|layer| layer.map(&mut f)).collect::<Result<_>>()?;
+        Ok(Self { layers, ..self })
+    }
+
+    /// The same stack with dropout between its layers, as PyTorch's `dropout`: single numbers, others at each step.
+    /// Training then takes a [`Plan`] that says from which draw the masks are.
+    ///
+    /// # Errors
+    /// Where the rate is not at least 0 and below 1.
+    pub fn with_dropout(self, rate: f64) -> Result<Self> {
+        check_rate("Stack: dropout", rate)?;
+        Ok(Self { dropout: rate, ..self })
     }
 
     /// The layers, the one that takes the input first.
-    pub fn layers(&self) -> &[TimeRnn<C>] {
+    pub fn layers(&self) -> &[R] {
         &self.layers
+    }
+
+    /// The forward without autograd, and the tape for [`Self::backward`].
+    ///
+    /// # Errors
+    /// Those of [`Recurrent::forward_with`], and where the way is the reference, which has no tape.
+    pub fn forward_taped(
+        &self,
+        xs: &Tensor,
+        state: &StackState<R::State>,
+        plan: &Plan,
+    ) -> Result<(Tensor, StackState<R::State>, StackTape)> {
+        let (mut tapes, mut masks) = (Vec::new(), Vec::new());
+        let (hs, next) = self.through(xs, state, |k, layer, xs, state| {
+            let mask = self.mask(k, xs, plan)?;
+            let (hs, next, tape) = layer.forward_by_hand(&masked(xs, mask.as_ref())?, state, plan)?;
+            tapes.push(tape);
+            masks.push(mask);
+            Ok((hs, next))
+        })?;
+        Ok((hs, next, StackTape { tapes, masks }))
+    }
+
+    /// The backward without autograd, from the gradients of the outputs and of the next state to all others, the
+    /// parameters' from the first layer to the last. It uses the tape up.
+    ///
+    /// # Errors
+    /// Where a shape does not fit the tape's window.
+    pub fn backward(
+        &self,
+        tape: StackTape,
+        dhs: &Tensor,
+        dnext: &StackState<R::State>,
+    ) -> Result<LayerGrads<StackState<R::State>>> {
+        self.check_state(dnext)?;
+        let mut dhs = dhs.clone();
+        let (mut of_layers, mut dstates) = (Vec::new(), Vec::new());
+        let saved = tape.tapes.into_iter().zip(tape.masks);
+        for ((layer, (tapes, mask)), dnext) in self.layers.iter().zip(saved).zip(&dnext.layers).rev() {
+            let grads = layer.backward_by_hand(tapes, &dhs, dnext)?;
+            dhs = masked(&grads.dxs, mask.as_ref())?;
+            of_layers.push(grads.params);
+            dstates.push(grads.dstate);
+        }
+        dstates.reverse();
+        of_layers.reverse();
+        Ok(LayerGrads { dxs: dhs, dstate: StackState { layers: dstates }, params: of_layers.concat() })
+    }
+
+    fn check_state(&self, state: &StackState<R::State>) -> Result<()> {
+        if state.layers.len() != self.layers.len() {
+            let want = format!("{} layers", self.layers.len());
+            return Err(Error::invalid("Stack: state", want, state.layers.len()).hint("zero_state makes one"));
+        }
+        Ok(())
     }
 
     fn through(
         &self,
         xs: &Tensor,
-        state: &StackState<C::State>,
-        layer: impl Fn(&TimeRnn<C>, &Tensor, &C::State) -> Result<(Tensor, C::State)>,
-    ) -> Result<(Tensor, StackState<C::State>)> {
-        if state.layers.len() != self.layers.len() {
-            let want = format!("{} layers", self.layers.len());
-            return Err(Error::invalid("Stack: state", want, state.layers.len()).hint("zero_state makes one"));
-        }
+        state: &StackState<R::State>,
+        mut run: impl FnMut(usize, &R, &Tensor, &R::State) -> Result<(Tensor, R::State)>,
+    ) -> Result<(Tensor, StackState<R::State>)> {
+        self.check_state(state)?;
         let (mut xs, mut next) = (xs.clone(), Vec::with_capacity(self.layers.len()));
-        for (this, state) in self.layers.iter().zip(&state.layers) {
-            let (hs, after) = layer(this, &xs, state)?;
+        for (k, (layer, state)) in self.layers.iter().zip(&state.layers).enumerate() {
+            let (hs, after) = run(k, layer, &xs, state)?;
             xs = hs;
             next.push(after);
         }
         Ok((xs, StackState { layers: next }))
     }
+
+    /// What layer `k` takes of the output below it.
+    fn mask(&self, k: usize, xs: &Tensor, plan: &Plan) -> Result<Option<Tensor>> {
+        if k == 0 || self.dropout == 0.0 {
+            return Ok(None);
+        }
+        let draw = plan.draw.ok_or_else(|| {
+            Error::invalid("Stack: plan", "a draw, for dropout", "none")
+                .hint("Plan::new().draw(seed, step) says which masks; infer takes none")
+        })?;
+        let (rate, scale) = (1.0 - self.dropout, 1.0 / (1.0 - self.dropout));
+        let mask = Mask { what: "between", place: Place::from(k), draw, rate, scale };
+        Ok(Some(mask.tensor(xs.dims(), xs.dtype(), xs.device())?))
+    }
 }
 
-impl<C: Cell> Recurrent for Stack<C> {
-    type State = StackState<C::State>;
+fn masked(tensor: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    match mask {
+        Some(mask) => Ok((tensor * mask)?),
+        None => Ok(tensor.clone()),
+    }
+}
 
-    fn forward(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
-        self.through(xs, state, TimeRnn::forward)
+impl<R: Layer> Recurrent for Stack<R> {
+    type State = StackState<R::State>;
+
+    fn forward_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)> {
+        self.through(xs, state, |k, layer, xs, state| {
+            let mask = self.mask(k, xs, plan)?;
+            layer.forward_with(&masked(xs, mask.as_ref())?, state, plan)
+        })
     }
 
-    fn infer(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
-        self.through(xs, state, TimeRnn::infer)
+    fn infer_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)> {
+        self.through(xs, state, |_, layer, xs, state| layer.infer_with(xs, state, plan))
     }
 
     fn zero_state(&self, batch: usize) -> Result<Self::State> {
         Ok(StackState {
             layers: self.layers.iter().map(|layer| layer.zero_state(batch)).collect::<Result<_>>()?,
         })
+    }
+
+    fn input_size(&self) -> usize {
+        self.layers[0].input_size()
+    }
+
+    fn output_size(&self) -> usize {
+        self.layers[self.layers.len() - 1].output_size()
     }
 }
 
@@ -142,17 +285,5 @@ impl<S: State> State for StackState<S> {
 
     fn try_map(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self { layers: self.layers.iter().map(|state| state.try_map(f)).collect::<Result<_>>()? })
-    }
-
-    fn h(&self) -> &Tensor {
-        self.layers[self.layers.len() - 1].h()
-    }
-
-    fn with_h(&self, h: Tensor) -> Self {
-        let mut layers = self.layers.clone();
-        if let Some(last) = layers.last_mut() {
-            *last = last.with_h(h);
-        }
-        Self { layers }
     }
 }

@@ -7,7 +7,7 @@ use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::Tensor;
-use rnn_core::kernels::unroll::Tape;
+use rnn_core::TimeTape;
 use rnn_core::{Cell, Recurrent, StackState, State};
 
 pub(super) struct Manual<C: Cell> {
@@ -20,7 +20,7 @@ pub(super) struct Manual<C: Cell> {
 /// What a forward leaves for its backward.
 struct Cache<S> {
     ids: Tensor,
-    tapes: Vec<Tape>,
+    tapes: Vec<TimeTape>,
     state: StackState<S>,
     hs: Tensor,
     dlogits: Tensor,

@@ -3,7 +3,7 @@
 use crate::layers::{TimeAffine, TimeEmbedding};
 use crate::{Error, Result};
 use candle_nn::VarBuilder;
-use rnn_core::{Bias, Cell, LayerSpec, Scheme, Stack, Way};
+use rnn_core::{Bias, Cell, LayerSpec, Scheme, Stack, TimeRnn, Way};
 
 /// The sizes of a language model, its biases and how it begins.
 ///
@@ -69,7 +69,7 @@ impl LmSpec {
 #[derive(Debug, Clone)]
 pub(super) struct Net<C> {
     pub(super) embedding: TimeEmbedding,
-    pub(super) stack: Stack<C>,
+    pub(super) stack: Stack<TimeRnn<C>>,
     pub(super) affine: TimeAffine,
     /// Whether the affine layer's weight is the embedding's.
     pub(super) tied: bool,

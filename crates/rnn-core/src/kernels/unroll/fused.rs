@@ -3,7 +3,7 @@
 
 use super::cpu::{self, Dims, ParamGrads, Scratch, StateMut};
 use super::lent::LentParams;
-use super::{Keep, TimeGrads, with_parts};
+use super::{Guides, Keep, TimeGrads, with_parts};
 use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::lend::{Reading, read};
 use crate::kernels::{Kernel, Real};
@@ -82,8 +82,14 @@ pub(super) fn forward<C: Cell>(
     home: &Arc<Home>,
     xs: &Tensor,
     state: &C::State,
+    guides: &Guides,
     keep: Keep,
 ) -> Result<(CpuStorage, Option<Tape>)> {
+    assert!(
+        guides.is_plain()
+            && guides.direction == crate::Direction::Forward
+            && cell.spec().projection.is_none()
+    );
     let xs = xs.detach().contiguous()?;
     let (flat, numbers) = match xs.dtype() {
         DType::F32 => {
@@ -201,13 +207,7 @@ fn typed_backward<T: Real, C: Cell>(
     }
     let like = |numbers: Vec<T>, tensor: &Tensor| Tensor::from_vec(numbers, tensor.shape(), &Device::Cpu);
     let mut of_params = of_params.into_iter();
-    let mut grad = |tensor: &Tensor| like(of_params.next().unwrap_or_default(), tensor);
-    let grads = LayerParams {
-        weight_ih: grad(&params.weight_ih)?,
-        weight_hh: grad(&params.weight_hh)?,
-        bias_ih: params.bias_ih.as_ref().map(&mut grad).transpose()?,
-        bias_hh: params.bias_hh.as_ref().map(&mut grad).transpose()?,
-    };
+    let grads = params.try_map(|tensor| Ok(like(of_params.next().unwrap_or_default(), tensor)?))?;
     let parts = dparts.into_iter().zip(dnext.parts());
     let parts = parts.map(|(numbers, part)| like(numbers, part)).collect::<candle_core::Result<Vec<_>>>()?;
     let dxs = dxs.map(|dxs| like(dxs, xs)).transpose()?;
@@ -222,11 +222,5 @@ fn kernel<T: Real, C: Cell>(cell: &C) -> Result<&'static dyn cpu::KernelOf<T>> {
 }
 
 fn contiguous(params: &LayerParams) -> Result<LayerParams> {
-    let each = |tensor: &Tensor| tensor.detach().contiguous();
-    Ok(LayerParams {
-        weight_ih: each(&params.weight_ih)?,
-        weight_hh: each(&params.weight_hh)?,
-        bias_ih: params.bias_ih.as_ref().map(each).transpose()?,
-        bias_hh: params.bias_hh.as_ref().map(each).transpose()?,
-    })
+    params.try_map(|tensor| Ok(tensor.detach().contiguous()?))
 }

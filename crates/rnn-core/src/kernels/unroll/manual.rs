@@ -1,16 +1,18 @@
 //! The book's backpropagation through time in tensor ops: runs on any device, needs no autograd, and reads well.
 
+use super::guides::{Guides, Steering, sum};
 use super::{Keep, TimeGrads, Way, ran};
-use crate::Result;
-use crate::cell::{Cell, Saved, State, Sums};
+use crate::cell::step::{self, Factors};
+use crate::cell::{Cell, CellState, State, Sums, Taped};
+use crate::{Direction, Result};
 use candle_core::Tensor;
 
-/// What the forward leaves: its inputs, the hidden state before each step, and what each step saved.
+/// What the forward leaves: its inputs, and what each step saved, in the order in which they were taken.
 #[derive(Debug)]
 pub struct Tape {
     xs: Tensor,
-    h_before: Vec<Tensor>,
-    saved: Vec<Saved>,
+    guides: Guides,
+    steps: Vec<Taped>,
 }
 
 impl Tape {
@@ -25,32 +27,34 @@ pub(super) fn forward<C: Cell>(
     cell: &C,
     xs: &Tensor,
     state: &C::State,
+    guides: &Guides,
     keep: Keep,
 ) -> Result<(Tensor, Option<Tape>)> {
     ran(Way::Manual);
-    let params = cell.params().detach();
+    let cell = cell.with_params(cell.params().detach());
     let xs = xs.detach().contiguous()?;
     let (batch, time, input) = xs.dims3()?;
+    let steering = Steering::new(guides, (batch, time), (xs.dtype(), xs.device()))?;
     // The input product needs no state: one product for all steps.
-    let sums = params.input_sums(&xs.reshape((batch * time, input))?)?.reshape((batch, time, ()))?;
+    let sums = cell.params().input_sums(&xs.reshape((batch * time, input))?)?.reshape((batch, time, ()))?;
     let mut state = state.detach();
-    let (mut hs, mut h_before, mut saved) = (Vec::new(), Vec::new(), Vec::new());
-    for t in 0..time {
+    let (mut hs, mut steps) = (Vec::new(), Vec::new());
+    for t in guides.direction.steps(time) {
+        let start = steering.enter(t, &state)?;
         let input = sums.narrow(1, t, 1)?.squeeze(1)?.contiguous()?;
-        let recurrent = params.recurrent_sums(state.h())?;
-        let (next, step) = cell.pointwise_forward(&Sums { input, recurrent }, &state)?;
+        let (next, tape) = step::forward(&cell, input, &steering.feed(start.h())?, &start)?;
+        state = steering.leave(t, &start, &next)?;
+        hs.push(steering.output(t, state.h())?);
         if keep == Keep::Tape {
-            h_before.push(state.h().clone());
-            saved.push(step);
+            steps.push(tape);
         }
-        hs.push(next.h().clone());
-        state = next;
     }
+    in_time(guides.direction, &mut hs);
     let mut flat = vec![Tensor::stack(&hs, 1)?.flatten_all()?];
     for part in state.parts() {
         flat.push(part.flatten_all()?);
     }
-    let tape = (keep == Keep::Tape).then_some(Tape { xs, h_before, saved });
+    let tape = (keep == Keep::Tape).then_some(Tape { xs, guides: guides.clone(), steps });
     Ok((Tensor::cat(&flat, 0)?, tape))
 }
 
@@ -66,24 +70,58 @@ pub(super) fn backward<C: Cell>(
     wants_dxs: bool,
 ) -> Result<TimeGrads<C::State>> {
     ran(Way::Manual);
-    let params = cell.params().detach();
+    let cell = cell.with_params(cell.params().detach());
+    let Tape { xs, guides, steps } = tape;
+    let (batch, time, size) = xs.dims3()?;
+    let steering = Steering::new(guides, (batch, time), (xs.dtype(), xs.device()))?;
     let dhs = dhs.detach();
     let mut dstate = dnext.detach();
-    let (mut input, mut recurrent) = (Vec::new(), Vec::new());
-    for (t, saved) in tape.saved.iter().enumerate().rev() {
-        let dh = (dstate.h() + dhs.narrow(1, t, 1)?.squeeze(1)?)?;
-        let (gates, direct) = cell.pointwise_backward(saved, &dstate.with_h(dh))?;
-        let through_product = gates.recurrent.matmul(&params.weight_hh)?;
-        dstate = direct.with_h((direct.h() + through_product)?);
-        input.push(gates.input);
-        recurrent.push(gates.recurrent);
+    let (mut input, mut recurrent, mut projected) = (Vec::new(), Vec::new(), Vec::new());
+    let mut own: Vec<Tensor> = Vec::new();
+    for (t, step) in guides.direction.steps(time).zip(steps).rev() {
+        let dh = steering.output(t, &dhs.narrow(1, t, 1)?.squeeze(1)?)?;
+        let dstate_here = dstate.with_h((dstate.h() + dh)?);
+        let (dnext, kept) = steering.leave_backward(t, &dstate_here)?;
+        let back = step::backward(&cell, step, &dnext)?;
+        let through_product = steering.feed(&back.dfed)?;
+        let mut dstart = back.direct.with_h((back.direct.h() + through_product)?);
+        if let Some(kept) = kept {
+            dstart = sum(&dstart, &kept)?;
+        }
+        dstate = steering.enter(t, &dstart)?;
+        input.push(back.gates.input);
+        recurrent.push(back.gates.recurrent);
+        projected.push(dnext.h().clone());
+        own = match own.is_empty() {
+            true => back.own,
+            false => own.iter().zip(back.own).map(|(a, b)| Ok((a + b)?)).collect::<Result<_>>()?,
+        };
     }
-    input.reverse();
-    recurrent.reverse();
-    let (batch, time, size) = tape.xs.dims3()?;
-    let rows = |steps: &[Tensor]| Tensor::stack(steps, 1)?.reshape((batch * time, ()));
-    let gates = Sums { input: rows(&input)?, recurrent: rows(&recurrent)? };
-    let grads = params.grads(&gates, &tape.xs.reshape((batch * time, size))?, &rows(&tape.h_before)?)?;
-    let dxs = || gates.input.matmul(&params.weight_ih)?.reshape((batch, time, size));
-    Ok(TimeGrads { dxs: wants_dxs.then(dxs).transpose()?, dstate, params: grads })
+    // What stands here was pushed from the last step to the first, what the tape has the other way round.
+    for pushed in [&mut input, &mut recurrent, &mut projected] {
+        pushed.reverse();
+    }
+    let rows = |mut steps: Vec<Tensor>| -> Result<Tensor> {
+        in_time(guides.direction, &mut steps);
+        Ok(Tensor::stack(&steps, 1)?.reshape((batch * time, ()))?)
+    };
+    let gates = Sums { input: rows(input)?, recurrent: rows(recurrent)? };
+    let fed = rows(steps.iter().map(|step| step.fed.clone()).collect())?;
+    let hidden: Vec<Tensor> = steps.iter().filter_map(|step| step.hidden.clone()).collect();
+    let projection = match hidden.is_empty() {
+        true => None,
+        false => Some((rows(projected)?, rows(hidden)?)),
+    };
+    let factors =
+        Factors { gates: &gates, xs: &xs.reshape((batch * time, size))?, fed: &fed, projection, own };
+    let params = factors.gradients(cell.params())?;
+    let dxs = || gates.input.matmul(&cell.params().weight_ih)?.reshape((batch, time, size));
+    Ok(TimeGrads { dxs: wants_dxs.then(dxs).transpose()?, dstate, params })
+}
+
+/// What was taken in one direction, in the order of time.
+fn in_time<T>(direction: Direction, taken: &mut [T]) {
+    if direction == Direction::Reverse {
+        taken.reverse();
+    }
 }

@@ -6,6 +6,7 @@
 pub mod cpu;
 mod cuda;
 mod fused;
+mod guides;
 mod lent;
 mod manual;
 mod part;
@@ -14,6 +15,7 @@ mod step;
 pub mod stream;
 
 pub(crate) use fused::Home;
+pub(crate) use guides::Guides;
 pub use lent::LentParams;
 pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
 pub(crate) use reference::forward as reference;
@@ -135,17 +137,16 @@ pub struct TimeGrads<S> {
 pub(crate) fn forward<C: Cell>(
     way: Way,
     (cell, home): (&C, &Arc<Home>),
-    xs: &Tensor,
-    state: &C::State,
+    (xs, state, guides): (&Tensor, &C::State, &Guides),
     keep: Keep,
 ) -> Result<(Flat, Option<Tape>)> {
     match way {
         Way::Fused => {
-            let (flat, tape) = fused::forward(cell, home, xs, state, keep)?;
+            let (flat, tape) = fused::forward(cell, home, xs, state, guides, keep)?;
             Ok((Flat::Cpu(flat), tape.map(Box::new).map(Tape::Fused)))
         }
         _ => {
-            let (flat, tape) = manual::forward(cell, xs, state, keep)?;
+            let (flat, tape) = manual::forward(cell, xs, state, guides, keep)?;
             Ok((Flat::Tensor(flat), tape.map(Tape::Manual)))
         }
     }

@@ -1,0 +1,217 @@
+//! Weights in and out: PyTorch's files, and other layouts, each in a file of its own.
+//!
+//! What crosses the border is a [`Network`]: what kind it is, its sizes, and its parameters under PyTorch's names. Every
+//! border reads one from its own format or writes one to it, and none knows of another.
+
+use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use indexmap::IndexMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// The recurrent networks that others know too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A plain one with tanh.
+    RnnTanh,
+    /// A plain one with max(0, .).
+    RnnRelu,
+    /// Long short-term memory.
+    Lstm,
+    /// The gated recurrent unit, reset applied after the product.
+    Gru,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::RnnTanh, Self::RnnRelu, Self::Lstm, Self::Gru];
+
+    /// G, the number of gates.
+    pub fn gates(self) -> usize {
+        match self {
+            Self::RnnTanh | Self::RnnRelu => 1,
+            Self::Gru => 3,
+            Self::Lstm => 4,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RnnTanh => "rnn_tanh",
+            Self::RnnRelu => "rnn_relu",
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let named = Self::ALL.into_iter().find(|kind| kind.to_string() == name);
+        named.ok_or_else(|| Error::invalid("cell", "rnn_tanh, rnn_relu, lstm or gru", format!("{name:?}")))
+    }
+}
+
+/// What kind a network is, and its sizes.
+///
+/// ```
+/// use rnn_core::border::{Kind, NetworkSpec};
+/// let spec = NetworkSpec { layers: 2, ..NetworkSpec::new(Kind::Lstm, 3, 5) };
+/// assert_eq!(spec.shapes()[4], ("weight_ih_l1".to_string(), vec![20, 5]));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Which.
+    pub kind: Kind,
+    /// D
+    pub input: usize,
+    /// H
+    pub hidden: usize,
+    /// P of an LSTM with a projection.
+    pub projection: Option<usize>,
+    /// L
+    pub layers: usize,
+    /// Whether there are two directions.
+    pub bidirectional: bool,
+    /// Whether there are biases: both of them.
+    pub bias: bool,
+}
+
+impl NetworkSpec {
+    /// One layer in one direction, with biases and no projection.
+    pub fn new(kind: Kind, input: usize, hidden: usize) -> Self {
+        Self { kind, input, hidden, projection: None, layers: 1, bidirectional: false, bias: true }
+    }
+
+    /// The directions there are.
+    pub fn directions(&self) -> &'static [Direction] {
+        if self.bidirectional { &Direction::BOTH } else { &Direction::BOTH[..1] }
+    }
+
+    /// The size of a direction's output: P, or H without a projection.
+    pub fn output(&self) -> usize {
+        self.projection.unwrap_or(self.hidden)
+    }
+
+    /// The size of the input of layer `k`.
+    pub fn input_of(&self, k: usize) -> usize {
+        if k == 0 { self.input } else { self.output() * self.directions().len() }
+    }
+
+    /// The places of all layers, in PyTorch's order.
+    pub fn places(&self) -> Vec<Place> {
+        let of_layer = |layer| self.directions().iter().map(move |&direction| Place { layer, direction });
+        (0..self.layers).flat_map(of_layer).collect()
+    }
+
+    /// Name and shape of every parameter, in PyTorch's order.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let rows = self.kind.gates() * self.hidden;
+        let mut shapes = Vec::new();
+        for place in self.places() {
+            let mut parameter = |name, shape| shapes.push((convention::name(name, place), shape));
+            parameter(WEIGHT_IH, vec![rows, self.input_of(place.layer)]);
+            parameter(WEIGHT_HH, vec![rows, self.output()]);
+            if self.bias {
+                parameter(BIAS_IH, vec![rows]);
+                parameter(BIAS_HH, vec![rows]);
+            }
+            if let Some(size) = self.projection {
+                parameter(WEIGHT_HR, vec![size, self.hidden]);
+            }
+        }
+        shapes
+    }
+
+    /// # Errors
+    /// Where a size is zero, or there is a projection that the kind cannot have or that is not smaller than H.
+    fn check(&self) -> Result<()> {
+        for (name, size) in [("input", self.input), ("hidden", self.hidden), ("layers", self.layers)] {
+            if size == 0 {
+                return Err(Error::invalid(format!("NetworkSpec: {name}"), "at least 1", 0));
+            }
+        }
+        match self.projection {
+            Some(size) if self.kind != Kind::Lstm || size == 0 || size >= self.hidden => {
+                let want = format!("none, or of an lstm one of 1 to {}", self.hidden - 1);
+                Err(Error::invalid("NetworkSpec: projection", want, format!("{size} of {}", self.kind)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A recurrent network as PyTorch has one: its sizes, and its parameters by name.
+#[derive(Debug, Clone)]
+pub struct Network {
+    spec: NetworkSpec,
+    tensors: IndexMap<String, Tensor>,
+}
+
+impl Network {
+    /// A network of these parameters, which have to be those of `spec`, no more and no fewer.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use rnn_core::border::{Kind, Network, NetworkSpec};
+    /// let spec = NetworkSpec { bias: false, ..NetworkSpec::new(Kind::Gru, 2, 1) };
+    /// let zeros = |shape| Ok((String::new(), Tensor::zeros(shape, DType::F32, &Device::Cpu)?));
+    /// let (_, weight) = zeros((3, 2))?;
+    /// let error = Network::new(spec, [("weight_ih_l0".to_string(), weight)]).unwrap_err().to_string();
+    /// assert_eq!(error, "Network: weight_hh_l0: expected a tensor [3, 1], got none");
+    /// # rnn_core::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where one is missing, misshapen or too many, or not of the first one's dtype: all that are wrong are named.
+    pub fn new(spec: NetworkSpec, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
+        spec.check()?;
+        let mut given: IndexMap<String, Tensor> = tensors.into_iter().collect();
+        let mut wrong = Vec::new();
+        let mut kept: IndexMap<String, Tensor> = IndexMap::new();
+        for (name, shape) in spec.shapes() {
+            match given.shift_remove(&name) {
+                None => wrong.push((name, format!("a tensor {shape:?}"), "none".to_string())),
+                Some(tensor) if tensor.dims() != shape => {
+                    wrong.push((name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
+                }
+                Some(tensor) => {
+                    let dtype = kept.first().map_or(tensor.dtype(), |(_, first)| first.dtype());
+                    if tensor.dtype() != dtype {
+                        wrong.push((name.clone(), dtype.as_str().into(), tensor.dtype().as_str().into()));
+                    }
+                    kept.insert(name, tensor);
+                }
+            }
+        }
+        wrong.extend(given.keys().map(|name| (name.clone(), "no such tensor".into(), "one".into())));
+        let mut wrong = wrong.into_iter();
+        if let Some((name, want, got)) = wrong.next() {
+            let others: Vec<String> =
+                wrong.map(|(name, want, got)| format!("{name}: expected {want}, got {got}")).collect();
+            let error = Error::invalid(format!("Network: {name}"), want, got);
+            return Err(if others.is_empty() { error } else { error.hint(others.join("; ")) });
+        }
+        Ok(Self { spec, tensors: kept })
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.spec
+    }
+
+    /// Name and tensor of every parameter, in PyTorch's order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// A parameter of the layer at `place`; `None` where the network has no such one.
+    pub fn get(&self, parameter: &str, place: impl Into<Place>) -> Option<&Tensor> {
+        self.tensors.get(&convention::name(parameter, place))
+    }
+}

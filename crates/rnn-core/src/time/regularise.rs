@@ -1,0 +1,169 @@
+//! Regularisers of a recurrent layer, and their masks, which a seed fixes.
+
+use super::plan::Draw;
+use crate::cell::{Cell, State};
+use crate::kernels::unroll::Guides;
+use crate::rng::{Stream, bernoulli};
+use crate::{Error, LayerSpec, Place, Result};
+use candle_core::{DType, Device, Tensor};
+
+/// What is dropped or kept at random while a layer is trained. Every rate is the probability of it, from 0, which is
+/// none, to below 1. What is dropped becomes zero and the rest is divided by `1 - rate`, so that inference uses all of it
+/// as it is; zoneout's inference takes the expectation.
+///
+/// ```
+/// use rnn_core::Regularisers;
+/// let awd = Regularisers { weight: 0.5, input: 0.65, output: 0.4, ..Regularisers::default() };
+/// assert_eq!(awd.recurrent, 0.0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Regularisers {
+    /// Units of the input, the same ones at all steps of a row: locked or variational dropout (Gal & Ghahramani 2016).
+    pub input: f64,
+    /// Units of the output, likewise. What is fed back stays whole.
+    pub output: f64,
+    /// Units of the hidden state that the recurrent product takes, likewise.
+    pub recurrent: f64,
+    /// Single weights of `weight_hh`, the same ones at all steps and rows (Merity et al. 2018).
+    pub weight: f64,
+    /// Units of the hidden state that keep their value at a step, others at each step (Krueger et al. 2017).
+    pub zoneout_h: f64,
+    /// Units of an LSTM's cell state, likewise.
+    pub zoneout_c: f64,
+}
+
+impl Regularisers {
+    fn rates(&self) -> [(&'static str, f64); 6] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("recurrent", self.recurrent),
+            ("weight", self.weight),
+            ("zoneout_h", self.zoneout_h),
+            ("zoneout_c", self.zoneout_c),
+        ]
+    }
+
+    /// # Errors
+    /// Where one is no rate.
+    pub(super) fn check(&self) -> Result<()> {
+        self.rates()
+            .into_iter()
+            .try_for_each(|(name, rate)| check_rate(&format!("Regularisers: {name}"), rate))
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.rates().into_iter().any(|(_, rate)| rate > 0.0)
+    }
+}
+
+/// # Errors
+/// Where it is no probability below 1.
+pub(super) fn check_rate(op: &str, rate: f64) -> Result<()> {
+    match rate {
+        rate if (0.0..1.0).contains(&rate) => Ok(()),
+        _ => Err(Error::invalid(op, "a rate of at least 0 and below 1", rate)),
+    }
+}
+
+/// The masks of one window that stand outside of its steps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Masks {
+    /// `[N, T, D]`
+    pub(super) input: Option<Tensor>,
+    /// `[N, T, P]`
+    pub(super) output: Option<Tensor>,
+    /// `[G*H, P]`
+    pub(super) weight: Option<Tensor>,
+}
+
+impl Regularisers {
+    /// Those of a window of `xs [N, T, D]`, and in `guides` those that act at its steps; without a draw what is
+    /// expected of them.
+    pub(super) fn masks<C: Cell>(
+        &self,
+        cell: &C,
+        xs: &Tensor,
+        draw: Option<Draw>,
+        guides: &mut Guides,
+    ) -> Result<Masks> {
+        let (batch, time, input) = xs.dims3()?;
+        let (dtype, device) = (xs.dtype(), xs.device());
+        let spec: &LayerSpec = cell.spec();
+        let output = spec.output();
+        // One keep for each part of the state, or none at all.
+        let rates = [self.zoneout_h, self.zoneout_c];
+        let zone = |part: usize| rates.get(part).copied().unwrap_or(0.0);
+        let zeros = cell.zero_state(1)?;
+        let sizes: Vec<usize> = zeros.parts().iter().map(|part| part.dims()[1]).collect();
+        let zoned = (0..sizes.len()).any(|part| zone(part) > 0.0);
+        let Some(draw) = draw else {
+            if zoned {
+                let expected = |(part, &size): (usize, &usize)| {
+                    Ok((Tensor::ones((1, 1, size), dtype, device)? * zone(part))?)
+                };
+                guides.keep = sizes.iter().enumerate().map(expected).collect::<Result<_>>()?;
+            }
+            return Ok(Masks::default());
+        };
+        let place = spec.place;
+        let drawn = |what: &str, rate: f64, scale: f64, shape: &[usize]| {
+            let mask = Mask { what, place, draw, rate, scale };
+            (rate > 0.0).then(|| mask.tensor(shape, dtype, device)).transpose()
+        };
+        let kept = |rate: f64| 1.0 / (1.0 - rate);
+        // Locked: one row of factors, for all steps.
+        let locked = |what: &str, rate: f64, size: usize| -> Result<Option<Tensor>> {
+            let mask = drawn(what, 1.0 - rate, kept(rate), &[batch, 1, size])?.filter(|_| rate > 0.0);
+            Ok(mask.map(|mask| mask.broadcast_as((batch, time, size))?.contiguous()).transpose()?)
+        };
+        if self.recurrent > 0.0 {
+            guides.mask = drawn("recurrent", 1.0 - self.recurrent, kept(self.recurrent), &[batch, output])?;
+        }
+        if zoned {
+            let of_part = |(part, &size): (usize, &usize)| {
+                let mask = drawn(&format!("zoneout{part}"), zone(part), 1.0, &[batch, time, size])?;
+                mask.map_or_else(|| Ok(Tensor::zeros((1, 1, size), dtype, device)?), Ok)
+            };
+            guides.keep = sizes.iter().enumerate().map(of_part).collect::<Result<_>>()?;
+        }
+        let weight = if self.weight > 0.0 {
+            let shape = cell.params().weight_hh.dims().to_vec();
+            drawn("weight", 1.0 - self.weight, kept(self.weight), &shape)?
+        } else {
+            None
+        };
+        Ok(Masks {
+            input: locked("input", self.input, input)?,
+            output: locked("output", self.output, output)?,
+            weight,
+        })
+    }
+}
+
+/// Numbers that are `scale` with probability `rate`, else 0.
+pub(super) struct Mask<'a> {
+    pub(super) what: &'a str,
+    pub(super) place: Place,
+    pub(super) draw: Draw,
+    pub(super) rate: f64,
+    pub(super) scale: f64,
+}
+
+impl Mask<'_> {
+    pub(super) fn tensor(&self, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        let purpose = format!("mask/{}/{}", self.what, self.place);
+        let mut stream = Stream::new(self.draw.seed, &purpose, self.draw.step);
+        let count = shape.iter().product();
+        let tensor = match dtype {
+            DType::F64 => {
+                Tensor::from_vec(bernoulli(&mut stream, count, self.rate, self.scale), shape, device)?
+            }
+            _ => {
+                let numbers = bernoulli(&mut stream, count, self.rate, self.scale as f32);
+                Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?
+            }
+        };
+        Ok(tensor)
+    }
+}
