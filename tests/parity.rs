@@ -1,114 +1,23 @@
 //! Every way gives the reference's numbers: outputs, next state, and the gradient of everything that has one.
 
+#[path = "common/case.rs"]
+mod case;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device};
+use case::{Case, held};
 use numbers::relative;
 use rnn_core::kernels::dispatch::{self, Cpu};
-use rnn_core::{
-    Bias, Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell, Stack, State, TimeRnn,
-    Way, last_ran, reset_last_ran,
-};
+use rnn_core::{Bias, Cell, GruCell, LayerSpec, LstmCell, Result, RnnCell, Stack, TimeRnn, Way};
 use std::io::Write;
 
 type Make<C> = fn(LayerSpec, candle_nn::VarBuilder) -> Result<C>;
-type Named = Vec<(String, Tensor)>;
 
 /// N, T, D, H: ones, and sizes that are no multiple of any vector's width.
 const SIZES: [[usize; 4]; 4] = [[1, 1, 1, 1], [3, 4, 3, 5], [2, 3, 20, 17], [7, 2, 5, 33]];
 
 const TOLERANCES: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-5)];
-
-/// What all ways are asked for.
-struct Case {
-    sizes: [usize; 4],
-    dtype: DType,
-    device: Device,
-    parameters: Parameters,
-}
-
-impl Case {
-    fn new(sizes: [usize; 4], dtype: DType, device: &Device) -> Self {
-        Self { sizes, dtype, device: device.clone(), parameters: Parameters::new(9, dtype, device) }
-    }
-
-    fn spec(&self, bias: Bias) -> LayerSpec {
-        LayerSpec::new(self.sizes[2], self.sizes[3]).bias(bias)
-    }
-
-    fn random(&self, shape: &[usize], purpose: &str) -> Tensor {
-        numbers::random(shape, self.dtype, purpose).to_device(&self.device).unwrap()
-    }
-
-    /// A state of random numbers like `zeros`, under a name for each of its parts.
-    fn state<S: State>(&self, zeros: &S, purpose: &str) -> S {
-        let mut names = zeros.names().into_iter();
-        let mut part =
-            |zeros: &Tensor| Ok(self.random(zeros.dims(), &format!("{purpose}{}", names.next().unwrap())));
-        zeros.try_map(&mut part).unwrap()
-    }
-
-    /// Outputs, next state and all gradients, by name, through candle's graph.
-    fn recorded<R: Recurrent>(&self, layer: &R, way: Way) -> Named {
-        let [n, t, d, h] = self.sizes;
-        let xs = Var::from_tensor(&self.random(&[n, t, d], "xs")).unwrap();
-        let mut parts = Vec::new();
-        let state = self.state(&layer.zero_state(n).unwrap(), "start ");
-        let state = state.try_map(&mut |part| {
-            let var = Var::from_tensor(part)?;
-            parts.push(var.clone());
-            Ok(var.as_tensor().clone())
-        });
-        reset_last_ran();
-        let (hs, next) = layer.forward(&xs, &state.unwrap()).unwrap();
-        let mut named = vec![("hs".to_string(), hs.detach())];
-        let mut loss = (&hs * self.random(&[n, t, h], "dhs")).unwrap().sum_all().unwrap();
-        let upstream = self.state(&next, "d");
-        for ((name, part), upstream) in next.names().iter().zip(next.parts()).zip(upstream.parts()) {
-            named.push((format!("next {name}"), part.detach()));
-            loss = (loss + (part * upstream).unwrap().sum_all().unwrap()).unwrap();
-        }
-        let grads = loss.backward().unwrap();
-        assert_eq!(last_ran(), Some(way), "another way ran than the one under test");
-        let mut take = |name: String, tensor: &Tensor| named.push((name, grads.get(tensor).unwrap().clone()));
-        take("dxs".into(), &xs);
-        for (name, part) in next.names().iter().zip(&parts) {
-            take(format!("dstate {name}"), part);
-        }
-        for (name, var) in self.parameters.named() {
-            take(name, &var);
-        }
-        named
-    }
-
-    /// The same without autograd.
-    fn by_hand<C: Cell>(&self, layer: &TimeRnn<C>) -> Named {
-        let [n, t, d, h] = self.sizes;
-        let start = self.state(&layer.zero_state(n).unwrap(), "start ");
-        let (hs, next, tape) = layer.forward_taped(&self.random(&[n, t, d], "xs"), &start).unwrap();
-        let grads = layer.backward(tape, &self.random(&[n, t, h], "dhs"), &self.state(&next, "d")).unwrap();
-        let mut named = vec![("hs".to_string(), hs)];
-        let of_state = |what: &str, state: &C::State| {
-            let parts = state.names().into_iter().zip(state.parts());
-            parts.map(|(name, part)| (format!("{what} {name}"), part.clone())).collect::<Vec<_>>()
-        };
-        named.extend(of_state("next", &next));
-        named.push(("dxs".into(), grads.dxs.unwrap()));
-        named.extend(of_state("dstate", &grads.dstate));
-        named.extend(grads.params.named(0).into_iter().map(|(name, tensor)| (name, tensor.clone())));
-        named
-    }
-}
-
-fn held(what: &str, got: &Named, want: &Named, tolerance: f64) {
-    assert_eq!(got.len(), want.len());
-    for ((name, got), (want_name, want)) in got.iter().zip(want) {
-        assert_eq!(name, want_name);
-        let off = relative(got, want);
-        assert!(off <= tolerance, "{what}: {name} is off by {off:e}");
-    }
-}
 
 fn holds<C: Cell>(make: Make<C>) {
     for (dtype, tolerance) in TOLERANCES {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use rnn_core::{Cell, Recurrent, Stack, State, Way};
+use rnn_core::{Cell, Recurrent, Stack, State, TimeRnn, Way};
 
 /// A stack of recurrent layers.
 pub(crate) trait Layers {

@@ -6,9 +6,10 @@ use crate::graph::{Layers, Ours, names};
 use crate::{Args, Door, Who, profile, timing};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::kernels::unroll::Tape;
 use rnn_core::rng::Stream;
-use rnn_core::{Cell, LayerSpec, Parameters, Recurrent, Stack, State, Way};
+use rnn_core::{
+    Cell, LayerSpec, Parameters, Plan, Recurrent, Stack, StackState, StackTape, State, TimeRnn, Way,
+};
 use serde_json::{Map, Value, json};
 
 /// Checks and times.
@@ -72,30 +73,19 @@ impl<L: Layers> TwoHalves for Graph<L> {
 struct Chain<C>(Stack<TimeRnn<C>>);
 
 impl<C: Cell> TwoHalves for Chain<C> {
-    type Kept = Vec<(Tape, C::State)>;
+    type Kept = (StackTape, StackState<C::State>);
 
     fn forward(&self, xs: &Var) -> Result<(Tensor, Self::Kept)> {
-        let mut hs = xs.as_detached_tensor();
-        let mut kept = Vec::with_capacity(self.0.layers().len());
-        for layer in self.0.layers() {
-            let (out, next, tape) = layer.forward_taped(&hs, &layer.zero_state(xs.dim(0)?)?)?;
-            hs = out;
-            kept.push((tape, next));
-        }
-        Ok((hs, kept))
+        let state = self.0.zero_state(xs.dim(0)?)?;
+        let (hs, next, tape) = self.0.forward_taped(&xs.as_detached_tensor(), &state, &Plan::default())?;
+        Ok((hs, (tape, next)))
     }
 
-    fn backward(&self, kept: Self::Kept, _: &Var, dhs: &Tensor, _: &Parameters) -> Result<Answer> {
-        let mut dhs = dhs.clone();
-        let mut layers = Vec::with_capacity(kept.len());
-        for (layer, (tape, next)) in self.0.layers().iter().zip(kept).rev() {
-            let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
-            dhs = grads.dxs.context("no gradient of the input")?;
-            layers.push(grads.params);
-        }
-        let mut answer = vec![("xs".to_string(), dhs)];
-        for (k, params) in layers.into_iter().rev().enumerate() {
-            answer.extend(names(k).into_iter().zip(params.tensors().into_iter().cloned()));
+    fn backward(&self, (tape, next): Self::Kept, _: &Var, dhs: &Tensor, _: &Parameters) -> Result<Answer> {
+        let grads = self.0.backward(tape, dhs, &next.zeros_like()?)?;
+        let mut answer = vec![("xs".to_string(), grads.dxs)];
+        for (k, params) in grads.params.iter().enumerate() {
+            answer.extend(params.named(k).into_iter().map(|(name, grad)| (name, grad.clone())));
         }
         Ok(answer)
     }

@@ -9,7 +9,9 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use rnn_core::kernels::lend::read;
 use rnn_core::kernels::profile::part;
-use rnn_core::kernels::unroll::cpu::{self, Dims, KernelOf, ParamGrads, Scratch, StateMut, Tape, resize};
+use rnn_core::kernels::unroll::cpu::{
+    self, Course, Dims, KernelOf, LayerOf, ParamGrads, Scratch, StateMut, Tape, resize,
+};
 use rnn_core::kernels::unroll::{Keep, LentParams};
 use rnn_core::kernels::{Kernel, Real};
 use rnn_core::{Cell, LayerParams};
@@ -165,7 +167,8 @@ impl<T: Real> Engine for Chain<T> {
 
 impl<T: Real> Layer<T> {
     fn forward(&mut self, xs: &[T], batch: usize, time: usize, scratch: &mut Scratch<T>) -> Result<()> {
-        let dims = Dims { batch, time, input: self.input, hidden: self.hidden };
+        let (input, hidden) = (self.input, self.hidden);
+        let dims = Dims { batch, time, input, hidden, output: hidden };
         let sizes = [batch * self.hidden, if self.carry { batch * self.hidden } else { 0 }];
         for ((state, next), size) in self.state.iter_mut().zip(&mut self.next).zip(sizes) {
             if state.is_empty() {
@@ -177,15 +180,14 @@ impl<T: Real> Layer<T> {
         let params = LentParams::<T>::new(&self.params)?;
         let [h, c] = &self.state;
         let [next_h, next_c] = &mut self.next;
+        let layer = LayerOf { kernel: self.kernel, params: params.slices(), course: Course::default() };
         cpu::forward(
-            self.kernel,
+            &layer,
             dims,
-            &params.slices(),
             (xs, cpu::State { h, c }),
             (&mut self.hs, StateMut { h: next_h, c: next_c }),
             Keep::Tape,
-            &mut self.tape,
-            scratch,
+            (&mut self.tape, scratch),
         );
         Ok(())
     }
@@ -196,26 +198,18 @@ impl<T: Real> Layer<T> {
         let [dh, dc] = &mut self.next;
         dh.fill(T::ZERO);
         dc.fill(T::ZERO);
-        let mut grads = self.grads.iter_mut().map(Vec::as_mut_slice);
-        let mut slot = || grads.next().unwrap_or_default();
-        let mut grads = ParamGrads {
-            weight_ih: slot(),
-            weight_hh: slot(),
-            bias_ih: self.params.bias_ih.is_some().then(&mut slot),
-            bias_hh: self.params.bias_hh.is_some().then(&mut slot),
-            add: false,
-        };
+        let layer = LayerOf { kernel: self.kernel, params: params.slices(), course: Course::default() };
+        let slots = self.grads.iter_mut().map(Vec::as_mut_slice);
+        let mut grads = ParamGrads::in_order(&layer.params, slots, false);
         resize(dxs, xs.len());
         cpu::backward(
-            self.kernel,
-            &mut self.tape,
-            &params.slices(),
+            &layer,
             (xs, &self.hs, dhs),
             &mut StateMut { h: dh, c: dc },
             &mut grads,
             Some(dxs),
             Keep::Nothing,
-            scratch,
+            (&mut self.tape, scratch),
         );
         Ok(())
     }

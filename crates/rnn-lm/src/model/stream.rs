@@ -6,9 +6,10 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use rnn_core::kernels::lend::read;
 use rnn_core::kernels::unroll::LentParams;
+use rnn_core::kernels::unroll::cpu::{Course, Dims, LayerOf};
 use rnn_core::kernels::unroll::stream::Stream;
 use rnn_core::kernels::{Real, Typed};
-use rnn_core::{Cell, Recurrent, StackState, Way};
+use rnn_core::{Cell, LayerSpec, Recurrent, StackState, Way};
 
 /// What a model expects next, word by word, for some rows side by side; the state is carried.
 pub trait LmStream {
@@ -55,9 +56,12 @@ impl<'a, T: Real> Packed<'a, T> {
         for (cell, lent) in cells.iter().zip(&lent) {
             let kernel =
                 cell.kernel().ok_or_else(|| Error::invalid("stream", "a cell with a kernel", "none"))?;
-            layers.push((T::kernel(kernel), cell.spec().input, cell.spec().hidden, lent.slices()));
+            let layer =
+                LayerOf { kernel: T::kernel(kernel), params: lent.slices(), course: Course::default() };
+            let &LayerSpec { input, hidden, .. } = cell.spec();
+            layers.push((layer, Dims { batch: rows, time: 1, input, hidden, output: hidden }));
         }
-        let stream = Stream::new(rows, &layers, (weight.slice(), bias.slice()));
+        let stream = Stream::new(rows, &layers, Some((weight.slice(), bias.slice())));
         Ok(Self { embedding, rows, stream, xs: vec![T::ZERO; rows * embedding.dim(1)?] })
     }
 }

@@ -9,6 +9,7 @@ pub struct Gru;
 impl Pointwise for Gru {
     const GATES: usize = 3;
     const CARRY: bool = false;
+    const READS_H: bool = true;
     const EXTRA: bool = true;
     const TWO_SIDED: bool = true;
 

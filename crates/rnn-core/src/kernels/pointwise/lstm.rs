@@ -9,6 +9,7 @@ pub struct Lstm;
 impl Pointwise for Lstm {
     const GATES: usize = 4;
     const CARRY: bool = true;
+    const READS_H: bool = false;
     const EXTRA: bool = true;
     const TWO_SIDED: bool = false;
 

@@ -19,6 +19,9 @@ pub trait Pointwise: Sync + 'static {
     const GATES: usize;
     /// Whether the state has a part c beside h.
     const CARRY: bool;
+    /// Whether the hidden state before the step is read, beside what the recurrent product makes of it. A cell that does
+    /// without can be projected.
+    const READS_H: bool;
     /// Whether the backward needs [`Tape::extra`].
     const EXTRA: bool;
     /// Whether the gradients of the two halves of the gate sums differ.

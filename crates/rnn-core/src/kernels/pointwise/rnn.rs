@@ -9,6 +9,7 @@ pub struct RnnTanh;
 impl Pointwise for RnnTanh {
     const GATES: usize = 1;
     const CARRY: bool = false;
+    const READS_H: bool = false;
     const EXTRA: bool = false;
     const TWO_SIDED: bool = false;
 
@@ -30,6 +31,7 @@ pub struct RnnRelu;
 impl Pointwise for RnnRelu {
     const GATES: usize = 1;
     const CARRY: bool = false;
+    const READS_H: bool = false;
     const EXTRA: bool = false;
     const TWO_SIDED: bool = false;
 

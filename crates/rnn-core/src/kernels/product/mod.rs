@@ -18,6 +18,7 @@ use super::dispatch::{Instructions, Task, run};
 use super::share::{Shared, prefetch};
 use super::simd::Register;
 use super::team::{self, Member, together};
+use crate::convention::Direction;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -42,12 +43,13 @@ pub struct Mat<'a, T> {
     turned: bool,
 }
 
-/// Rows that are those of a window one step earlier.
+/// Rows that are those of a window one step earlier, in the order in which its steps were taken.
 #[derive(Debug, Clone, Copy)]
 struct Delay<'a, T> {
     /// What stands before the first step of each row of the batch.
     first: &'a [T],
     time: usize,
+    direction: Direction,
 }
 
 impl<'a, T> Mat<'a, T> {
@@ -61,14 +63,19 @@ impl<'a, T> Mat<'a, T> {
     }
 
     /// `[N*T, H]` whose row (n, t) is that of `(n, t - 1)` in `data`, and row n of `first [N, H]` where t is 0: the
-    /// states before each step, out of those after it.
+    /// states before each step, out of those after it. In reverse it is that of `(n, t + 1)`, and `first` at the end.
     ///
     /// # Panics
     /// Where the sizes do not fit.
-    pub fn before(first: &'a [T], data: &'a [T], columns: usize, time: usize) -> Self {
+    pub fn before(
+        first: &'a [T],
+        data: &'a [T],
+        columns: usize,
+        (time, direction): (usize, Direction),
+    ) -> Self {
         assert_eq!(data.len(), first.len() * time, "a first row for each {time} others");
         let rows = data.len() / columns;
-        Self { delay: Some(Delay { first, time }), ..Self::new(data, rows, columns) }
+        Self { delay: Some(Delay { first, time, direction }), ..Self::new(data, rows, columns) }
     }
 
     /// The transpose.
@@ -85,11 +92,20 @@ impl<'a, T> Mat<'a, T> {
     /// What stands together in memory: a row, or of a transpose a column.
     #[inline(always)]
     fn line(&self, i: usize) -> &'a [T] {
-        let (data, i) = match self.delay {
-            Some(Delay { first, time }) if i.is_multiple_of(time) => (first, i / time),
-            Some(_) => (self.data, i - 1),
-            None => (self.data, i),
-        };
+        let (data, i) =
+            match self.delay {
+                Some(Delay { first, time, direction: Direction::Forward }) => {
+                    if i.is_multiple_of(time) {
+                        (first, i / time)
+                    } else {
+                        (self.data, i - 1)
+                    }
+                }
+                Some(Delay { first, time, direction: Direction::Reverse }) => {
+                    if (i + 1).is_multiple_of(time) { (first, i / time) } else { (self.data, i + 1) }
+                }
+                None => (self.data, i),
+            };
         &data[i * self.columns..(i + 1) * self.columns]
     }
 
@@ -110,6 +126,8 @@ pub struct Rooms<T>(Vec<Mutex<Room<T>>>);
 #[derive(Debug, Default)]
 pub struct Room<T> {
     pub(super) panels: Vec<T>,
+    /// Those of a second matrix that a window uses.
+    pub(super) projection: Vec<T>,
     pub(super) slivers: Vec<T>,
 }
 

@@ -123,7 +123,7 @@ fn any_number_of_members_gives_the_same_bits() {
 fn states_before_are_those_after_one_step_earlier() {
     // N = 2, T = 3, H = 1
     let (first, after) = ([10.0, 20.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let before = Mat::before(&first, &after, 1, 3);
+    let before = Mat::before(&first, &after, 1, (3, crate::Direction::Forward));
     let mut out = [0.0; 6];
     let identity: Vec<f64> = (0..36).map(|i| if i % 7 == 0 { 1.0 } else { 0.0 }).collect();
     product(&mut out, Mat::new(&identity, 6, 6), before, Into::Set, &mut Rooms::default());

@@ -6,7 +6,8 @@
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
-use super::part::{BackwardWindow, Cut, ForwardWindow};
+pub use super::part::Course;
+use super::part::{BackwardWindow, Cut, ForwardWindow, GuidedBackward, GuidedForward};
 use super::{Keep, Way, part as parts, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
@@ -29,6 +30,8 @@ pub struct Dims {
     pub input: usize,
     /// H
     pub hidden: usize,
+    /// P: H where nothing is projected.
+    pub output: usize,
 }
 
 /// The parameters of a layer, row by row; a missing bias is `None`.
@@ -36,12 +39,25 @@ pub struct Dims {
 pub struct Params<'a, T> {
     /// `[G*H, D]`
     pub weight_ih: &'a [T],
-    /// `[G*H, H]`
+    /// `[G*H, P]`
     pub weight_hh: &'a [T],
     /// `[G*H]`
     pub bias_ih: Option<&'a [T]>,
     /// `[G*H]`
     pub bias_hh: Option<&'a [T]>,
+    /// `[P, H]`
+    pub weight_hr: Option<&'a [T]>,
+}
+
+/// A layer as the kernels see it, and what steers its window.
+#[derive(Clone, Copy)]
+pub struct LayerOf<'a, T: Real> {
+    /// The cell's arithmetic.
+    pub kernel: &'static dyn KernelOf<T>,
+    /// Its parameters.
+    pub params: Params<'a, T>,
+    /// The order of steps, and what acts between them.
+    pub course: Course<'a, T>,
 }
 
 /// Where the gradients of the parameters go.
@@ -49,20 +65,38 @@ pub struct Params<'a, T> {
 pub struct ParamGrads<'a, T> {
     /// `[G*H, D]`
     pub weight_ih: &'a mut [T],
-    /// `[G*H, H]`
+    /// `[G*H, P]`
     pub weight_hh: &'a mut [T],
     /// `[G*H]`
     pub bias_ih: Option<&'a mut [T]>,
     /// `[G*H]`
     pub bias_hh: Option<&'a mut [T]>,
+    /// `[P, H]`
+    pub weight_hr: Option<&'a mut [T]>,
     /// Whether they are added to what stands there, or replace it.
     pub add: bool,
 }
 
-/// A state to read: `h [N, H]`, and `c [N, H]` where the cell has one, else empty.
+impl<'a, T> ParamGrads<'a, T> {
+    /// Those of the parameters that there are, in the order of [`crate::LayerParams::tensors`].
+    pub fn in_order(params: &Params<'_, T>, slots: impl IntoIterator<Item = &'a mut [T]>, add: bool) -> Self {
+        let mut slots = slots.into_iter();
+        let mut slot = || slots.next().unwrap_or_default();
+        Self {
+            weight_ih: slot(),
+            weight_hh: slot(),
+            bias_ih: params.bias_ih.is_some().then(&mut slot),
+            bias_hh: params.bias_hh.is_some().then(&mut slot),
+            weight_hr: params.weight_hr.is_some().then(&mut slot),
+            add,
+        }
+    }
+}
+
+/// A state to read: `h [N, P]`, and `c [N, H]` where the cell has one, else empty.
 #[derive(Debug, Clone, Copy)]
 pub struct State<'a, T> {
-    /// `[N, H]`
+    /// `[N, P]`
     pub h: &'a [T],
     /// `[N, H]` or empty.
     pub c: &'a [T],
@@ -71,7 +105,7 @@ pub struct State<'a, T> {
 /// A state to write.
 #[derive(Debug)]
 pub struct StateMut<'a, T> {
-    /// `[N, H]`
+    /// `[N, P]`
     pub h: &'a mut [T],
     /// `[N, H]` or empty.
     pub c: &'a mut [T],
@@ -86,10 +120,16 @@ pub struct Tape<T> {
     pub(super) gates: Vec<T>,
     /// `[N, T, H]`, or empty where the cell has none.
     pub(super) extra: Vec<T>,
-    /// The initial hidden state `[N, H]`.
+    /// The initial hidden state `[N, P]`.
     pub(super) h: Vec<T>,
     /// The c before each step, `[N, T, H]` or empty.
     pub(super) c_before: Vec<T>,
+    /// What was projected, `[N, T, H]`, or empty.
+    pub(super) hidden: Vec<T>,
+    /// Of a window that was steered: what the recurrent product took at each step, and the hidden state that each started
+    /// with where that is another, `[N, T, P]`.
+    pub(super) fed: Vec<T>,
+    pub(super) before: Vec<T>,
     /// Whether there is something for a backward.
     pub(super) kept: bool,
 }
@@ -105,6 +145,11 @@ pub struct Scratch<T> {
     dinput: Vec<T>,
     /// Those of the recurrent halves, or empty where they are the same.
     drecurrent: Vec<T>,
+    /// Of a window that was steered or projected: gradients of what the cell made `[N, T, P]` or `[N, P]`, of what was
+    /// projected at a step `[N, H]`, and of what was fed at one `[N, P]`.
+    made: Vec<T>,
+    dhidden: Vec<T>,
+    dfed: Vec<T>,
 }
 
 /// What an engine asks of a cell's arithmetic; every [`Pointwise`] has it.
@@ -130,6 +175,8 @@ pub struct Traits {
     pub extra: bool,
     /// [`Pointwise::TWO_SIDED`]
     pub two_sided: bool,
+    /// [`Pointwise::READS_H`]
+    pub reads_h: bool,
 }
 
 /// A cell's arithmetic for both types.
@@ -139,7 +186,8 @@ impl<P: Pointwise + Send> Kernel for P {}
 
 impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
     fn traits(&self) -> Traits {
-        Traits { gates: P::GATES, carry: P::CARRY, extra: P::EXTRA, two_sided: P::TWO_SIDED }
+        let (gates, carry, extra) = (P::GATES, P::CARRY, P::EXTRA);
+        Traits { gates, carry, extra, two_sided: P::TWO_SIDED, reads_h: P::READS_H }
     }
 
     fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
@@ -155,38 +203,41 @@ impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
     }
 }
 
-/// `xs [N, T, D]` and a state give `hs [N, T, H]`, the next state, and the tape if it is kept.
+/// `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape if it is kept.
 ///
 /// # Panics
-/// Where a slice does not have the size that `dims` gives it.
-#[allow(clippy::too_many_arguments)] // The contract's own list: what goes in, what comes out, and whose memory.
+/// Where a slice does not have the size that `dims` gives it, or a cell that reads its hidden state is projected.
 pub fn forward<T: Real>(
-    kernel: &dyn KernelOf<T>,
+    LayerOf { kernel, params, course }: &LayerOf<'_, T>,
     dims: Dims,
-    params: &Params<'_, T>,
     (xs, state): (&[T], State<'_, T>),
     (hs, next): (&mut [T], StateMut<'_, T>),
     keep: Keep,
-    tape: &mut Tape<T>,
-    scratch: &mut Scratch<T>,
+    (tape, scratch): (&mut Tape<T>, &mut Scratch<T>),
 ) {
     ran(Way::Fused);
     let cpu = dispatch::cpu();
-    let Traits { gates, carry, extra, two_sided } = kernel.traits();
-    let Dims { batch, time, input, hidden } = dims;
+    let Traits { gates, carry, extra, two_sided, reads_h } = kernel.traits();
+    let Dims { batch, time, input, hidden, output } = dims;
     let (sums, carried) = (gates * hidden, if carry { hidden } else { 0 });
-    assert_eq!((xs.len(), hs.len()), (batch * time * input, batch * time * hidden), "xs and hs of {dims:?}");
-    assert_eq!((state.h.len(), state.c.len()), (batch * hidden, batch * carried), "the state of {dims:?}");
-    assert_eq!((next.h.len(), next.c.len()), (batch * hidden, batch * carried), "the next state of {dims:?}");
+    assert_eq!((xs.len(), hs.len()), (batch * time * input, batch * time * output), "xs and hs of {dims:?}");
+    assert_eq!((state.h.len(), state.c.len()), (batch * output, batch * carried), "the state of {dims:?}");
+    assert_eq!((next.h.len(), next.c.len()), (batch * output, batch * carried), "the next state of {dims:?}");
+    assert!(if params.weight_hr.is_some() { !reads_h } else { output == hidden }, "a projection of {dims:?}");
+    course.check(&dims);
 
     let kept = keep == Keep::Tape;
+    let steered = !course.is_plain();
     let when = |condition: bool, size: usize| if condition { size } else { 0 };
     tape.dims = dims;
     tape.kept = kept;
     resize(&mut tape.gates, batch * time * sums);
     resize(&mut tape.extra, when(kept && extra, batch * time * hidden));
-    resize(&mut tape.h, when(kept, batch * hidden));
+    resize(&mut tape.h, when(kept, batch * output));
     resize(&mut tape.c_before, when(kept, batch * time * carried));
+    resize(&mut tape.hidden, when(params.weight_hr.is_some(), batch * time * hidden));
+    resize(&mut tape.fed, when(steered, batch * time * output));
+    resize(&mut tape.before, when(kept && reads_h && !course.mask.is_empty(), batch * time * output));
     resize(&mut scratch.sums, when(two_sided, batch * sums));
     if kept {
         tape.h.copy_from_slice(state.h);
@@ -199,29 +250,45 @@ pub fn forward<T: Real>(
     });
 
     next.c.copy_from_slice(state.c);
+    let guided = steered.then(|| {
+        next.h.copy_from_slice(state.h);
+        GuidedForward {
+            course: *course,
+            h: Shared::new(next.h),
+            fed: Shared::new(&mut tape.fed),
+            before: Shared::new(&mut tape.before),
+        }
+    });
     let (cut, count) = cut::<T>(&dims, gates);
     let window = ForwardWindow {
         dims,
         cut,
+        direction: course.direction,
         weight_hh: params.weight_hh,
         bias_hh: params.bias_hh,
+        weight_hr: params.weight_hr.unwrap_or_default(),
         h: state.h,
         c: Shared::new(next.c),
         gates: Shared::new(&mut tape.gates),
         extra: Shared::new(&mut tape.extra),
         c_before: Shared::new(&mut tape.c_before),
         recurrent: Shared::new(&mut scratch.sums),
+        hidden: Shared::new(&mut tape.hidden),
         hs: Shared::new(hs),
+        guided,
     };
     let rooms = scratch.rooms.for_members(count);
-    part("recurrence", batch * time * sums * hidden, || {
+    part("recurrence", batch * time * sums * output, || {
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
             kernel.forward(cpu, &window, member, &mut room);
         });
     });
-    for (last, rows) in next.h.chunks_exact_mut(hidden).zip(hs.chunks_exact(time * hidden)) {
-        last.copy_from_slice(&rows[(time - 1) * hidden..]);
+    if !steered {
+        let last = course.direction.step(time - 1, time) * output;
+        for (h, rows) in next.h.chunks_exact_mut(output).zip(hs.chunks_exact(time * output)) {
+            h.copy_from_slice(&rows[last..last + output]);
+        }
     }
 }
 
@@ -233,7 +300,7 @@ pub(super) fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
     const FEW: usize = 4;
     /// Multiplications of a step between two meetings.
     const BETWEEN_MEETINGS: usize = 1 << 13;
-    let weights = gates * dims.hidden * dims.hidden;
+    let weights = gates * dims.hidden * dims.output;
     let by_rows = team::size().min(dims.batch / FEW).min(dims.batch * dims.time * weights / WORTH_A_MEMBER);
     let by_units = team::size().min(dims.batch * weights / BETWEEN_MEETINGS);
     if by_rows >= by_units.max(1) && weights * size_of::<T>() <= NEAR {
@@ -243,37 +310,44 @@ pub(super) fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
     }
 }
 
-/// The gradients of a window, from `dhs [N, T, H]` and that of the next state, which `dstate` holds when it comes in;
+/// The gradients of a window, from `dhs [N, T, P]` and that of the next state, which `dstate` holds when it comes in;
 /// when it goes out it is the gradient of the initial state. `xs` and `hs` are those of the forward, whose tape is used
-/// up unless it is to be kept. Without `dxs` the input's gradient is not computed.
+/// up unless it is to be kept; `hs` is not read where the window was steered. Without `dxs` the input's gradient is not
+/// computed.
 ///
 /// # Panics
 /// Where a slice does not have the size that the tape's window gives it, or the tape was not kept.
-#[allow(clippy::too_many_arguments)] // As for `forward`.
+#[allow(clippy::too_many_arguments)] // The contract's own list: what goes in, what comes out, and whose memory.
 pub fn backward<T: Real>(
-    kernel: &dyn KernelOf<T>,
-    tape: &mut Tape<T>,
-    params: &Params<'_, T>,
+    LayerOf { kernel, params, course }: &LayerOf<'_, T>,
     (xs, hs, dhs): (&[T], &[T], &[T]),
     dstate: &mut StateMut<'_, T>,
     grads: &mut ParamGrads<'_, T>,
     dxs: Option<&mut [T]>,
     keep: Keep,
-    scratch: &mut Scratch<T>,
+    (tape, scratch): (&mut Tape<T>, &mut Scratch<T>),
 ) {
     ran(Way::Fused);
     let cpu = dispatch::cpu();
-    let Traits { gates, carry, two_sided, .. } = kernel.traits();
-    let dims @ Dims { batch, time, input, hidden } = tape.dims;
+    let Traits { gates, carry, two_sided, reads_h, .. } = kernel.traits();
+    let dims @ Dims { batch, time, input, hidden, output } = tape.dims;
     let (sums, steps) = (gates * hidden, batch * time);
+    let steered = !course.is_plain();
     assert!(tape.kept, "a tape that was kept, and not used up");
     tape.kept = keep == Keep::Tape;
-    assert_eq!((xs.len(), dhs.len()), (steps * input, steps * hidden), "xs and dhs of {dims:?}");
-    assert_eq!(hs.len(), steps * hidden, "hs of {dims:?}");
+    assert_eq!((xs.len(), dhs.len()), (steps * input, steps * output), "xs and dhs of {dims:?}");
+    assert!(steered || hs.len() == steps * output, "hs of {dims:?}");
+    assert_eq!(tape.fed.is_empty(), !steered, "the course of the tape's window");
     let carried = if carry { hidden } else { 0 };
-    assert_eq!((dstate.h.len(), dstate.c.len()), (batch * hidden, batch * carried), "dstate of {dims:?}");
+    assert_eq!((dstate.h.len(), dstate.c.len()), (batch * output, batch * carried), "dstate of {dims:?}");
+    course.check(&dims);
 
-    resize(&mut scratch.drecurrent, if two_sided { steps * sums } else { 0 });
+    let when = |condition: bool, size: usize| if condition { size } else { 0 };
+    resize(&mut scratch.drecurrent, when(two_sided, steps * sums));
+    let projected = params.weight_hr.is_some();
+    resize(&mut scratch.made, if projected { steps * output } else { when(steered, batch * output) });
+    resize(&mut scratch.dhidden, when(projected, batch * hidden));
+    resize(&mut scratch.dfed, when(steered, batch * output));
     let (saved, dinput) = match keep {
         Keep::Nothing => (&[] as &[T], &mut tape.gates),
         Keep::Tape => {
@@ -281,11 +355,24 @@ pub fn backward<T: Real>(
             (tape.gates.as_slice(), &mut scratch.dinput)
         }
     };
+    let guided = (steered || projected).then(|| GuidedBackward {
+        course: *course,
+        made: Shared::new(&mut scratch.made),
+        made_of_all: projected,
+        hidden: Shared::new(&mut scratch.dhidden),
+        fed: Shared::new(&mut scratch.dfed),
+        before: match reads_h {
+            true if tape.before.is_empty() => &tape.fed,
+            _ => &tape.before,
+        },
+    });
     let (cut, count) = cut::<T>(&dims, gates);
     let window = BackwardWindow {
         dims,
         cut,
+        direction: course.direction,
         weight_hh: params.weight_hh,
+        weight_hr: params.weight_hr.unwrap_or_default(),
         h: &tape.h,
         hs,
         extra: &tape.extra,
@@ -296,9 +383,10 @@ pub fn backward<T: Real>(
         drecurrent: Shared::new(&mut scratch.drecurrent),
         dh: Shared::new(dstate.h),
         dc: Shared::new(dstate.c),
+        guided,
     };
     let rooms = scratch.rooms.for_members(count);
-    part("recurrence, back", steps * sums * hidden, || {
+    part("recurrence, back", steps * sums * output, || {
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
             kernel.backward(cpu, &window, member, &mut room);
@@ -308,12 +396,20 @@ pub fn backward<T: Real>(
     let dinput = dinput.as_slice();
     let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
     let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
-    let before = Mat::before(&tape.h, hs, hidden, time);
-    part("weight gradients", steps * sums * (input + hidden), || {
+    let fed = if steered {
+        Mat::new(&tape.fed, steps, output)
+    } else {
+        Mat::before(&tape.h, hs, output, (time, course.direction))
+    };
+    part("weight gradients", steps * sums * (input + output), || {
         let (rooms, add) = (&mut scratch.rooms, grads.add);
         let xs = Mat::new(xs, steps, input);
         gradients((grads.weight_ih, grads.bias_ih.as_deref_mut()), of_input, xs, add, rooms);
-        gradients((grads.weight_hh, grads.bias_hh.as_deref_mut()), of_recurrent, before, add, rooms);
+        gradients((grads.weight_hh, grads.bias_hh.as_deref_mut()), of_recurrent, fed, add, rooms);
+        if let Some(weight_hr) = grads.weight_hr.as_deref_mut() {
+            let made = Mat::new(&scratch.made, steps, output);
+            gradients((weight_hr, None), made, Mat::new(&tape.hidden, steps, hidden), add, rooms);
+        }
     });
     if let Some(dxs) = dxs {
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");

@@ -1,8 +1,8 @@
 //! The door from tensors to the kernels of [`super::cpu`]: numbers in and out, nothing computed here; and the memory
 //! that a layer keeps between windows.
 
-use super::cpu::{self, Dims, ParamGrads, Scratch, StateMut};
-use super::lent::LentParams;
+use super::cpu::{self, Dims, LayerOf, ParamGrads, Scratch, StateMut};
+use super::lent::{LentCourse, LentParams};
 use super::{Guides, Keep, TimeGrads, with_parts};
 use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::lend::{Reading, read};
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Tape {
     xs: Tensor,
+    guides: Guides,
     numbers: Numbers,
     home: Arc<Home>,
 }
@@ -80,29 +81,22 @@ impl Tape {
 pub(super) fn forward<C: Cell>(
     cell: &C,
     home: &Arc<Home>,
-    xs: &Tensor,
-    state: &C::State,
-    guides: &Guides,
+    (xs, state, guides): (&Tensor, &C::State, &Guides),
     keep: Keep,
 ) -> Result<(CpuStorage, Option<Tape>)> {
-    assert!(
-        guides.is_plain()
-            && guides.direction == crate::Direction::Forward
-            && cell.spec().projection.is_none()
-    );
     let xs = xs.detach().contiguous()?;
     let (flat, numbers) = match xs.dtype() {
         DType::F32 => {
-            let (flat, memory) = typed_forward::<f32, C>(cell, home, &xs, state, keep)?;
+            let (flat, memory) = typed_forward::<f32, C>(cell, home, (&xs, state, guides), keep)?;
             (CpuStorage::F32(flat), Numbers::F32(Mutex::new(memory)))
         }
         DType::F64 => {
-            let (flat, memory) = typed_forward::<f64, C>(cell, home, &xs, state, keep)?;
+            let (flat, memory) = typed_forward::<f64, C>(cell, home, (&xs, state, guides), keep)?;
             (CpuStorage::F64(flat), Numbers::F64(Mutex::new(memory)))
         }
         other => return Err(Error::invalid("TimeRnn: fused", "f32 or f64", other.as_str())),
     };
-    let tape = Tape { xs, numbers, home: home.clone() };
+    let tape = Tape { xs, guides: guides.clone(), numbers, home: home.clone() };
     Ok((flat, (keep == Keep::Tape).then_some(tape)))
 }
 
@@ -116,43 +110,42 @@ pub(super) fn backward<C: Cell>(
     keep: Keep,
 ) -> Result<TimeGrads<C::State>> {
     match &tape.numbers {
-        Numbers::F32(memory) => typed_backward(cell, &tape.xs, memory, dhs, dnext, wants_dxs, keep),
-        Numbers::F64(memory) => typed_backward(cell, &tape.xs, memory, dhs, dnext, wants_dxs, keep),
+        Numbers::F32(memory) => typed_backward(cell, tape, memory, (dhs, dnext, wants_dxs), keep),
+        Numbers::F64(memory) => typed_backward(cell, tape, memory, (dhs, dnext, wants_dxs), keep),
     }
 }
 
 fn typed_forward<T: Real, C: Cell>(
     cell: &C,
     home: &Home,
-    xs: &Tensor,
-    state: &C::State,
+    (xs, state, guides): (&Tensor, &C::State, &Guides),
     keep: Keep,
 ) -> Result<(Vec<T>, Memory<T>)> {
     let (batch, time, input) = xs.dims3()?;
-    let hidden = cell.spec().hidden;
-    let dims = Dims { batch, time, input, hidden };
+    let (hidden, output) = (cell.spec().hidden, cell.spec().output());
+    let dims = Dims { batch, time, input, hidden, output };
     let params = contiguous(cell.params())?;
     let params = LentParams::<T>::new(&params)?;
+    let course = LentCourse::<T>::new(guides)?;
+    let layer = LayerOf { kernel: kernel(cell)?, params: params.slices(), course: course.slices() };
     let parts = state.parts().into_iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
     let parts = parts.iter().map(read::<T>).collect::<Result<Vec<_>>>()?;
     let [h, c] = [0, 1].map(|i| parts.get(i).map_or(&[] as &[T], Reading::slice));
 
-    let mut flat = vec![T::ZERO; batch * (time + parts.len()) * hidden];
-    let (hs, next) = flat.split_at_mut(batch * time * hidden);
-    let (next_h, next_c) = next.split_at_mut(batch * hidden);
+    let mut flat = vec![T::ZERO; batch * time * output + h.len() + c.len()];
+    let (hs, next) = flat.split_at_mut(batch * time * output);
+    let (next_h, next_c) = next.split_at_mut(batch * output);
     let mut memory = home.take::<T>();
     cpu::forward(
-        kernel(cell)?,
+        &layer,
         dims,
-        &params.slices(),
         (read::<T>(xs)?.slice(), cpu::State { h, c }),
         (hs, StateMut { h: next_h, c: next_c }),
         keep,
-        &mut memory.tape,
-        &mut memory.scratch,
+        (&mut memory.tape, &mut memory.scratch),
     );
-    if keep == Keep::Tape {
-        memory.hs.clear();
+    memory.hs.clear();
+    if keep == Keep::Tape && guides.is_plain() {
         memory.hs.extend_from_slice(hs);
     }
     Ok((flat, memory))
@@ -160,15 +153,15 @@ fn typed_forward<T: Real, C: Cell>(
 
 fn typed_backward<T: Real, C: Cell>(
     cell: &C,
-    xs: &Tensor,
+    Tape { xs, guides, .. }: &Tape,
     memory: &Mutex<Memory<T>>,
-    dhs: &Tensor,
-    dnext: &C::State,
-    wants_dxs: bool,
+    (dhs, dnext, wants_dxs): (&Tensor, &C::State, bool),
     keep: Keep,
 ) -> Result<TimeGrads<C::State>> {
     let params = contiguous(cell.params())?;
     let lent = LentParams::<T>::new(&params)?;
+    let course = LentCourse::<T>::new(guides)?;
+    let layer = LayerOf { kernel: kernel(cell)?, params: lent.slices(), course: course.slices() };
     let mut dparts = Vec::new();
     for part in dnext.parts() {
         dparts.push(read::<T>(&part.contiguous()?)?.slice().to_vec());
@@ -181,28 +174,18 @@ fn typed_backward<T: Real, C: Cell>(
         let mut dstate = dparts.iter_mut();
         let mut next = || dstate.next().map_or(&mut [] as &mut [T], Vec::as_mut_slice);
         let mut dstate = StateMut { h: next(), c: next() };
-        let mut of_params = of_params.iter_mut().map(Vec::as_mut_slice);
-        let mut slot = || of_params.next().unwrap_or_default();
-        // The order of `LayerParams::tensors`: biases that do not exist have no slot.
-        let mut grads = ParamGrads {
-            weight_ih: slot(),
-            weight_hh: slot(),
-            bias_ih: params.bias_ih.is_some().then(&mut slot),
-            bias_hh: params.bias_hh.is_some().then(&mut slot),
-            add: false,
-        };
+        let mut grads =
+            ParamGrads::in_order(&layer.params, of_params.iter_mut().map(Vec::as_mut_slice), false);
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         let Memory { tape, hs, scratch } = &mut *memory;
         cpu::backward(
-            kernel(cell)?,
-            tape,
-            &lent.slices(),
+            &layer,
             (read::<T>(xs)?.slice(), hs, read::<T>(&dhs)?.slice()),
             &mut dstate,
             &mut grads,
             dxs.as_deref_mut(),
             keep,
-            scratch,
+            (tape, scratch),
         );
     }
     let like = |numbers: Vec<T>, tensor: &Tensor| Tensor::from_vec(numbers, tensor.shape(), &Device::Cpu);

@@ -66,7 +66,7 @@ impl Guides {
         let fresh = self.fresh.as_ref().map(|fresh| fresh.chunks(time).flat_map(of_row).collect());
         let keep = self.keep.iter().map(|keep| match keep.dim(1)? {
             1 if time > 1 => Ok(keep.clone()),
-            _ => Ok(keep.narrow(1, from, to - from)?),
+            _ => Ok(keep.narrow(1, from, to - from)?.contiguous()?),
         });
         Ok(Self { lengths, fresh, keep: keep.collect::<Result<_>>()?, ..self.clone() })
     }

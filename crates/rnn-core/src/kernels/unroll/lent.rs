@@ -1,6 +1,7 @@
-//! A layer's parameters as the slices that kernels take.
+//! A layer's parameters, and what steers its window, as the slices that kernels take.
 
-use super::cpu::Params;
+use super::cpu::{Course, Params};
+use super::guides::Guides;
 use crate::Result;
 use crate::cell::LayerParams;
 use crate::kernels::Real;
@@ -12,6 +13,7 @@ pub struct LentParams<'a, T> {
     weight_hh: Reading<'a, T>,
     bias_ih: Option<Reading<'a, T>>,
     bias_hh: Option<Reading<'a, T>>,
+    weight_hr: Option<Reading<'a, T>>,
 }
 
 impl<'a, T: Real> LentParams<'a, T> {
@@ -25,6 +27,7 @@ impl<'a, T: Real> LentParams<'a, T> {
             weight_hh: read(&params.weight_hh)?,
             bias_ih: params.bias_ih.as_ref().map(read).transpose()?,
             bias_hh: params.bias_hh.as_ref().map(read).transpose()?,
+            weight_hr: params.weight_hr.as_ref().map(read).transpose()?,
         })
     }
 
@@ -35,6 +38,38 @@ impl<'a, T: Real> LentParams<'a, T> {
             weight_hh: self.weight_hh.slice(),
             bias_ih: self.bias_ih.as_ref().map(Reading::slice),
             bias_hh: self.bias_hh.as_ref().map(Reading::slice),
+            weight_hr: self.weight_hr.as_ref().map(Reading::slice),
+        }
+    }
+}
+
+/// What steers a window, held for reading.
+pub(super) struct LentCourse<'a, T> {
+    guides: &'a Guides,
+    mask: Option<Reading<'a, T>>,
+    keep: Vec<Reading<'a, T>>,
+}
+
+impl<'a, T: Real> LentCourse<'a, T> {
+    /// Holds it.
+    ///
+    /// # Errors
+    /// Where a mask is not contiguous, not on the CPU or not of type `T`.
+    pub(super) fn new(guides: &'a Guides) -> Result<Self> {
+        let mask = guides.mask.as_ref().map(read).transpose()?;
+        Ok(Self { guides, mask, keep: guides.keep.iter().map(read).collect::<Result<_>>()? })
+    }
+
+    /// The numbers.
+    pub(super) fn slices(&self) -> Course<'_, T> {
+        let [keep_h, keep_c] = [0, 1].map(|part| self.keep.get(part).map_or(&[] as &[T], Reading::slice));
+        Course {
+            direction: self.guides.direction,
+            lengths: self.guides.lengths.as_deref(),
+            fresh: self.guides.fresh.as_deref(),
+            mask: self.mask.as_ref().map_or(&[], Reading::slice),
+            keep_h,
+            keep_c,
         }
     }
 }

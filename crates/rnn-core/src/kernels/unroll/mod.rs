@@ -142,7 +142,7 @@ pub(crate) fn forward<C: Cell>(
 ) -> Result<(Flat, Option<Tape>)> {
     match way {
         Way::Fused => {
-            let (flat, tape) = fused::forward(cell, home, xs, state, guides, keep)?;
+            let (flat, tape) = fused::forward(cell, home, (xs, state, guides), keep)?;
             Ok((Flat::Cpu(flat), tape.map(Box::new).map(Tape::Fused)))
         }
         _ => {

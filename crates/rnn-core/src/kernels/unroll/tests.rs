@@ -1,7 +1,7 @@
 //! The kernels on memory that ends where no one may read on, and a stream against a window.
 
 use super::Keep;
-use super::cpu::{self, Dims, KernelOf, ParamGrads, Params, Scratch, State, StateMut, Tape};
+use super::cpu::{self, Course, Dims, KernelOf, LayerOf, ParamGrads, Params, Scratch, State, StateMut, Tape};
 use super::part::Cut;
 use super::stream::Stream;
 use crate::kernels::Real;
@@ -65,7 +65,7 @@ impl<T: Real> Guarded<T> {
 
 /// A window there and back, everything that the kernels are given at the end of its page; gives all that they made.
 fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> {
-    let Dims { batch: n, time: t, input: d, hidden: h } = dims;
+    let Dims { batch: n, time: t, input: d, hidden: h, .. } = dims;
     let sums = kernel.traits().gates * h;
     let carried = if kernel.traits().carry { n * h } else { 0 };
     let random = Guarded::<T>::random;
@@ -78,28 +78,26 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> 
         weight_hh: weight_hh.slice(),
         bias_ih: Some(bias_ih.slice()),
         bias_hh: Some(bias_hh.slice()),
+        weight_hr: None,
     };
+    let layer = LayerOf { kernel, params, course: Course::default() };
     let zeros = Guarded::<T>::zeros;
     let (mut hs, mut next_h, mut next_c) = (zeros(n * t * h), zeros(n * h), zeros(carried));
     let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
     cpu::forward(
-        kernel,
+        &layer,
         dims,
-        &params,
         (xs.slice(), State { h: h0.slice(), c: c0.slice() }),
         (hs.slice_mut(), StateMut { h: next_h.slice_mut(), c: next_c.slice_mut() }),
         Keep::Tape,
-        &mut tape,
-        &mut scratch,
+        (&mut tape, &mut scratch),
     );
     let (mut dw_ih, mut dw_hh, mut db_ih, mut db_hh) =
         (zeros(sums * d), zeros(sums * h), zeros(sums), zeros(sums));
     let mut dxs = zeros(n * t * d);
     for keep in [Keep::Tape, Keep::Nothing] {
         cpu::backward(
-            kernel,
-            &mut tape,
-            &params,
+            &layer,
             (xs.slice(), hs.slice(), dhs.slice()),
             &mut StateMut { h: next_h.slice_mut(), c: next_c.slice_mut() },
             &mut ParamGrads {
@@ -107,11 +105,12 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> 
                 weight_hh: dw_hh.slice_mut(),
                 bias_ih: Some(db_ih.slice_mut()),
                 bias_hh: Some(db_hh.slice_mut()),
+                weight_hr: None,
                 add: false,
             },
             Some(dxs.slice_mut()),
             keep,
-            &mut scratch,
+            (&mut tape, &mut scratch),
         );
     }
     let all = [hs, dxs, dw_ih, dw_hh, db_ih, db_hh, next_h, next_c].map(|made| made.slice().to_vec());
@@ -146,8 +145,8 @@ fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
 
 /// Windows that are cut by rows, and such as are cut by units; every cell in each.
 const CUT: [(Cut, Dims); 2] = [
-    (Cut::Rows, Dims { batch: 23, time: 9, input: 6, hidden: 70 }),
-    (Cut::Units, Dims { batch: 3, time: 5, input: 6, hidden: 130 }),
+    (Cut::Rows, Dims { batch: 23, time: 9, input: 6, hidden: 70, output: 70 }),
+    (Cut::Units, Dims { batch: 3, time: 5, input: 6, hidden: 130, output: 130 }),
 ];
 
 fn cells<T: Real>() -> [&'static dyn KernelOf<T>; 4] {
@@ -202,28 +201,28 @@ fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, rows: usize, thr
         weight_hh: &weight_hh,
         bias_ih: Some(bias_ih.as_slice()),
         bias_hh: Some(bias_hh.as_slice()),
+        weight_hr: None,
     };
+    let layer = LayerOf { kernel, params, course: Course::default() };
     let xs = random(rows * time * input, "xs");
     let carried = if kernel.traits().carry { rows * hidden } else { 0 };
     let (mut hs, mut h, mut c) =
         (vec![T::ZERO; rows * time * hidden], vec![T::ZERO; rows * hidden], vec![T::ZERO; carried]);
     let (h0, c0) = (h.clone(), c.clone());
+    let dims = Dims { batch: rows, time, input, hidden, output: hidden };
     cpu::forward(
-        kernel,
-        Dims { batch: rows, time, input, hidden },
-        &params,
+        &layer,
+        dims,
         (&xs, State { h: &h0, c: &c0 }),
         (&mut hs, StateMut { h: &mut h, c: &mut c }),
         Keep::Nothing,
-        &mut Tape::default(),
-        &mut Scratch::default(),
+        (&mut Tape::default(), &mut Scratch::default()),
     );
     let mut logits = vec![T::ZERO; rows * time * outputs];
     let (left, right) = (Mat::new(&hs, rows * time, hidden), Mat::new(&weight, outputs, hidden).t());
     product(&mut logits, left, right, Into::Row(&bias), &mut Rooms::default());
 
-    let layers = [(kernel, input, hidden, params)];
-    let mut stream = on(threads, || Stream::new(rows, &layers, (&weight, &bias)));
+    let mut stream = on(threads, || Stream::new(rows, &[(layer, dims)], Some((&weight, &bias))));
     for again in 0..2 {
         stream.reset();
         for t in 0..time {

@@ -1,0 +1,189 @@
+//! One member's part of a window, through all of its steps: the time loop of the fused way, there and back.
+//!
+//! A part is some rows of the batch with all units, or all rows with some units. The members with parts of the first
+//! kind never meet. Those of the second read each other's hidden states, so they meet at each step. Either way an
+//! element of a product is the same sum, and has the same bits.
+//!
+//! [`forward`] and [`backward`] are the loops. What steers a window between its steps, and what projects its hidden
+//! states, stands in [`guided`] and runs only where there is something of the kind.
+
+mod backward;
+mod forward;
+mod guided;
+
+pub(super) use backward::BackwardWindow;
+pub(super) use backward::backward;
+pub(super) use forward::ForwardWindow;
+pub(super) use forward::{forward, step};
+pub use guided::Course;
+pub(super) use guided::{GuidedBackward, GuidedForward};
+
+use super::cpu::Dims;
+use crate::kernels::Real;
+use crate::kernels::dispatch::{Cpu, Instructions, run};
+use crate::kernels::product::{Block, Columns, Into, Left, Lines, Mat, Packing, depths, grown, pack};
+use crate::kernels::share::Shared;
+use crate::kernels::simd::Register;
+use crate::kernels::team::Member;
+use std::ops::Range;
+
+/// How a window is cut into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Each member has rows of the batch.
+    Rows,
+    /// Each member has units.
+    Units,
+}
+
+/// A member's part.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// Of the batch.
+    pub(super) rows: Range<usize>,
+    /// Of H.
+    pub(super) units: Range<usize>,
+    /// Of P: the same as the units where nothing is projected.
+    pub(super) outputs: Range<usize>,
+}
+
+impl Cut {
+    /// A member's part.
+    #[inline(always)]
+    fn part<I: Instructions, T: Real>(self, member: &Member<'_>, dims: &Dims) -> Part {
+        let Dims { batch, hidden, output, .. } = *dims;
+        let share = |units: usize| member.share(units, I::Register::<T>::WIDTH);
+        match self {
+            Self::Rows => Part { rows: member.share(batch, 1), units: 0..hidden, outputs: 0..output },
+            Self::Units => Part { rows: 0..batch, units: share(hidden), outputs: share(output) },
+        }
+    }
+
+    /// Where the members of a step wait for what each other wrote.
+    #[inline(always)]
+    fn meet(self, member: &Member<'_>) {
+        if self == Self::Units {
+            member.meet();
+        }
+    }
+}
+
+/// A matrix's columns, packed once for all steps.
+struct Packed<'a, T> {
+    panels: &'a [T],
+    columns: Columns,
+    depth: usize,
+    packing: Packing,
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    /// Some columns of a matrix, for so many rows.
+    #[inline(always)]
+    fn new<I: Instructions>(
+        instructions: I,
+        room: &'a mut Vec<T>,
+        matrix: Mat<'_, T>,
+        columns: Columns,
+        rows: usize,
+    ) -> Self {
+        let (depth, _) = matrix.shape();
+        let panels = grown(room, columns.packed_len::<I::Register<T>>(depth));
+        pack_all::<I, T>(instructions, panels, matrix, rows, &columns);
+        Self { panels, columns, depth, packing: Packing::of(rows) }
+    }
+
+    /// Rows times these columns into `out`, whose rows are `stride` apart.
+    #[inline(always)]
+    fn times<I: Instructions>(
+        &self,
+        cpu: Cpu,
+        (left, rows): (Lines<'_, T>, Range<usize>),
+        (out, stride): (Shared<'_, T>, usize),
+        into: Into<'_, T>,
+    ) {
+        let product = StepProduct {
+            left,
+            rows,
+            depth: self.depth,
+            packed: self.panels,
+            packing: self.packing,
+            out,
+            stride,
+            columns: &self.columns,
+            backwards: false,
+        };
+        product.run::<I>(cpu, into);
+    }
+}
+
+/// A step's rows times recurrent weights that [`pack_all`] packed.
+pub(super) struct StepProduct<'a, T> {
+    pub(super) left: Lines<'a, T>,
+    pub(super) rows: Range<usize>,
+    pub(super) depth: usize,
+    pub(super) packed: &'a [T],
+    /// As they were packed.
+    pub(super) packing: Packing,
+    /// Nobody else uses these rows and columns of it meanwhile.
+    pub(super) out: Shared<'a, T>,
+    pub(super) stride: usize,
+    pub(super) columns: &'a Columns,
+    /// As in a block.
+    pub(super) backwards: bool,
+}
+
+impl<T: Real> StepProduct<'_, T> {
+    #[inline(always)]
+    pub(super) fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
+        let Self { left, rows, depth, packed, packing, out, stride, columns, backwards } = self;
+        let mut rest = packed;
+        for (i, piece) in depths(depth).enumerate() {
+            let (panels, behind) = rest.split_at(columns.packed_len::<I::Register<T>>(piece.len()));
+            rest = behind;
+            let block = Block {
+                left: Left::Lines(left.from(piece.start)),
+                rows: rows.clone(),
+                depth: piece.len(),
+                panels,
+                packing,
+                out,
+                stride,
+                columns: columns.clone(),
+                backwards,
+                into: if i == 0 { into } else { Into::Add },
+            };
+            // Not inlined: one copy of the product serves all cells.
+            run(cpu, block);
+        }
+    }
+}
+
+/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has
+/// [`Columns::packed_len`].
+#[inline(always)]
+pub(super) fn pack_all<I: Instructions, T: Real>(
+    instructions: I,
+    to: &mut [T],
+    matrix: Mat<'_, T>,
+    rows: usize,
+    columns: &Columns,
+) {
+    let mut rest = to;
+    let (depth, _) = matrix.shape();
+    for piece in depths(depth) {
+        let (panels, behind) = rest.split_at_mut(columns.packed_len::<I::Register<T>>(piece.len()));
+        rest = behind;
+        pack::<I, T>(instructions, panels, matrix, piece, (columns, Packing::of(rows)));
+    }
+}
+
+/// As [`Shared::write`], or nothing of a buffer that is empty.
+///
+/// # Safety
+/// That of [`Shared::write`].
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn write_some<'a, T>(buffer: &Shared<'a, T>, range: Range<usize>) -> &'a mut [T] {
+    // SAFETY: as the caller promises.
+    if buffer.is_empty() { &mut [] } else { unsafe { buffer.write(range) } }
+}

@@ -1,0 +1,275 @@
+//! One step at a time with weights that were packed once: for input as it comes, and for text as it is made.
+//!
+//! A window packs its weights anew, since training changes them; for a single step that would cost more than the step.
+//! Here every member of the team has its columns of every matrix packed, and reads each number once a step: what bounds
+//! the speed of one row is how fast memory can be read. The results have the bits of a window's.
+
+mod packed;
+
+use super::cpu::{Dims, KernelOf, LayerOf, Traits};
+use super::part::{Cut, ForwardWindow};
+use crate::convention::Direction;
+use crate::kernels::Real;
+use crate::kernels::dispatch::{Cpu, cpu, run};
+use crate::kernels::product::{Into, Lines, Mat};
+use crate::kernels::share::Shared;
+use crate::kernels::team::{self, together};
+use packed::{Packed, Product};
+
+/// Layers, and maybe an affine layer behind them, with the state that they carry.
+pub struct Stream<T: Real> {
+    cpu: Cpu,
+    rows: usize,
+    layers: Vec<Layer<T>>,
+    head: Option<Head<T>>,
+    /// Where a state is put together that rows of another are selected for.
+    spare: Vec<T>,
+}
+
+/// The affine layer.
+struct Head<T> {
+    weight: Packed<T>,
+    bias: Vec<T>,
+    out: Vec<T>,
+    /// Whether the next step reads the weight from its end. Read in the same order each time, what is larger than a
+    /// core's cache would be gone from it whenever its turn comes; this way what was read last is still there.
+    backwards: bool,
+}
+
+impl<T: Real> Head<T> {
+    fn new(cpu: Cpu, rows: usize, (weight, bias): (&[T], &[T])) -> Self {
+        let hidden = weight.len() / bias.len().max(1);
+        let matrix = Mat::new(weight, bias.len(), hidden).t();
+        let weight = Packed::new(cpu, (parts(weight.len()), rows), matrix);
+        Self { weight, bias: bias.to_vec(), out: vec![T::ZERO; rows * bias.len()], backwards: false }
+    }
+
+    fn step(&mut self, cpu: Cpu, rows: usize, hs: &[T]) {
+        let product = Product {
+            cpu,
+            packed: &self.weight,
+            left: Lines::new(hs, 0, hs.len() / rows),
+            rows,
+            out: Shared::new(&mut self.out),
+            stride: self.bias.len(),
+            into: Into::Row(&self.bias),
+            backwards: self.backwards,
+        };
+        self.backwards = !self.backwards;
+        together(self.weight.parts.len(), &|member| run(cpu, (&product, member)));
+    }
+}
+
+/// A layer to be packed: its kernel and parameters, and its sizes, of which N and T are not read.
+pub type LayerToPack<'a, T> = (LayerOf<'a, T>, Dims);
+
+impl<T: Real> Stream<T> {
+    /// For `rows` inputs side by side: layers from the first to the last, then maybe `weight [V, P]` and `bias [V]`. The
+    /// state is zero.
+    ///
+    /// # Panics
+    /// Where a slice does not have the size that belongs to it.
+    pub fn new(rows: usize, layers: &[LayerToPack<'_, T>], head: Option<(&[T], &[T])>) -> Self {
+        let cpu = cpu();
+        Self {
+            cpu,
+            rows,
+            layers: layers.iter().map(|layer| Layer::new(cpu, rows, layer)).collect(),
+            head: head.map(|head| Head::new(cpu, rows, head)),
+            spare: Vec::new(),
+        }
+    }
+
+    /// One step: `xs [N, D]` give `[N, V]`, or the last layer's `[N, P]` where nothing stands behind it. Allocates nothing.
+    ///
+    /// # Panics
+    /// Where `xs` has another size.
+    pub fn step(&mut self, xs: &[T]) -> &[T] {
+        let Self { cpu, rows, layers, head, .. } = self;
+        let mut below = xs;
+        for layer in layers {
+            layer.step(*cpu, *rows, below);
+            below = &layer.h;
+        }
+        if let Some(head) = head {
+            head.step(*cpu, *rows, below);
+        }
+        match (&self.head, self.layers.last()) {
+            (Some(head), _) => &head.out,
+            (None, Some(last)) => &last.h,
+            (None, None) => &[],
+        }
+    }
+
+    /// The parts of the state, of each layer h and then c where it has one, `[N, size]` each.
+    pub fn state(&self) -> impl Iterator<Item = &[T]> {
+        let parts = |layer: &'_ Layer<T>| layer.traits().carry;
+        self.layers
+            .iter()
+            .flat_map(move |layer| [Some(&*layer.h), parts(layer).then_some(&*layer.c)].into_iter().flatten())
+    }
+
+    /// The same parts, to be written.
+    pub fn state_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        self.layers.iter_mut().flat_map(|layer| {
+            let carry = layer.traits().carry;
+            [Some(&mut *layer.h), carry.then_some(&mut *layer.c)].into_iter().flatten()
+        })
+    }
+
+    /// Row n of the state becomes what row `rows[n]` was: what a beam search does with its best rows. Allocates nothing
+    /// after the first time.
+    ///
+    /// # Panics
+    /// Where there is not one number a row, or no such row.
+    pub fn select(&mut self, rows: &[usize]) {
+        assert_eq!(rows.len(), self.rows, "a row for each row");
+        let mut spare = std::mem::take(&mut self.spare);
+        let count = self.rows;
+        for part in self.state_mut() {
+            let size = part.len() / count;
+            spare.clear();
+            spare.extend_from_slice(part);
+            for (row, &from) in part.chunks_exact_mut(size).zip(rows) {
+                row.copy_from_slice(&spare[from * size..(from + 1) * size]);
+            }
+        }
+        self.spare = spare;
+    }
+
+    /// The state becomes zero.
+    pub fn reset(&mut self) {
+        for layer in &mut self.layers {
+            layer.h.fill(T::ZERO);
+            layer.c.fill(T::ZERO);
+        }
+    }
+
+    /// Bytes of weights that a step reads.
+    pub fn bytes(&self) -> usize {
+        let of_layers = self.layers.iter().flat_map(|layer| {
+            [Some(&layer.input), Some(&layer.recurrent), layer.projection.as_ref()].into_iter().flatten()
+        });
+        let head = self.head.as_ref().map(|head| &head.weight);
+        of_layers.chain(head).map(|packed| size_of::<T>() * packed.len()).sum()
+    }
+}
+
+/// One layer, packed, with its state.
+struct Layer<T: Real> {
+    kernel: &'static dyn KernelOf<T>,
+    dims: Dims,
+    input: Packed<T>,
+    recurrent: Packed<T>,
+    projection: Option<Packed<T>>,
+    bias_ih: Option<Vec<T>>,
+    bias_hh: Option<Vec<T>>,
+    /// The two halves of the gate sums `[N, G*H]`.
+    gates: Vec<T>,
+    sums: Vec<T>,
+    /// What is projected `[N, H]`; empty where nothing is.
+    hidden: Vec<T>,
+    /// `[N, P]`: the state, and where the next one is written.
+    h: Vec<T>,
+    next: Vec<T>,
+    c: Vec<T>,
+}
+
+impl<T: Real> Layer<T> {
+    fn new(cpu: Cpu, rows: usize, &(LayerOf { kernel, params, .. }, dims): &LayerToPack<'_, T>) -> Self {
+        let traits = kernel.traits();
+        let dims @ Dims { input, hidden, output, .. } = Dims { batch: rows, time: 1, ..dims };
+        let sums = traits.gates * hidden;
+        assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
+        assert_eq!(params.weight_hh.len(), sums * output, "weight_hh [{sums}, {output}]");
+        // Both matrices are cut alike, so that a member adds the second product where it wrote the first.
+        let count = parts(params.weight_ih.len() + params.weight_hh.len());
+        let pack = |matrix: Mat<'_, T>| Packed::new(cpu, (count, rows), matrix.t());
+        Self {
+            kernel,
+            dims,
+            input: pack(Mat::new(params.weight_ih, sums, input)),
+            recurrent: pack(Mat::new(params.weight_hh, sums, output)),
+            projection: params.weight_hr.map(|weight| pack(Mat::new(weight, output, hidden))),
+            bias_ih: params.bias_ih.map(<[T]>::to_vec),
+            bias_hh: params.bias_hh.map(<[T]>::to_vec),
+            gates: vec![T::ZERO; rows * sums],
+            sums: vec![T::ZERO; if traits.two_sided { rows * sums } else { 0 }],
+            hidden: vec![T::ZERO; if params.weight_hr.is_some() { rows * hidden } else { 0 }],
+            h: vec![T::ZERO; rows * output],
+            next: vec![T::ZERO; rows * output],
+            c: vec![T::ZERO; if traits.carry { rows * hidden } else { 0 }],
+        }
+    }
+
+    fn traits(&self) -> Traits {
+        self.kernel.traits()
+    }
+
+    fn step(&mut self, cpu: Cpu, rows: usize, xs: &[T]) {
+        let Dims { input, hidden, output, .. } = self.dims;
+        assert_eq!(xs.len(), rows * input, "xs [{rows}, {input}]");
+        let traits = self.traits();
+        let window = ForwardWindow {
+            dims: self.dims,
+            cut: Cut::Units,
+            direction: Direction::Forward,
+            weight_hh: &[],
+            bias_hh: self.bias_hh.as_deref(),
+            weight_hr: &[],
+            h: &self.h,
+            c: Shared::new(&mut self.c),
+            gates: Shared::new(&mut self.gates),
+            extra: Shared::new(&mut []),
+            c_before: Shared::new(&mut []),
+            recurrent: Shared::new(&mut self.sums),
+            hidden: Shared::new(&mut self.hidden),
+            hs: Shared::new(&mut self.next),
+            guided: None,
+        };
+        let (out, stride, into) = window.sums(0, (traits.gates, traits.two_sided));
+        let product = |packed, left, (out, stride), into| Product {
+            cpu,
+            packed,
+            left,
+            rows,
+            out,
+            stride,
+            into,
+            backwards: false,
+        };
+        let bias = self.bias_ih.as_deref().map_or(Into::Set, Into::Row);
+        let of_input = product(&self.input, Lines::new(xs, 0, input), (window.gates, stride), bias);
+        let of_state = product(&self.recurrent, Lines::new(&self.h, 0, output), (out, stride), into);
+        let of_hidden = self.projection.as_ref().map(|projection| {
+            // SAFETY: all members have met since it was written.
+            #[allow(unsafe_code)]
+            let left = unsafe { Lines::shared(window.hidden, 0, hidden) };
+            product(projection, left, (window.hs, output), Into::Set)
+        });
+        together(self.input.parts.len(), &|member| {
+            run(cpu, (&of_input, member));
+            run(cpu, (&of_state, member));
+            // Sums are cut evenly, whatever units they are of.
+            member.meet();
+            let units = member.share(hidden, UNITS);
+            if !units.is_empty() {
+                self.kernel.step(cpu, &window, units);
+            }
+            if let Some(of_hidden) = &of_hidden {
+                member.meet();
+                run(cpu, (of_hidden, member));
+            }
+        });
+        std::mem::swap(&mut self.h, &mut self.next);
+    }
+}
+
+/// Units that a member takes at a time: a cache line of f32.
+const UNITS: usize = 16;
+
+/// Members worth their waiting for so many weights.
+fn parts(weights: usize) -> usize {
+    const WORTH: usize = 1 << 14;
+    team::size().min(weights / WORTH).max(1)
+}

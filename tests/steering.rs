@@ -1,0 +1,139 @@
+//! What steers a window, in every way: directions, projections, lengths, resets, masks; and what each of them means.
+
+#[path = "common/case.rs"]
+mod case;
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use candle_core::{DType, Device, Tensor};
+use case::{Case, held};
+use numbers::{numbers as of, off};
+use rnn_core::kernels::dispatch::{self, Cpu};
+use rnn_core::{
+    Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Plan, Recurrent,
+    Regularisers, Result, RnnCell, Stack, State, TimeRnn, Way,
+};
+
+/// N, T, D, H: one of each, and sizes that are no multiple of a vector's width.
+const SIZES: [[usize; 4]; 4] = [[1, 1, 3, 2], [3, 6, 3, 5], [5, 4, 20, 17], [9, 3, 5, 33]];
+
+const TOLERANCES: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 3e-5)];
+
+const ALL: Regularisers =
+    Regularisers { input: 0.3, output: 0.4, recurrent: 0.25, weight: 0.5, zoneout_h: 0.2, zoneout_c: 0.15 };
+
+/// Rows of every length from none to all.
+fn lengths([n, t, ..]: [usize; 4]) -> Vec<usize> {
+    (0..n).map(|i| (i * 5 + t) % (t + 1)).collect()
+}
+
+fn resets([n, t, ..]: [usize; 4]) -> Vec<bool> {
+    (0..n * t).map(|i| i % 3 == 1 || i % 7 == 0).collect()
+}
+
+/// What may be said of a window, each alone and all together.
+fn plans(sizes: [usize; 4]) -> Vec<(&'static str, Regularisers, Plan)> {
+    let none = Regularisers::default();
+    let drawn = Plan::new().draw(3, 8);
+    vec![
+        ("plain", none, Plan::new()),
+        ("lengths", none, Plan::new().lengths(&lengths(sizes))),
+        ("resets", none, Plan::new().resets(&resets(sizes))),
+        ("a recurrent mask", Regularisers { recurrent: 0.5, ..none }, drawn.clone()),
+        ("zoneout", Regularisers { zoneout_h: 0.3, zoneout_c: 0.2, ..none }, drawn.clone()),
+        ("everything", ALL, drawn.lengths(&lengths(sizes)).resets(&resets(sizes))),
+    ]
+}
+
+/// Both doors of every way against the reference.
+fn holds<R: Layer>(make: impl Fn(&Case) -> Result<R>) {
+    for (dtype, tolerance) in TOLERANCES {
+        for sizes in SIZES {
+            for (what, regularisers, plan) in plans(sizes) {
+                let case = Case::new(sizes, dtype, &Device::Cpu).with_plan(plan);
+                let layer = make(&case).unwrap();
+                let layer = layer.map(&mut |layer| layer.with_regularisers(regularisers)).unwrap();
+                let in_way = |way| layer.clone().map(&mut |layer| Ok(layer.with_way(way))).unwrap();
+                let want = case.recorded(&in_way(Way::Reference), Way::Reference);
+                let doors = |on: &str, way: Way| {
+                    let what = format!("{what}, {on}, {dtype:?} {sizes:?}");
+                    let got = case.recorded(&in_way(way), way);
+                    held(&what, &got, &want, tolerance);
+                    held(&format!("{what} without autograd"), &case.by_hand(&in_way(way)), &got, 0.0);
+                };
+                doors("manual", Way::Manual);
+                for cpu in Cpu::available() {
+                    dispatch::with(cpu, || doors(&format!("fused on {cpu:?}"), Way::Fused));
+                }
+            }
+        }
+    }
+}
+
+fn one<C: Cell>(direction: Direction) {
+    holds(|case| TimeRnn::<C>::build(case.spec(Bias::Both).direction(direction), &case.parameters.builder()));
+}
+
+#[test]
+fn rnn() {
+    one::<RnnCell>(Direction::Forward);
+    one::<RnnCell>(Direction::Reverse);
+}
+
+#[test]
+fn lstm() {
+    one::<LstmCell>(Direction::Forward);
+    one::<LstmCell>(Direction::Reverse);
+}
+
+#[test]
+fn gru() {
+    one::<GruCell>(Direction::Forward);
+    one::<GruCell>(Direction::Reverse);
+}
+
+#[test]
+fn lstm_with_a_projection() {
+    for direction in Direction::BOTH {
+        holds(|case| {
+            let spec = case.spec(Bias::Both).direction(direction).projection(case.sizes[3] / 2);
+            TimeRnn::<LstmCell>::build(spec, &case.parameters.builder())
+        });
+    }
+}
+
+#[test]
+fn two_directions() {
+    holds(|case| Bidirectional::<GruCell>::build(case.spec(Bias::Single), &case.parameters.builder()));
+    holds(|case| {
+        let spec = case.spec(Bias::None).projection(case.sizes[3] / 2);
+        Bidirectional::<LstmCell>::build(spec, &case.parameters.builder())
+    });
+}
+
+#[test]
+fn stacks_of_two_directions_with_dropout_between() {
+    for (dtype, tolerance) in TOLERANCES {
+        let sizes = [4, 6, 5, 7];
+        let plan = Plan::new().draw(3, 8).lengths(&lengths(sizes)).resets(&resets(sizes));
+        let case = Case::new(sizes, dtype, &Device::Cpu).with_plan(plan);
+        let (spec, vb) = (case.spec(Bias::Both).projection(3), case.parameters.builder());
+        let stack = Stack::<Bidirectional<LstmCell>>::new(spec, 3, &vb).unwrap();
+        let stack = stack.map(|layer| layer.with_regularisers(ALL)).unwrap().with_dropout(0.4).unwrap();
+        let want = case.recorded(&stack.clone().with_way(Way::Reference), Way::Reference);
+        for way in [Way::Manual, Way::Fused] {
+            let stack = stack.clone().with_way(way);
+            let got = case.recorded(&stack, way);
+            held(&format!("{way} {dtype:?}"), &got, &want, tolerance);
+
+            let (hs, next, tape) = stack.forward_taped(&case.xs(), &case.start(&stack), &case.plan).unwrap();
+            let dhs = case.random(hs.dims(), "dhs");
+            let grads = stack.backward(tape, &dhs, &case.state(&next, "d")).unwrap();
+            assert_eq!(off(&grads.dxs, &got.iter().find(|(name, _)| name == "dxs").unwrap().1), 0.0);
+            let params = grads.params.iter().flat_map(|params| params.tensors());
+            for ((name, _), grad) in case.parameters.named().iter().zip(params) {
+                assert_eq!(off(grad, &got.iter().find(|(other, _)| other == name).unwrap().1), 0.0, "{name}");
+            }
+        }
+    }
+}
