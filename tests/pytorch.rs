@@ -24,7 +24,7 @@ fn fixtures() -> Vec<PathBuf> {
 #[test]
 fn every_way_computes_what_pytorch_does() {
     let files = fixtures();
-    assert_eq!(files.len(), 13, "make_fixtures.py writes 13 files");
+    assert_eq!(files.len(), 22, "make_fixtures.py writes 22 files");
     for file in files {
         let fixture = Fixture::read(&file, &Device::Cpu).unwrap();
         let held = |what: &str, way: Way| {
@@ -111,16 +111,23 @@ fn what_is_not_supported_or_does_not_fit_is_named() {
     };
     let zeros = |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F64, &Device::Cpu).unwrap();
     let cases = [
-        (meta("bidirectional", "true"), "not supported: bidirectional"),
-        (meta("proj_size", "3"), "not supported: proj_size 3"),
-        (meta("cell", "mgu"), "metadata.cell: expected rnn_tanh, rnn_relu, lstm or gru, got \"mgu\""),
+        (meta("bidirectional", "true"), "out: expected shape [3, 7, 12], got [3, 7, 6]"),
+        (meta("proj_size", "3"), "weight_hr_l0 is missing"),
+        (
+            meta("proj_size", "6"),
+            "NetworkSpec: projection: expected none, or of an lstm one of 1 to 5, got 6 of lstm",
+        ),
+        (meta("cell", "mgu"), "cell: expected rnn_tanh, rnn_relu, lstm or gru, got \"mgu\""),
         (meta("dtype", "bf16"), "metadata.dtype: expected f32 or f64, got \"bf16\""),
         (meta("dtype", "f32"), "expected F32, got F64"),
         (meta("hidden_size", "-1"), "metadata.hidden_size: expected a size, got \"-1\""),
-        (meta("num_layers", "0"), "metadata.num_layers: expected at least 1, got 0"),
-        (meta("num_layers", "2"), "tensor bias_hh_l1 is missing"),
+        (meta("num_layers", "0"), "NetworkSpec: layers: expected at least 1, got 0"),
+        (meta("num_layers", "2"), "c0: expected shape [2, 3, 6], got [1, 3, 6]"),
         (meta("cell", "gru"), "bias_hh_l0: expected shape [18], got [24]"),
-        (refusal(|tensors, _| drop(tensors.insert("lengths".into(), zeros(&[3])))), "not supported: lengths"),
+        (
+            refusal(|tensors, _| drop(tensors.insert("lengths".into(), zeros(&[4])))),
+            "lengths: expected 3, one a row of x, got 4",
+        ),
         (
             refusal(|tensors, _| drop(tensors.insert("weight_hr_l0".into(), zeros(&[3])))),
             "not supported: tensors [\"weight_hr_l0\"]",

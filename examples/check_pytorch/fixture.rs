@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
+use rnn_core::border::{Kind, NetworkSpec};
 use rnn_core::{
-    Bias, Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, StackState, State,
-    TimeRnn, Way,
+    Bias, Bidirectional, Cell, GruCell, Layer, LayerSpec, LstmCell, Parameters, Plan, Recurrent, RnnCell,
+    Stack, StackState, State, TimeRnn, Way,
 };
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -19,9 +20,8 @@ type Make<C> = fn(LayerSpec, VarBuilder) -> rnn_core::Result<C>;
 
 /// What one file asks for.
 pub struct Fixture {
-    cell: String,
-    spec: LayerSpec,
-    layers: usize,
+    spec: NetworkSpec,
+    plan: Plan,
     dtype: DType,
     device: Device,
     tensors: Named,
@@ -55,60 +55,56 @@ impl Fixture {
             "f64" => DType::F64,
             other => bail!("metadata.dtype: expected f32 or f64, got {other:?}"),
         };
-        if flag("bidirectional")? {
-            bail!("not supported: bidirectional (two directions)");
-        }
-        if size("proj_size")? != 0 {
-            bail!("not supported: proj_size {} (an LSTM with a projection)", size("proj_size")?);
-        }
-        let bias = if flag("bias")? { Bias::Both } else { Bias::None };
-        let spec = LayerSpec::new(size("input_size")?, size("hidden_size")?).bias(bias);
-        let (cell, layers) = (get("cell")?.clone(), size("num_layers")?);
+        let kind = get("cell")?;
+        let kind: Kind = kind.parse().with_context(|| format!("metadata.cell {kind:?}"))?;
+        let projection = size("proj_size")?;
+        let spec = NetworkSpec {
+            kind,
+            input: size("input_size")?,
+            hidden: size("hidden_size")?,
+            projection: (projection > 0).then_some(projection),
+            layers: size("num_layers")?,
+            bidirectional: flag("bidirectional")?,
+            bias: flag("bias")?,
+        };
+        spec.check()?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, device).context("cannot be loaded")?;
         // In a fixed order, so that of two that are equally far off the same one is named each time.
-        let tensors: Named = tensors.into_iter().collect();
-        if tensors.contains_key("lengths") {
-            bail!("not supported: lengths (rows of different lengths)");
-        }
-        let fixture = Self { cell, spec, layers, dtype, device: device.clone(), tensors };
+        let mut tensors: Named = tensors.into_iter().collect();
+        let rows = tensors.get("x").and_then(|x| x.dims().first().copied()).unwrap_or(0);
+        let plan = match tensors.remove("lengths") {
+            Some(lengths) => {
+                let lengths = lengths.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+                let lengths: Vec<usize> =
+                    lengths.into_iter().map(usize::try_from).collect::<Result<_, _>>().context("lengths")?;
+                let got = lengths.len();
+                ensure!(got == rows, "lengths: expected {rows}, one a row of x, got {got}");
+                Plan::new().lengths(&lengths)
+            }
+            None => Plan::new(),
+        };
+        let fixture = Self { spec, plan, dtype, device: device.clone(), tensors };
         fixture.check_names_and_shapes()?;
         Ok(fixture)
     }
 
     fn check_names_and_shapes(&self) -> Result<()> {
-        let LayerSpec { input, hidden, .. } = self.spec;
-        for (name, size) in [("input_size", input), ("hidden_size", hidden), ("num_layers", self.layers)] {
-            ensure!(size > 0, "metadata.{name}: expected at least 1, got 0");
-        }
-        let gates = match self.cell.as_str() {
-            "rnn_tanh" | "rnn_relu" => RnnCell::GATES,
-            "lstm" => LstmCell::GATES,
-            "gru" => GruCell::GATES,
-            other => bail!("metadata.cell: expected rnn_tanh, rnn_relu, lstm or gru, got {other:?}"),
-        };
+        let NetworkSpec { kind, input, .. } = self.spec;
         let x = self.tensor("x")?.dims();
         let &[batch, time, _] = x else { bail!("x: expected [N, T, {input}], got {x:?}") };
-        let state = vec![self.layers, batch, hidden];
+        let width = self.spec.output() * self.spec.directions().len();
         let given = self.tensors.contains_key("h0");
-        let mut want = BTreeMap::from([("out".to_string(), vec![batch, time, hidden])]);
+        let mut want = BTreeMap::from([("out".to_string(), vec![batch, time, width])]);
         let mut differentiated = BTreeMap::from([("x".to_string(), vec![batch, time, input])]);
-        for part in self.parts() {
+        for (part, size) in self.parts() {
+            let state = vec![self.spec.places().len(), batch, size];
             want.insert(format!("{part}_n"), state.clone());
             if given {
-                differentiated.insert(format!("{part}0"), state.clone());
+                differentiated.insert(format!("{part}0"), state);
             }
         }
         let upstream: Vec<_> = want.iter().map(|(name, dims)| (format!("g.{name}"), dims.clone())).collect();
-        for layer in 0..self.layers {
-            let width = if layer == 0 { input } else { hidden };
-            let rows = gates * hidden;
-            differentiated.insert(format!("weight_ih_l{layer}"), vec![rows, width]);
-            differentiated.insert(format!("weight_hh_l{layer}"), vec![rows, hidden]);
-            if self.spec.bias == Bias::Both {
-                differentiated.insert(format!("bias_ih_l{layer}"), vec![rows]);
-                differentiated.insert(format!("bias_hh_l{layer}"), vec![rows]);
-            }
-        }
+        differentiated.extend(self.spec.shapes());
         let gradients = differentiated.iter().map(|(name, dims)| (format!("grad.{name}"), dims.clone()));
         want.extend(upstream.into_iter().chain(gradients.collect::<Vec<_>>()));
         want.extend(differentiated);
@@ -123,7 +119,7 @@ impl Fixture {
             );
         }
         let extra: Vec<_> = self.tensors.keys().filter(|&name| !want.contains_key(name)).collect();
-        ensure!(extra.is_empty(), "not supported: tensors {extra:?}, which {} does not have", self.cell);
+        ensure!(extra.is_empty(), "not supported: tensors {extra:?}, which {kind} does not have");
         Ok(())
     }
 
@@ -145,21 +141,28 @@ impl Fixture {
 
     /// Runs the stack in `way` and compares everything.
     pub fn hold(&self, way: Way) -> Result<Found> {
-        match self.cell.as_str() {
-            "rnn_tanh" => self.of_cell::<RnnCell>(RnnCell::new, way),
-            "rnn_relu" => self.of_cell::<RnnCell>(RnnCell::relu, way),
-            "lstm" => self.of_cell::<LstmCell>(LstmCell::new, way),
-            _ => self.of_cell::<GruCell>(GruCell::new, way),
+        match self.spec.kind {
+            Kind::RnnTanh => self.of_cell::<RnnCell>(RnnCell::new, way),
+            Kind::RnnRelu => self.of_cell::<RnnCell>(RnnCell::relu, way),
+            Kind::Lstm => self.of_cell::<LstmCell>(LstmCell::new, way),
+            Kind::Gru => self.of_cell::<GruCell>(GruCell::new, way),
         }
     }
 
     fn of_cell<C: Cell>(&self, make: Make<C>, way: Way) -> Result<Found> {
+        match self.spec.bidirectional {
+            false => self.of_layer::<TimeRnn<C>>(make, way),
+            true => self.of_layer::<Bidirectional<C>>(make, way),
+        }
+    }
+
+    fn of_layer<R: Layer>(&self, make: Make<R::Cell>, way: Way) -> Result<Found> {
         let parameters = Parameters::new(0, self.dtype, &self.device);
-        let layer = |k: usize| {
-            let input = if k == 0 { self.spec.input } else { self.spec.hidden };
-            make(LayerSpec { input, ..self.spec }.layer(k), parameters.builder()).map(TimeRnn::new)
-        };
-        let stack = Stack::from_layers((0..self.layers).map(layer).collect::<Result<_, _>>()?)?.with_way(way);
+        let bias = if self.spec.bias { Bias::Both } else { Bias::None };
+        let spec = LayerSpec::new(self.spec.input, self.spec.hidden).bias(bias);
+        let spec = LayerSpec { projection: self.spec.projection, ..spec };
+        let stack = Stack::<R>::make(spec, self.spec.layers, |spec| make(spec, parameters.builder()))?;
+        let stack = stack.with_way(way);
         for (name, var) in parameters.named() {
             var.set(self.tensor(&name)?)?;
         }
@@ -174,12 +177,7 @@ impl Fixture {
     }
 
     /// Through candle's graph.
-    fn recorded<C: Cell>(
-        &self,
-        stack: &Stack<TimeRnn<C>>,
-        parameters: &Parameters,
-        way: Way,
-    ) -> Result<Named> {
+    fn recorded<R: Layer>(&self, stack: &Stack<R>, parameters: &Parameters, way: Way) -> Result<Named> {
         let x = Var::from_tensor(self.tensor("x")?)?;
         let mut starts = Vec::new();
         let state = self.state(stack, |part| {
@@ -188,7 +186,7 @@ impl Fixture {
             Ok(var.as_tensor().clone())
         })?;
         rnn_core::reset_last_ran();
-        let (out, next) = stack.forward(&x, &state)?;
+        let (out, next) = stack.forward_with(&x, &state, &self.plan)?;
         let mut loss = (&out * self.tensor("g.out")?)?.sum_all()?;
         let last = self.last(&next)?;
         for (name, last) in &last {
@@ -216,53 +214,44 @@ impl Fixture {
     }
 
     /// Layer by layer there, and layer by layer back.
-    fn by_hand<C: Cell>(&self, stack: &Stack<TimeRnn<C>>) -> Result<Named> {
+    fn by_hand<R: Layer>(&self, stack: &Stack<R>) -> Result<Named> {
         let state = self.state(stack, |part| Ok(part.clone()))?;
-        let mut xs = self.tensor("x")?.clone();
-        let (mut tapes, mut next) = (Vec::new(), Vec::new());
-        for (layer, state) in stack.layers().iter().zip(state.layers()) {
-            let (hs, after, tape) = layer.forward_taped(&xs, state)?;
-            tapes.push(tape);
-            next.push(after);
-            xs = hs;
-        }
-        let mut named = self.last(&StackState::new(next.clone())?)?;
-        named.insert("out".into(), xs);
+        let (out, next, tape) = stack.forward_taped(self.tensor("x")?, &state, &self.plan)?;
+        let mut named = self.last(&next)?;
+        named.insert("out".into(), out);
 
-        let mut dhs = self.tensor("g.out")?.clone();
-        let mut starts = Vec::new();
-        for (k, layer) in stack.layers().iter().enumerate().rev() {
-            let mut parts = self.parts().into_iter();
-            let dnext = next[k].try_map(&mut |_| {
-                let name = format!("g.{}_n", parts.next().unwrap_or_default());
-                Ok(self.tensors[&name].get(k)?)
-            })?;
-            let tape = tapes.pop().context("a tape for each layer")?;
-            let grads = layer.backward(tape, &dhs, &dnext)?;
-            for (name, grad) in grads.params.named(k) {
+        let mut place = 0;
+        let parts = self.parts();
+        let dnext = next.try_map(&mut |_| {
+            let (layer, (part, _)) = (place / parts.len(), parts[place % parts.len()]);
+            place += 1;
+            Ok(self.tensors[&format!("g.{part}_n")].get(layer)?)
+        })?;
+        let grads = stack.backward(tape, self.tensor("g.out")?, &dnext)?;
+        for (place, params) in self.spec.places().into_iter().zip(&grads.params) {
+            for (name, grad) in params.named(place) {
                 named.insert(format!("grad.{name}"), grad.clone());
             }
-            starts.splice(0..0, grads.dstate.parts().into_iter().cloned());
-            dhs = grads.dxs.context("x got no gradient")?;
         }
-        named.insert("grad.x".into(), dhs);
+        named.insert("grad.x".into(), grads.dxs);
         if self.tensors.contains_key("h0") {
+            let starts: Vec<Tensor> = grads.dstate.parts().into_iter().cloned().collect();
             self.insert_dstate(&mut named, &starts)?;
         }
         Ok(named)
     }
 
     /// The initial state, each part of each layer through `f`.
-    fn state<C: Cell>(
+    fn state<R: Layer>(
         &self,
-        stack: &Stack<TimeRnn<C>>,
+        stack: &Stack<R>,
         mut f: impl FnMut(&Tensor) -> rnn_core::Result<Tensor>,
-    ) -> Result<StackState<C::State>> {
+    ) -> Result<StackState<R::State>> {
         let zero = stack.zero_state(self.tensor("x")?.dim(0)?)?;
         let names = self.parts();
         let mut place = 0;
         Ok(zero.try_map(&mut |zeros| {
-            let (layer, part) = (place / names.len(), names[place % names.len()]);
+            let (layer, (part, _)) = (place / names.len(), names[place % names.len()]);
             place += 1;
             match self.tensors.get(&format!("{part}0")) {
                 Some(given) => f(&given.get(layer)?),
@@ -271,28 +260,32 @@ impl Fixture {
         })?)
     }
 
-    /// `h_n` and, where there is one, `c_n`, each `[L, N, H]`.
+    /// `h_n` and, where there is one, `c_n`, each `[L * directions, N, size]`.
     fn last<S: State>(&self, next: &StackState<S>) -> Result<Named> {
-        let mut named = Named::new();
-        for (i, part) in self.parts().into_iter().enumerate() {
-            let of_layers: Vec<&Tensor> = next.layers().iter().map(|state| state.parts()[i]).collect();
-            named.insert(format!("{part}_n"), Tensor::stack(&of_layers, 0)?);
-        }
-        Ok(named)
+        self.stacked(&next.parts(), "_n", "")
     }
 
-    /// Gradients of the state's parts, layer by layer, as `grad.h0` and `grad.c0`.
+    /// Gradients of the state's parts as `grad.h0` and `grad.c0`.
     fn insert_dstate(&self, named: &mut Named, grads: &[Tensor]) -> Result<()> {
-        let parts = self.parts();
-        for (i, part) in parts.iter().enumerate() {
-            let of_layers: Vec<&Tensor> = grads.iter().skip(i).step_by(parts.len()).collect();
-            named.insert(format!("grad.{part}0"), Tensor::stack(&of_layers, 0)?);
-        }
+        named.extend(self.stacked(&grads.iter().collect::<Vec<_>>(), "0", "grad.")?);
         Ok(())
     }
 
-    fn parts(&self) -> Vec<&'static str> {
-        if self.cell == "lstm" { vec!["h", "c"] } else { vec!["h"] }
+    /// The parts of all layers and directions, as one tensor for each name.
+    fn stacked(&self, all: &[&Tensor], suffix: &str, prefix: &str) -> Result<Named> {
+        let parts = self.parts();
+        let of_part = |(i, (part, _)): (usize, &(&str, usize))| {
+            let of_layers: Vec<&Tensor> = all.iter().copied().skip(i).step_by(parts.len()).collect();
+            Ok((format!("{prefix}{part}{suffix}"), Tensor::stack(&of_layers, 0)?))
+        };
+        parts.iter().enumerate().map(of_part).collect()
+    }
+
+    /// Name and size of the state's parts.
+    fn parts(&self) -> Vec<(&'static str, usize)> {
+        let mut parts = vec![("h", self.spec.output())];
+        parts.extend((self.spec.kind == Kind::Lstm).then_some(("c", self.spec.hidden)));
+        parts
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

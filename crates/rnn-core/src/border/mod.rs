@@ -128,9 +128,11 @@ impl NetworkSpec {
         shapes
     }
 
+    /// Whether there can be such a network.
+    ///
     /// # Errors
     /// Where a size is zero, or there is a projection that the kind cannot have or that is not smaller than H.
-    fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         for (name, size) in [("input", self.input), ("hidden", self.hidden), ("layers", self.layers)] {
             if size == 0 {
                 return Err(Error::invalid(format!("NetworkSpec: {name}"), "at least 1", 0));
