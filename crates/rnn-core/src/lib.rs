@@ -25,9 +25,9 @@ pub use convention::{Direction, Place};
 pub use device::{device, device_name};
 pub use error::{Error, Result};
 pub use init::Scheme;
-pub use kernels::unroll::{Way, last_ran, reset_last_ran};
+pub use kernels::unroll::{Segments, Way, last_ran, reset_last_ran};
 pub use params::Parameters;
 pub use time::{
-    Bidirectional, BothStates, Draw, Layer, LayerGrads, Plan, Recurrent, Regularisers, Stack, StackState,
-    StackTape, Stateful, TimeRnn, TimeTape,
+    Bidirectional, BothStates, Draw, Layer, LayerGrads, Penalty, Plan, Recurrent, Regularisers, Sliding,
+    Stack, StackState, StackStream, StackTape, Stateful, TimeRnn, TimeTape,
 };

@@ -1,17 +1,23 @@
 //! T steps as one layer in one direction or two, L layers as one stack, and a state that is carried along.
 
 mod bidirectional;
+mod penalty;
 mod plan;
 mod regularise;
+mod sliding;
 mod stack;
 mod stateful;
+mod stream;
 mod time_rnn;
 
 pub use bidirectional::{Bidirectional, BothStates};
+pub use penalty::Penalty;
 pub use plan::{Draw, Plan};
 pub use regularise::Regularisers;
+pub use sliding::Sliding;
 pub use stack::{Stack, StackState, StackTape};
 pub use stateful::Stateful;
+pub use stream::StackStream;
 pub use time_rnn::{TimeRnn, TimeTape};
 
 use crate::cell::{Cell, LayerParams, LayerSpec, State};

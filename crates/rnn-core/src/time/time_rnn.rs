@@ -3,9 +3,9 @@
 use super::plan::Plan;
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent};
-use crate::autograd::record;
+use crate::autograd::{Flat, record};
 use crate::cell::{Cell, LayerParams, LayerSpec, State};
-use crate::kernels::unroll::{self, Guides, Home, Keep, Tape, TimeGrads, Way};
+use crate::kernels::unroll::{self, Guides, Home, Keep, Segments, Tape, TimeGrads, Way};
 use crate::{Error, Result};
 use candle_core::{Shape, Tensor};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub struct TimeRnn<C> {
     cell: C,
     way: Way,
     regularisers: Regularisers,
+    segments: Option<Segments>,
     /// Shared by all clones of the layer.
     home: Arc<Home>,
 }
@@ -55,7 +56,8 @@ struct Run<C> {
 impl<C: Cell> TimeRnn<C> {
     /// The layer of `cell`, in the fused way.
     pub fn new(cell: C) -> Self {
-        Self { cell, way: Way::default(), regularisers: Regularisers::default(), home: Arc::default() }
+        let (way, regularisers) = (Way::default(), Regularisers::default());
+        Self { cell, way, regularisers, segments: None, home: Arc::default() }
     }
 
     /// The same layer in another way.
@@ -71,6 +73,28 @@ impl<C: Cell> TimeRnn<C> {
     pub fn with_regularisers(self, regularisers: Regularisers) -> Result<Self> {
         regularisers.check()?;
         Ok(Self { regularisers, ..self })
+    }
+
+    /// The same layer, segment by segment: for long sequences in little memory. Outputs, and the gradients of the input and
+    /// of the initial state, keep their bits on the fused way. The reference way takes no notice.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use rnn_core::{Cell, GruCell, LayerSpec, Parameters, Recurrent, Segments, TimeRnn};
+    /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+    /// let plain = TimeRnn::new(GruCell::new(LayerSpec::new(2, 3), parameters.builder())?);
+    /// let frugal = plain.clone().with_segments(Segments::for_window(100))?;
+    /// let (xs, state) = (Tensor::ones((1, 100, 2), DType::F32, &Device::Cpu)?, plain.zero_state(1)?);
+    /// let outputs = |layer: &TimeRnn<GruCell>| layer.forward(&xs, &state)?.0.to_vec3::<f32>();
+    /// assert_eq!(outputs(&plain)?, outputs(&frugal)?);
+    /// # candle_core::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a segment has no step.
+    pub fn with_segments(self, segments: Segments) -> Result<Self> {
+        segments.check()?;
+        Ok(Self { segments: Some(segments), ..self })
     }
 
     /// The cell.
@@ -106,7 +130,7 @@ impl<C: Cell> TimeRnn<C> {
         self.check(xs, state)?;
         let Run { cell, xs, guides, masks } = self.ready(&xs.detach(), plan, true)?;
         let cell = cell.with_params(cell.params().detach());
-        let (flat, tape) = unroll::forward(way, (&cell, &self.home), (&xs, state, &guides), Keep::Tape)?;
+        let (flat, tape) = self.run(way, &cell, (&xs, state, &guides), Keep::Tape)?;
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
         let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
         let hs = times(&hs, masks.output.as_ref())?;
@@ -131,7 +155,7 @@ impl<C: Cell> TimeRnn<C> {
         self.check_state("TimeRnn::backward: dnext", dnext, batch)?;
         let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
         let dhs = times(dhs, masks.output.as_ref())?;
-        let mut grads = unroll::backward(&cell, &tape, &dhs, dnext, true, Keep::Nothing)?;
+        let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
         grads.dxs = grads.dxs.map(|dxs| times(&dxs, masks.input.as_ref())).transpose()?;
         grads.params.weight_hh = times(&grads.params.weight_hh, masks.weight.as_ref())?;
         Ok(grads)
@@ -144,6 +168,20 @@ impl<C: Cell> TimeRnn<C> {
                     .hint("the reference has no backward of its own: call forward, and backward() on a loss"))
             }
             way => Ok(way),
+        }
+    }
+
+    /// The window, whole or in segments.
+    fn run(
+        &self,
+        way: Way,
+        cell: &C,
+        window: (&Tensor, &C::State, &Guides),
+        keep: Keep,
+    ) -> Result<(Flat, Option<Tape>)> {
+        match self.segments {
+            Some(segments) => unroll::in_segments((way, segments), (cell, &self.home), window, keep),
+            None => unroll::forward(way, (cell, &self.home), window, keep),
         }
     }
 
@@ -240,12 +278,14 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
         inputs.extend(cell.params().tensors());
         inputs.extend(state.parts());
         let shapes = self.output_shapes(&xs, state)?;
-        let (flat, tape) = unroll::forward(way, (&cell, &self.home), (&xs, state, &guides), Keep::Tape)?;
+        let (flat, tape) = self.run(way, &cell, (&xs, state, &guides), Keep::Tape)?;
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward", "a tape", "none"))?;
-        let (of_window, like, wants_dxs) = (cell.clone(), state.detach(), xs.track_op());
+        let (of_window, home, like, wants_dxs) =
+            (cell.clone(), self.home.clone(), state.detach(), xs.track_op());
         let backward = move |grads: &[Tensor]| {
             let dnext = unroll::with_parts(&like, grads[1..].iter().cloned())?;
-            let grads = unroll::backward(&of_window, &tape, &grads[0], &dnext, wants_dxs, Keep::Tape)?;
+            let layer = (&of_window, &home);
+            let grads = unroll::backward(layer, &tape, &grads[0], &dnext, wants_dxs, Keep::Tape)?;
             let mut all = vec![grads.dxs];
             all.extend(grads.params.tensors().into_iter().cloned().map(Some));
             all.extend(grads.dstate.parts().into_iter().cloned().map(Some));
@@ -261,8 +301,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
         if self.way() == Way::Reference {
             return unroll::reference(&cell, &xs, &state.detach(), &guides, Keep::Nothing);
         }
-        let window = (&xs, state, &guides);
-        let (flat, _) = unroll::forward(self.way(), (&cell, &self.home), window, Keep::Nothing)?;
+        let (flat, _) = self.run(self.way(), &cell, (&xs, state, &guides), Keep::Nothing)?;
         split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)
     }
 

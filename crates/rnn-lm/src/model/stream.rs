@@ -5,11 +5,8 @@ use crate::layers::{TimeEmbedding, check_ids, ids_tensor};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use rnn_core::kernels::lend::read;
-use rnn_core::kernels::unroll::LentParams;
-use rnn_core::kernels::unroll::cpu::{Course, Dims, LayerOf};
-use rnn_core::kernels::unroll::stream::Stream;
 use rnn_core::kernels::{Real, Typed};
-use rnn_core::{Cell, LayerSpec, Recurrent, StackState, Way};
+use rnn_core::{Cell, Recurrent, StackState, StackStream, State, Way};
 
 /// What a model expects next, word by word, for some rows side by side; the state is carried.
 pub trait LmStream {
@@ -30,48 +27,35 @@ pub(super) fn stream<'a, C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Box<dy
     }
     let weight = net.embedding.weight();
     Ok(match (net.stack.layers()[0].way(), weight.dtype()) {
-        (Way::Fused, DType::F32) => Box::new(Packed::<f32>::new(net, rows)?),
-        (Way::Fused, DType::F64) => Box::new(Packed::<f64>::new(net, rows)?),
+        (Way::Fused, DType::F32) => Box::new(Packed::<_, f32>::new(net, rows)?),
+        (Way::Fused, DType::F64) => Box::new(Packed::<_, f64>::new(net, rows)?),
         _ => Box::new(InTensors { net, state: net.stack.zero_state(rows)?, rows, logits: Vec::new() }),
     })
 }
 
 /// In kernels, with all weights packed once.
-struct Packed<'a, T: Real> {
+struct Packed<'a, S, T: Real> {
     embedding: &'a Tensor,
     rows: usize,
-    stream: Stream<T>,
+    stream: StackStream<S, T>,
     /// Embedded ids `[N, D]`.
     xs: Vec<T>,
 }
 
-impl<'a, T: Real> Packed<'a, T> {
-    fn new<C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Self> {
+impl<'a, S: State, T: Real> Packed<'a, S, T> {
+    fn new<C: Cell<State = S>>(net: &'a Net<C>, rows: usize) -> Result<Self> {
         let embedding = net.embedding.weight();
-        let (weight, bias) = (read::<T>(net.affine.weight())?, read::<T>(net.affine.bias())?);
-        let cells: Vec<&C> = net.stack.layers().iter().map(|layer| layer.cell()).collect();
-        let lent = cells.iter().map(|cell| LentParams::new(cell.params()));
-        let lent = lent.collect::<rnn_core::Result<Vec<LentParams<'_, T>>>>()?;
-        let mut layers = Vec::with_capacity(cells.len());
-        for (cell, lent) in cells.iter().zip(&lent) {
-            let kernel =
-                cell.kernel().ok_or_else(|| Error::invalid("stream", "a cell with a kernel", "none"))?;
-            let layer =
-                LayerOf { kernel: T::kernel(kernel), params: lent.slices(), course: Course::default() };
-            let &LayerSpec { input, hidden, .. } = cell.spec();
-            layers.push((layer, Dims { batch: rows, time: 1, input, hidden, output: hidden }));
-        }
-        let stream = Stream::new(rows, &layers, Some((weight.slice(), bias.slice())));
+        let stream = net.stack.stream_into(rows, Some((net.affine.weight(), net.affine.bias())))?;
         Ok(Self { embedding, rows, stream, xs: vec![T::ZERO; rows * embedding.dim(1)?] })
     }
 }
 
-impl<T: Real> LmStream for Packed<'_, T> {
+impl<S: State, T: Real> LmStream for Packed<'_, S, T> {
     fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
         let (vocabulary, size) = self.embedding.dims2()?;
         check(ids, self.rows, vocabulary)?;
         TimeEmbedding::forward_rows(read(self.embedding)?.slice(), ids, &mut self.xs, size);
-        Ok(T::typed(self.stream.step(&self.xs)))
+        Ok(T::typed(self.stream.step(&self.xs)?))
     }
 
     fn bytes(&self) -> Option<usize> {

@@ -11,6 +11,7 @@ mod lent;
 mod manual;
 mod part;
 mod reference;
+mod segments;
 mod step;
 pub mod stream;
 
@@ -19,6 +20,8 @@ pub(crate) use guides::Guides;
 pub use lent::LentParams;
 pub use reference::MAX_STEPS as REFERENCE_MAX_STEPS;
 pub(crate) use reference::forward as reference;
+pub use segments::Segments;
+pub(crate) use segments::forward as in_segments;
 
 use crate::autograd::Flat;
 use crate::cell::{Cell, LayerParams, State};
@@ -110,6 +113,8 @@ pub enum Tape {
     Manual(manual::Tape),
     /// Of the fused way on the CPU.
     Fused(Box<fused::Tape>),
+    /// Of either, segment by segment.
+    Segments(Box<segments::Tape>),
 }
 
 impl Tape {
@@ -118,6 +123,7 @@ impl Tape {
         match self {
             Self::Manual(tape) => tape.window(),
             Self::Fused(tape) => tape.window(),
+            Self::Segments(tape) => tape.window(),
         }
     }
 }
@@ -155,7 +161,7 @@ pub(crate) fn forward<C: Cell>(
 /// The backward that belongs to [`forward`]: `dhs [N, T, H]` and the gradient of the next state come in. Only a tape
 /// that is kept can be used again.
 pub(crate) fn backward<C: Cell>(
-    cell: &C,
+    (cell, home): (&C, &Arc<Home>),
     tape: &Tape,
     dhs: &Tensor,
     dnext: &C::State,
@@ -165,6 +171,7 @@ pub(crate) fn backward<C: Cell>(
     match tape {
         Tape::Manual(tape) => manual::backward(cell, tape, dhs, dnext, wants_dxs),
         Tape::Fused(tape) => fused::backward(cell, tape, dhs, dnext, wants_dxs, keep),
+        Tape::Segments(tape) => segments::backward((cell, home), tape, dhs, dnext, wants_dxs, keep),
     }
 }
 
