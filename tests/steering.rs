@@ -5,13 +5,13 @@ mod case;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use case::{Case, held};
-use numbers::{numbers as of, off};
+use numbers::off;
 use rnn_core::kernels::dispatch::{self, Cpu};
 use rnn_core::{
-    Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Plan, Recurrent,
-    Regularisers, Result, RnnCell, Stack, State, TimeRnn, Way,
+    Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerNormLstmCell, LstmCell, Normed,
+    PeepholeLstmCell, Plan, Regularisers, ResetBeforeGruCell, Result, RnnCell, Stack, TimeRnn, Way,
 };
 
 /// N, T, D, H: one of each, and sizes that are no multiple of a vector's width.
@@ -62,7 +62,8 @@ fn holds<R: Layer>(make: impl Fn(&Case) -> Result<R>) {
                     held(&format!("{what} without autograd"), &case.by_hand(&in_way(way)), &got, 0.0);
                 };
                 doors("manual", Way::Manual);
-                for cpu in Cpu::available() {
+                // A cell without a kernel in lanes has two ways.
+                for cpu in Cpu::available().into_iter().filter(|_| layer.way() == Way::Fused) {
                     dispatch::with(cpu, || doors(&format!("fused on {cpu:?}"), Way::Fused));
                 }
             }
@@ -90,6 +91,26 @@ fn lstm() {
 fn gru() {
     one::<GruCell>(Direction::Forward);
     one::<GruCell>(Direction::Reverse);
+}
+
+#[test]
+fn gru_with_the_reset_before_the_product() {
+    one::<ResetBeforeGruCell>(Direction::Forward);
+}
+
+#[test]
+fn lstm_with_peepholes() {
+    one::<PeepholeLstmCell>(Direction::Reverse);
+}
+
+#[test]
+fn normalised_lstm_and_gru() {
+    one::<LayerNormLstmCell>(Direction::Forward);
+    one::<Normed<GruCell>>(Direction::Reverse);
+    holds(|case| {
+        let spec = case.spec(Bias::Both).projection(case.sizes[3] / 2);
+        Bidirectional::<LayerNormLstmCell>::build(spec, &case.parameters.builder())
+    });
 }
 
 #[test]

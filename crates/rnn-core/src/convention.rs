@@ -88,3 +88,24 @@ pub const BIAS_HH: &str = "bias_hh";
 
 /// The weight of the projection `[P, H]`.
 pub const WEIGHT_HR: &str = "weight_hr";
+
+/// The factors `[G*H]` of the normalised input product.
+pub const NORM_IH: &str = "norm_ih";
+
+/// The factors `[G*H]` of the normalised recurrent product.
+pub const NORM_HH: &str = "norm_hh";
+
+/// The factors `[H]` of the normalised cell state where it is read.
+pub const NORM_C: &str = "norm_c";
+
+/// The bias `[H]` that goes with them.
+pub const BIAS_C: &str = "bias_c";
+
+/// What the gates i, f and o see of the cell state, `[3H]`.
+pub const PEEPHOLES: &str = "peepholes";
+
+/// The recurrent weight `[H, H]` of the new gate where its product is one of its own.
+pub const WEIGHT_HN: &str = "weight_hn";
+
+/// The bias `[H]` that belongs to it.
+pub const BIAS_HN: &str = "bias_hn";

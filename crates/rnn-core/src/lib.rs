@@ -18,8 +18,8 @@ pub mod rng;
 mod time;
 
 pub use cell::{
-    Bias, Cell, CellState, GruCell, GruState, LayerParams, LayerSpec, LstmCell, LstmState, RnnCell, RnnState,
-    State,
+    Bias, Cell, CellNormLstmCell, CellState, GruCell, GruState, LayerNormLstmCell, LayerParams, LayerSpec,
+    LstmCell, LstmState, Normed, PeepholeLstmCell, ResetBeforeGruCell, RnnCell, RnnState, State,
 };
 pub use convention::{Direction, Place};
 pub use device::{device, device_name};

@@ -84,7 +84,7 @@ impl Cell for GruCell {
         // The halves part at the n gate alone: r stands between the recurrent half and the sum.
         let input = Tensor::cat(&[&dr, &dz, &dn], D::Minus1)?;
         let recurrent = Tensor::cat(&[&dr, &dz, &drecurrent_n], D::Minus1)?;
-        Ok(PointwiseGrads { sums: Sums { input, recurrent }, state, own: Vec::new() })
+        Ok(PointwiseGrads { sums: Sums { input, recurrent }, state, fed: None, own: Vec::new() })
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

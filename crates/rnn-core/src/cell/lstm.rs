@@ -25,6 +25,13 @@ state! {
     }
 }
 
+impl LstmState {
+    /// Zeros for `batch` rows of a layer.
+    pub(super) fn zeros(spec: &LayerSpec, params: &LayerParams, batch: usize) -> Result<Self> {
+        Ok(Self { h: params.zeros(batch, spec.output())?, c: params.zeros(batch, spec.hidden)? })
+    }
+}
+
 /// An LSTM cell.
 #[derive(Debug, Clone)]
 pub struct LstmCell {
@@ -54,10 +61,7 @@ impl Cell for LstmCell {
     }
 
     fn zero_state(&self, batch: usize) -> Result<LstmState> {
-        Ok(LstmState {
-            h: self.params.zeros(batch, self.spec.output())?,
-            c: self.params.zeros(batch, self.spec.hidden)?,
-        })
+        LstmState::zeros(&self.spec, &self.params, batch)
     }
 
     fn pointwise_forward(&self, sums: &Sums, state: &LstmState) -> Result<(LstmState, Saved)> {
@@ -95,7 +99,7 @@ impl Cell for LstmCell {
         let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
         let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
         let state = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
-        Ok(PointwiseGrads { sums: Sums { input: dsums.clone(), recurrent: dsums }, state, own: Vec::new() })
+        Ok(PointwiseGrads::one_sided(dsums, state))
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

@@ -5,15 +5,23 @@
 //! [`crate::kernels::unroll`]; that is why one file is all that a new cell takes.
 
 mod gru;
+mod gru_paper;
 mod lstm;
+mod norm;
+mod norm_lstm;
 mod params;
+mod peephole;
 mod rnn;
 mod state;
 pub(crate) mod step;
 
 pub use gru::{GruCell, GruState};
+pub use gru_paper::ResetBeforeGruCell;
 pub use lstm::{LstmCell, LstmState};
+pub use norm::Normed;
+pub use norm_lstm::{CellNormLstmCell, LayerNormLstmCell};
 pub use params::{Bias, LayerParams, LayerSpec};
+pub use peephole::PeepholeLstmCell;
 pub use rnn::{RnnCell, RnnState};
 pub use state::{CellState, State};
 pub(crate) use step::StepTape as Taped;
@@ -39,21 +47,44 @@ pub struct Sums {
 #[derive(Debug, Clone)]
 pub struct Saved(pub Vec<Tensor>);
 
+/// One of the two products of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// `x W_ih^T`
+    Input,
+    /// `h W_hh^T`
+    Recurrent,
+}
+
+/// Gradients of parameters of a cell's own, by name, summed over rows.
+pub type Own = Vec<(&'static str, Tensor)>;
+
 /// What the pointwise backward hands back.
 #[derive(Debug, Clone)]
 pub struct PointwiseGrads<S> {
     /// With respect to the two halves of the gate sums.
     pub sums: Sums,
-    /// With respect to the state before the step, as far as it does not pass through the recurrent product.
+    /// With respect to the state before the step, as far as it does not pass through what was fed.
     pub state: S,
-    /// With respect to the cell's own parameters, in their order, summed over the rows; empty where it has none.
-    pub own: Vec<Tensor>,
+    /// With respect to what was fed, beside the recurrent product; of a cell that takes it for more than that.
+    pub fed: Option<Tensor>,
+    /// With respect to the cell's own parameters; none where it has none.
+    pub own: Own,
+}
+
+impl<S> PointwiseGrads<S> {
+    /// Of a cell that adds the two halves and has nothing of its own.
+    pub fn one_sided(dsums: Tensor, state: S) -> Self {
+        let sums = Sums { input: dsums.clone(), recurrent: dsums };
+        Self { sums, state, fed: None, own: Own::new() }
+    }
 }
 
 /// What one step's forward leaves for its backward.
 #[derive(Debug, Clone)]
 pub struct StepTape {
     x: Tensor,
+    shaped: Saved,
     step: Taped,
 }
 
@@ -91,6 +122,34 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The same cell with other parameters of the same shapes.
     #[must_use]
     fn with_params(&self, params: LayerParams) -> Self;
+
+    /// What becomes of a product `[rows, G*H]` before its bias is added: nothing, unless a cell normalises it.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes, dtypes or devices do not fit.
+    fn shape(&self, half: Half, product: &Tensor) -> Result<(Tensor, Saved)> {
+        let _ = half;
+        Ok((product.clone(), Saved(Vec::new())))
+    }
+
+    /// The backward of [`Self::shape`].
+    ///
+    /// # Errors
+    /// Those of candle, where shapes, dtypes or devices do not fit.
+    fn shape_backward(&self, half: Half, saved: &Saved, dshaped: &Tensor) -> Result<(Tensor, Own)> {
+        let _ = (half, saved);
+        Ok((dshaped.clone(), Own::new()))
+    }
+
+    /// [`Self::pointwise_forward`] of a cell that takes what is fed to the recurrent product, `[N, P]`, for more than
+    /// that product: the state's h, or what a mask left of it.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes, dtypes or devices do not fit.
+    fn pointwise_fed(&self, sums: &Sums, fed: &Tensor, state: &Self::State) -> Result<(Self::State, Saved)> {
+        let _ = fed;
+        self.pointwise_forward(sums, state)
+    }
 
     /// From gate sums and state to the next state, whose h is that before a projection, and what
     /// [`Self::pointwise_backward`] needs. Differentiable: through candle's autograd this is the reference that
@@ -130,8 +189,9 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn step_taped(&self, x: &Tensor, state: &Self::State) -> Result<(Self::State, StepTape)> {
-        let (next, step) = step::forward(self, self.params().input_sums(x)?, state.h(), state)?;
-        Ok((next, StepTape { x: x.clone(), step }))
+        let (input, shaped) = step::input(self, x)?;
+        let (next, step) = step::forward(self, input, state.h(), state)?;
+        Ok((next, StepTape { x: x.clone(), shaped, step }))
     }
 
     /// The backward of one step, by hand and without autograd.
@@ -140,13 +200,13 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn step_backward(&self, tape: &StepTape, dnext: &Self::State) -> Result<StepGrads<Self::State>> {
         let cell = self.with_params(self.params().detach());
-        let StepTape { x, step } = tape;
+        let StepTape { x, shaped, step } = tape;
         let back = step::backward(&cell, step, dnext)?;
-        let dx = back.gates.input.matmul(&cell.params().weight_ih)?;
-        let dstate = back.direct.with_h((back.direct.h() + back.dfed)?);
+        let dstate = back.direct.with_h((back.direct.h() + &back.dfed)?);
         let projection = step.hidden.as_ref().map(|hidden| (dnext.h().clone(), hidden.detach()));
         let (xs, fed) = (&x.detach(), &step.fed.detach());
-        let factors = Factors { gates: &back.gates, xs, fed, projection, own: back.own };
-        Ok(StepGrads { dx, dstate, params: factors.gradients(cell.params())? })
+        let factors = Factors { gates: &back.gates, product: &back.product, fed, projection, own: back.own };
+        let (dx, params) = factors.gradients(&cell, (xs, shaped))?;
+        Ok(StepGrads { dx, dstate, params })
     }
 }

@@ -121,6 +121,25 @@ impl LayerParams {
     /// Where a size of `spec` is zero, the projection is not smaller than H, or `vb` does not have a tensor of that name
     /// and shape.
     pub fn projected(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
+        Self::of(spec, (gates, gates), vb)
+    }
+
+    /// The same as [`Self::new`] for a cell with fewer gates in its recurrent product than in its input product.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn with_recurrent(
+        spec: &LayerSpec,
+        (gates, recurrent): (usize, usize),
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        match spec.projection {
+            None => Self::of(spec, (gates, recurrent), vb),
+            Some(_) => Self::new(spec, gates, vb),
+        }
+    }
+
+    fn of(spec: &LayerSpec, (gates, recurrent): (usize, usize), vb: &VarBuilder) -> Result<Self> {
         for (name, size) in [("input", spec.input), ("hidden", spec.hidden)] {
             if size == 0 {
                 return Err(Error::invalid(format!("LayerSpec: {name}"), "a size of at least 1", size));
@@ -130,36 +149,45 @@ impl LayerParams {
             let want = format!("a size of at least 1 and below the hidden size {}", spec.hidden);
             return Err(Error::invalid("LayerSpec: projection", want, size));
         }
-        let rows = gates * spec.hidden;
+        let (rows, recurrent) = (gates * spec.hidden, recurrent * spec.hidden);
         let weight = |shape: (usize, usize), parameter: &str| {
             vb.get_with_hints(shape, &name(parameter, spec.place), spec.init.weight(shape.1, spec.hidden))
         };
-        let bias = |wanted: bool, parameter: &str| {
+        let bias = |wanted: bool, rows: usize, parameter: &str| {
             let hint = spec.init.bias(spec.hidden);
             wanted.then(|| vb.get_with_hints(rows, &name(parameter, spec.place), hint)).transpose()
         };
         Ok(Self {
             weight_ih: weight((rows, spec.input), WEIGHT_IH)?,
-            weight_hh: weight((rows, spec.output()), WEIGHT_HH)?,
-            bias_ih: bias(spec.bias != Bias::None, BIAS_IH)?,
-            bias_hh: bias(spec.bias == Bias::Both, BIAS_HH)?,
+            weight_hh: weight((recurrent, spec.output()), WEIGHT_HH)?,
+            bias_ih: bias(spec.bias != Bias::None, rows, BIAS_IH)?,
+            bias_hh: bias(spec.bias == Bias::Both, recurrent, BIAS_HH)?,
             weight_hr: spec.projection.map(|size| weight((size, spec.hidden), WEIGHT_HR)).transpose()?,
             own: Vec::new(),
         })
     }
 
-    /// With a parameter of the cell's own, `[size]`, that begins as `init`.
+    /// With a parameter of the cell's own, that begins as `init`.
     ///
     /// # Errors
     /// Where `vb` does not have a tensor of that name and shape.
     pub fn and(
         mut self,
-        (parameter, size): (&'static str, usize),
+        (parameter, shape): (&'static str, &[usize]),
         init: Init,
         (spec, vb): (&LayerSpec, &VarBuilder),
     ) -> Result<Self> {
-        self.own.push((parameter, vb.get_with_hints(size, &name(parameter, spec.place), init)?));
+        self.own.push((parameter, vb.get_with_hints(shape, &name(parameter, spec.place), init)?));
         Ok(self)
+    }
+
+    /// A parameter of the cell's own.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn own(&self, parameter: &str) -> Result<&Tensor> {
+        let found = self.own.iter().find(|(name, _)| *name == parameter).map(|(_, tensor)| tensor);
+        found.ok_or_else(|| Error::invalid("LayerParams::own", parameter, "no such parameter"))
     }
 
     /// Name and tensor of each parameter there is, in PyTorch's order.
@@ -213,30 +241,4 @@ impl LayerParams {
     pub(crate) fn zeros(&self, rows: usize, columns: usize) -> Result<Tensor> {
         Ok(Tensor::zeros((rows, columns), self.weight_ih.dtype(), self.weight_ih.device())?)
     }
-
-    /// `x W_ih^T + b_ih` for `x [rows, D]`.
-    pub(crate) fn input_sums(&self, x: &Tensor) -> Result<Tensor> {
-        affine(x, &self.weight_ih, self.bias_ih.as_ref())
-    }
-
-    /// `h W_hh^T + b_hh` for `h [rows, P]`.
-    pub(crate) fn recurrent_sums(&self, h: &Tensor) -> Result<Tensor> {
-        affine(h, &self.weight_hh, self.bias_hh.as_ref())
-    }
-
-    /// `h W_hr^T` for `h [rows, H]`, or `h` itself without a projection.
-    pub(crate) fn project(&self, h: &Tensor) -> Result<Tensor> {
-        match &self.weight_hr {
-            Some(weight) => affine(h, weight, None),
-            None => Ok(h.clone()),
-        }
-    }
-}
-
-fn affine(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = x.matmul(&weight.t()?)?;
-    Ok(match bias {
-        Some(bias) => product.broadcast_add(bias)?,
-        None => product,
-    })
 }

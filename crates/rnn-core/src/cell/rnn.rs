@@ -86,7 +86,7 @@ impl Cell for RnnCell {
         let dsum = (&dnext.h * slope)?;
         // h reaches the next step through the recurrent product alone.
         let state = RnnState { h: dnext.h.zeros_like()? };
-        Ok(PointwiseGrads { sums: Sums { input: dsum.clone(), recurrent: dsum }, state, own: Vec::new() })
+        Ok(PointwiseGrads::one_sided(dsum, state))
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {

@@ -94,8 +94,8 @@ impl Penalty {
                 for (((&a, &b), da), db) in before.iter().zip(here).zip(dbefore).zip(dhere) {
                     let change = b - a;
                     changes += change.to_f64() * change.to_f64();
-                    *da = *da - of_change * change;
-                    *db = *db + of_change * change;
+                    *da -= of_change * change;
+                    *db += of_change * change;
                 }
             }
         }

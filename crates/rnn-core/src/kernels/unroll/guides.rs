@@ -10,7 +10,7 @@
 //! ```
 
 use crate::Result;
-use crate::cell::{CellState, State};
+use crate::cell::State;
 use crate::convention::Direction;
 use candle_core::{DType, Device, Tensor};
 
@@ -175,11 +175,4 @@ impl<'a> Steering<'a> {
             None => Ok(h.clone()),
         }
     }
-}
-
-/// The sum of two states, part by part.
-pub(super) fn sum<S: CellState>(a: &S, b: &S) -> Result<S> {
-    let others = b.parts().into_iter().cloned().collect::<Vec<_>>();
-    let mut others = others.iter();
-    a.try_map(&mut |part| others.next().map_or_else(|| Ok(part.clone()), |other| Ok((part + other)?)))
 }

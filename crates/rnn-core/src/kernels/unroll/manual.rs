@@ -1,9 +1,9 @@
 //! The book's backpropagation through time in tensor ops: runs on any device, needs no autograd, and reads well.
 
-use super::guides::{Guides, Steering, sum};
+use super::guides::{Guides, Steering};
 use super::{Keep, TimeGrads, Way, ran};
 use crate::cell::step::{self, Factors};
-use crate::cell::{Cell, CellState, State, Sums, Taped};
+use crate::cell::{Cell, CellState, Own, Saved, State, Sums, Taped};
 use crate::{Direction, Result};
 use candle_core::Tensor;
 
@@ -12,6 +12,8 @@ use candle_core::Tensor;
 pub struct Tape {
     xs: Tensor,
     guides: Guides,
+    /// Of the input product.
+    shaped: Saved,
     steps: Vec<Taped>,
 }
 
@@ -36,7 +38,8 @@ pub(super) fn forward<C: Cell>(
     let (batch, time, input) = xs.dims3()?;
     let steering = Steering::new(guides, (batch, time), (xs.dtype(), xs.device()))?;
     // The input product needs no state: one product for all steps.
-    let sums = cell.params().input_sums(&xs.reshape((batch * time, input))?)?.reshape((batch, time, ()))?;
+    let (sums, shaped) = step::input(&cell, &xs.reshape((batch * time, input))?)?;
+    let sums = sums.reshape((batch, time, ()))?;
     let mut state = state.detach();
     let (mut hs, mut steps) = (Vec::new(), Vec::new());
     for t in guides.direction.steps(time) {
@@ -54,7 +57,7 @@ pub(super) fn forward<C: Cell>(
     for part in state.parts() {
         flat.push(part.flatten_all()?);
     }
-    let tape = (keep == Keep::Tape).then_some(Tape { xs, guides: guides.clone(), steps });
+    let tape = (keep == Keep::Tape).then_some(Tape { xs, guides: guides.clone(), shaped, steps });
     Ok((Tensor::cat(&flat, 0)?, tape))
 }
 
@@ -71,13 +74,13 @@ pub(super) fn backward<C: Cell>(
 ) -> Result<TimeGrads<C::State>> {
     ran(Way::Manual);
     let cell = cell.with_params(cell.params().detach());
-    let Tape { xs, guides, steps } = tape;
+    let Tape { xs, guides, shaped, steps } = tape;
     let (batch, time, size) = xs.dims3()?;
     let steering = Steering::new(guides, (batch, time), (xs.dtype(), xs.device()))?;
     let dhs = dhs.detach();
     let mut dstate = dnext.detach();
-    let (mut input, mut recurrent, mut projected) = (Vec::new(), Vec::new(), Vec::new());
-    let mut own: Vec<Tensor> = Vec::new();
+    let (mut input, mut recurrent, mut product) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut projected, mut own) = (Vec::new(), Own::new());
     for (t, step) in guides.direction.steps(time).zip(steps).rev() {
         let dh = steering.output(t, &dhs.narrow(1, t, 1)?.squeeze(1)?)?;
         let dstate_here = dstate.with_h((dstate.h() + dh)?);
@@ -86,19 +89,17 @@ pub(super) fn backward<C: Cell>(
         let through_product = steering.feed(&back.dfed)?;
         let mut dstart = back.direct.with_h((back.direct.h() + through_product)?);
         if let Some(kept) = kept {
-            dstart = sum(&dstart, &kept)?;
+            dstart = step::sum(&dstart, &kept)?;
         }
         dstate = steering.enter(t, &dstart)?;
         input.push(back.gates.input);
         recurrent.push(back.gates.recurrent);
         projected.push(dnext.h().clone());
-        own = match own.is_empty() {
-            true => back.own,
-            false => own.iter().zip(back.own).map(|(a, b)| Ok((a + b)?)).collect::<Result<_>>()?,
-        };
+        product.push(back.product);
+        own.extend(back.own);
     }
     // What stands here was pushed from the last step to the first, what the tape has the other way round.
-    for pushed in [&mut input, &mut recurrent, &mut projected] {
+    for pushed in [&mut input, &mut recurrent, &mut product, &mut projected] {
         pushed.reverse();
     }
     let rows = |mut steps: Vec<Tensor>| -> Result<Tensor> {
@@ -112,11 +113,10 @@ pub(super) fn backward<C: Cell>(
         true => None,
         false => Some((rows(projected)?, rows(hidden)?)),
     };
-    let factors =
-        Factors { gates: &gates, xs: &xs.reshape((batch * time, size))?, fed: &fed, projection, own };
-    let params = factors.gradients(cell.params())?;
-    let dxs = || gates.input.matmul(&cell.params().weight_ih)?.reshape((batch, time, size));
-    Ok(TimeGrads { dxs: wants_dxs.then(dxs).transpose()?, dstate, params })
+    let factors = Factors { gates: &gates, product: &rows(product)?, fed: &fed, projection, own };
+    let (dxs, params) = factors.gradients(&cell, (&xs.reshape((batch * time, size))?, shaped))?;
+    let dxs = wants_dxs.then(|| dxs.reshape((batch, time, size))).transpose()?;
+    Ok(TimeGrads { dxs, dstate, params })
 }
 
 /// What was taken in one direction, in the order of time.

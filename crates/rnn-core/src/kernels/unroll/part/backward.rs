@@ -66,7 +66,7 @@ struct Backward<'a, T, P> {
 
 impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
     #[inline(always)]
-    fn run<I: Instructions>(self, instructions: I) {
+    fn run<I: Instructions>(self, _: I) {
         let Self { cpu, window, member, room: Room { panels, projection, .. }, .. } = self;
         let BackwardWindow { dims, guided, .. } = *window;
         let Dims { time, hidden, output, .. } = dims;
@@ -74,10 +74,10 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
         let part = window.cut.part::<I, T>(&member, &window.dims);
         let count = part.rows.len();
         let matrix = Mat::new(window.weight_hh, sums, output);
-        let recurrent = Packed::new(instructions, panels, matrix, part.outputs.clone().into(), count);
+        let recurrent = Packed::new::<I>(cpu, panels, matrix, part.outputs.clone().into(), count);
         let projection = (!window.weight_hr.is_empty()).then(|| {
             let matrix = Mat::new(window.weight_hr, output, hidden);
-            Packed::new(instructions, projection, matrix, part.units.clone().into(), count)
+            Packed::new::<I>(cpu, projection, matrix, part.units.clone().into(), count)
         });
         // The last one taken is the first one back.
         for s in (0..time).rev() {
@@ -94,7 +94,7 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
                     // SAFETY: this member's rows, or all have met since they were written.
                     #[allow(unsafe_code)]
                     let left = unsafe { Lines::shared(guided.made, start, stride) };
-                    projection.times::<I>(cpu, (left, busy.rows.clone()), (guided.hidden, hidden), Into::Set);
+                    projection.times(cpu, (left, busy.rows.clone()), (guided.hidden, hidden), Into::Set);
                 }
             }
             pointwise::<I, T, P>(window, (s, t), &part);
@@ -104,9 +104,9 @@ impl<T: Real, P: Pointwise> Task for Backward<'_, T, P> {
             #[allow(unsafe_code)]
             let left = unsafe { Lines::shared(gradients, t * sums, time * sums) };
             match guided.filter(|guided| !guided.fed.is_empty()) {
-                None => recurrent.times::<I>(cpu, (left, busy.rows), (window.dh, output), Into::Add),
+                None => recurrent.times(cpu, (left, busy.rows), (window.dh, output), Into::Add),
                 Some(guided) => {
-                    recurrent.times::<I>(cpu, (left, busy.rows.clone()), (guided.fed, output), Into::Set);
+                    recurrent.times(cpu, (left, busy.rows.clone()), (guided.fed, output), Into::Set);
                     let Part { rows, outputs, .. } = busy;
                     run(cpu, Unfeed { dims, guided, dh: window.dh, t, rows, outputs });
                 }

@@ -113,7 +113,7 @@ struct Forward<'a, T, P> {
 
 impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
     #[inline(always)]
-    fn run<I: Instructions>(self, instructions: I) {
+    fn run<I: Instructions>(self, _: I) {
         let Self { cpu, window, member, room: Room { panels, projection, .. }, .. } = self;
         let Dims { time, hidden, output, .. } = window.dims;
         let sums = P::GATES * hidden;
@@ -121,10 +121,10 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
         let count = part.rows.len();
         let matrix = Mat::new(window.weight_hh, sums, output).t();
         let columns = Columns::of_units(part.units.clone(), hidden, P::GATES);
-        let recurrent = Packed::new(instructions, panels, matrix, columns, count);
+        let recurrent = Packed::new::<I>(cpu, panels, matrix, columns, count);
         let projection = (!window.weight_hr.is_empty()).then(|| {
             let matrix = Mat::new(window.weight_hr, output, hidden).t();
-            Packed::new(instructions, projection, matrix, part.outputs.clone().into(), count)
+            Packed::new::<I>(cpu, projection, matrix, part.outputs.clone().into(), count)
         });
         let settle = |t: Option<usize>, next: Option<usize>| {
             if let Some(guided) = window.guided {
@@ -143,7 +143,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                 None => part.rows.clone(),
             };
             let (out, stride, into) = window.sums(t, (P::GATES, P::TWO_SIDED));
-            recurrent.times::<I>(cpu, (window.fed(s), rows.clone()), (out, stride), into);
+            recurrent.times(cpu, (window.fed(s), rows.clone()), (out, stride), into);
             pointwise::<I, T, P>(window, (s, t), &part);
             if let Some(projection) = &projection {
                 window.cut.meet(&member);
@@ -151,7 +151,7 @@ impl<T: Real, P: Pointwise> Task for Forward<'_, T, P> {
                 #[allow(unsafe_code)]
                 let left = unsafe { Lines::shared(window.hidden, t * hidden, time * hidden) };
                 let out = (window.hs.from(t * output), time * output);
-                projection.times::<I>(cpu, (left, rows), out, Into::Set);
+                projection.times(cpu, (left, rows), out, Into::Set);
             }
             settle(Some(t), window.step(Some(s + 1)));
             window.cut.meet(&member);

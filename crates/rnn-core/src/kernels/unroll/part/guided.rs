@@ -147,7 +147,7 @@ impl<T: Real> Task for Settle<'_, T> {
             fed.copy_from_slice(h);
             if !course.mask.is_empty() {
                 for (fed, &mask) in fed.iter_mut().zip(&course.mask[of(row)]) {
-                    *fed = *fed * mask;
+                    *fed *= mask;
                 }
             }
             if !before.is_empty() {
@@ -248,11 +248,11 @@ impl<T: Real> Task for Unfeed<'_, T> {
                 dh.fill(T::ZERO);
             } else if course.mask.is_empty() {
                 for (dh, &fed) in dh.iter_mut().zip(fed) {
-                    *dh = *dh + fed;
+                    *dh += fed;
                 }
             } else {
                 for ((dh, &fed), &mask) in dh.iter_mut().zip(fed).zip(&course.mask[of(row)]) {
-                    *dh = *dh + fed * mask;
+                    *dh += fed * mask;
                 }
             }
         }

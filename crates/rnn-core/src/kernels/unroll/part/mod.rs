@@ -20,7 +20,7 @@ pub(super) use guided::{GuidedBackward, GuidedForward};
 
 use super::cpu::Dims;
 use crate::kernels::Real;
-use crate::kernels::dispatch::{Cpu, Instructions, run};
+use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::product::{Block, Columns, Into, Left, Lines, Mat, Packing, depths, grown, pack};
 use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
@@ -80,7 +80,7 @@ impl<'a, T: Real> Packed<'a, T> {
     /// Some columns of a matrix, for so many rows.
     #[inline(always)]
     fn new<I: Instructions>(
-        instructions: I,
+        cpu: Cpu,
         room: &'a mut Vec<T>,
         matrix: Mat<'_, T>,
         columns: Columns,
@@ -88,36 +88,30 @@ impl<'a, T: Real> Packed<'a, T> {
     ) -> Self {
         let (depth, _) = matrix.shape();
         let panels = grown(room, columns.packed_len::<I::Register<T>>(depth));
-        pack_all::<I, T>(instructions, panels, matrix, rows, &columns);
+        // Not inlined: one copy of packing serves all cells.
+        run(cpu, PackAll { to: &mut *panels, matrix, rows, columns: &columns });
         Self { panels, columns, depth, packing: Packing::of(rows) }
     }
 
     /// Rows times these columns into `out`, whose rows are `stride` apart.
-    #[inline(always)]
-    fn times<I: Instructions>(
+    fn times(
         &self,
         cpu: Cpu,
         (left, rows): (Lines<'_, T>, Range<usize>),
         (out, stride): (Shared<'_, T>, usize),
         into: Into<'_, T>,
     ) {
-        let product = StepProduct {
-            left,
-            rows,
-            depth: self.depth,
-            packed: self.panels,
-            packing: self.packing,
-            out,
-            stride,
-            columns: &self.columns,
-            backwards: false,
-        };
-        product.run::<I>(cpu, into);
+        let Self { panels: packed, depth, packing, ref columns } = *self;
+        let backwards = false;
+        let product =
+            StepProduct { cpu, left, rows, depth, packed, packing, out, stride, columns, backwards, into };
+        run(cpu, product);
     }
 }
 
 /// A step's rows times recurrent weights that [`pack_all`] packed.
 pub(super) struct StepProduct<'a, T> {
+    pub(super) cpu: Cpu,
     pub(super) left: Lines<'a, T>,
     pub(super) rows: Range<usize>,
     pub(super) depth: usize,
@@ -130,12 +124,13 @@ pub(super) struct StepProduct<'a, T> {
     pub(super) columns: &'a Columns,
     /// As in a block.
     pub(super) backwards: bool,
+    pub(super) into: Into<'a, T>,
 }
 
-impl<T: Real> StepProduct<'_, T> {
+impl<T: Real> Task for StepProduct<'_, T> {
     #[inline(always)]
-    pub(super) fn run<I: Instructions>(self, cpu: Cpu, into: Into<'_, T>) {
-        let Self { left, rows, depth, packed, packing, out, stride, columns, backwards } = self;
+    fn run<I: Instructions>(self, _: I) {
+        let Self { cpu, into, left, rows, depth, packed, packing, out, stride, columns, backwards } = self;
         let mut rest = packed;
         for (i, piece) in depths(depth).enumerate() {
             let (panels, behind) = rest.split_at(columns.packed_len::<I::Register<T>>(piece.len()));
@@ -158,10 +153,26 @@ impl<T: Real> StepProduct<'_, T> {
     }
 }
 
+/// [`pack_all`] as a task.
+pub(super) struct PackAll<'a, T> {
+    pub(super) to: &'a mut [T],
+    pub(super) matrix: Mat<'a, T>,
+    pub(super) rows: usize,
+    pub(super) columns: &'a Columns,
+}
+
+impl<T: Real> Task for PackAll<'_, T> {
+    #[inline(always)]
+    fn run<I: Instructions>(self, instructions: I) {
+        let Self { to, matrix, rows, columns } = self;
+        pack_all::<I, T>(instructions, to, matrix, rows, columns);
+    }
+}
+
 /// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has
 /// [`Columns::packed_len`].
 #[inline(always)]
-pub(super) fn pack_all<I: Instructions, T: Real>(
+fn pack_all<I: Instructions, T: Real>(
     instructions: I,
     to: &mut [T],
     matrix: Mat<'_, T>,

@@ -10,7 +10,7 @@ use super::cpu::{Dims, KernelOf, LayerOf, Traits};
 use super::part::{Cut, ForwardWindow};
 use crate::convention::Direction;
 use crate::kernels::Real;
-use crate::kernels::dispatch::{Cpu, cpu, run};
+use crate::kernels::dispatch::{Cpu, cpu};
 use crate::kernels::product::{Into, Lines, Mat};
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
@@ -56,7 +56,7 @@ impl<T: Real> Head<T> {
             backwards: self.backwards,
         };
         self.backwards = !self.backwards;
-        together(self.weight.parts.len(), &|member| run(cpu, (&product, member)));
+        together(self.weight.parts.len(), &|member| product.share(member));
     }
 }
 
@@ -248,8 +248,8 @@ impl<T: Real> Layer<T> {
             product(projection, left, (window.hs, output), Into::Set)
         });
         together(self.input.parts.len(), &|member| {
-            run(cpu, (&of_input, member));
-            run(cpu, (&of_state, member));
+            of_input.share(member);
+            of_state.share(member);
             // Sums are cut evenly, whatever units they are of.
             member.meet();
             let units = member.share(hidden, UNITS);
@@ -258,7 +258,7 @@ impl<T: Real> Layer<T> {
             }
             if let Some(of_hidden) = &of_hidden {
                 member.meet();
-                run(cpu, (of_hidden, member));
+                of_hidden.share(member);
             }
         });
         std::mem::swap(&mut self.h, &mut self.next);

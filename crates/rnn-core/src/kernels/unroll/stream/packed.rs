@@ -6,7 +6,7 @@ use crate::kernels::product::{Columns, Into, Lines, Mat, Packing, grown, grown_b
 use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
 use crate::kernels::team::{self, Member};
-use crate::kernels::unroll::part::{StepProduct, pack_all};
+use crate::kernels::unroll::part::{PackAll, StepProduct};
 
 /// A matrix's transpose, packed in parts, one for each member that there may be.
 pub(super) struct Packed<T> {
@@ -28,7 +28,7 @@ impl<T: Real> Packed<T> {
         let mut parts = Vec::new();
         parts.resize_with(count, || Part { columns: (0..0).into(), panels: Vec::new(), len: 0 });
         team::pieces(&mut parts, 1, &|index, part| {
-            run(cpu, Pack { part: &mut part[0], matrix, rows, index, count });
+            run(cpu, Pack { cpu, part: &mut part[0], matrix, rows, index, count });
         });
         Self { parts, depth: matrix.shape().0 }
     }
@@ -39,6 +39,7 @@ impl<T: Real> Packed<T> {
 }
 
 struct Pack<'a, T> {
+    cpu: Cpu,
     part: &'a mut Part<T>,
     matrix: Mat<'a, T>,
     rows: usize,
@@ -48,13 +49,14 @@ struct Pack<'a, T> {
 
 impl<T: Real> Task for Pack<'_, T> {
     #[inline(always)]
-    fn run<I: Instructions>(self, instructions: I) {
-        let Self { part, matrix, rows, index, count } = self;
+    fn run<I: Instructions>(self, _: I) {
+        let Self { cpu, part, matrix, rows, index, count } = self;
         let (depth, columns) = matrix.shape();
         let share = |member: Member<'_>| member.share(columns, I::Register::<T>::WIDTH);
         part.columns = team::as_member(index, count, share).into();
         part.len = part.columns.packed_len::<I::Register<T>>(depth);
-        pack_all::<I, T>(instructions, grown(&mut part.panels, part.len), matrix, rows, &part.columns);
+        let to = grown(&mut part.panels, part.len);
+        run(cpu, PackAll { to, matrix, rows, columns: &part.columns });
     }
 }
 
@@ -71,24 +73,25 @@ pub(super) struct Product<'a, T> {
     pub(super) backwards: bool,
 }
 
-impl<T: Real> Task for (&Product<'_, T>, Member<'_>) {
-    #[inline(always)]
-    fn run<I: Instructions>(self, _: I) {
-        let (product, member) = self;
-        for part in member.share(product.packed.parts.len(), 1) {
-            let part = &product.packed.parts[part];
+impl<T: Real> Product<'_, T> {
+    /// A member's columns of it.
+    pub(super) fn share(&self, member: Member<'_>) {
+        for part in member.share(self.packed.parts.len(), 1) {
+            let part = &self.packed.parts[part];
             let step = StepProduct {
-                left: product.left,
-                rows: 0..product.rows,
-                depth: product.packed.depth,
+                cpu: self.cpu,
+                into: self.into,
+                left: self.left,
+                rows: 0..self.rows,
+                depth: self.packed.depth,
                 packed: grown_before(&part.panels, part.len),
-                packing: Packing::of(product.rows),
-                out: product.out,
-                stride: product.stride,
+                packing: Packing::of(self.rows),
+                out: self.out,
+                stride: self.stride,
                 columns: &part.columns,
-                backwards: product.backwards,
+                backwards: self.backwards,
             };
-            step.run::<I>(product.cpu, product.into);
+            run(self.cpu, step);
         }
     }
 }

@@ -1,0 +1,102 @@
+//! The LSTM whose cell state is normalised where it is read (Ba, Kiros & Hinton 2016):
+//!
+//! ```text
+//! i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)
+//! c' = f * c + i * g                                    h' = o * tanh(gamma_c * norm(c') + b_c)
+//! ```
+
+use super::lstm::{sigmoid_slope, tanh_slope};
+use super::{Cell, LayerParams, LayerSpec, LstmState, Normed, PointwiseGrads, Saved, Sums, norm};
+use crate::convention::{BIAS_C, NORM_C};
+use crate::{Error, Result};
+use candle_core::{D, Tensor};
+use candle_nn::ops::sigmoid;
+use candle_nn::{Init, VarBuilder};
+
+/// The layer-normalised LSTM of Ba et al. 2016: products normalised, and the cell state where it is read.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use rnn_core::{Cell, LayerNormLstmCell, LayerSpec, Parameters, Recurrent, TimeRnn, Way};
+/// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+/// let lstm = TimeRnn::new(LayerNormLstmCell::new(LayerSpec::new(3, 4), parameters.builder())?);
+/// let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
+/// assert_eq!(lstm.forward(&xs, &lstm.zero_state(2)?)?.0.dims(), [2, 5, 4]);
+/// assert_eq!(lstm.way(), Way::Manual); // there is no kernel in lanes for it yet
+/// # rnn_core::Result::Ok(())
+/// ```
+pub type LayerNormLstmCell = Normed<CellNormLstmCell>;
+
+/// The part of it that is not in [`Normed`].
+#[derive(Debug, Clone)]
+pub struct CellNormLstmCell {
+    spec: LayerSpec,
+    params: LayerParams,
+}
+
+impl Cell for CellNormLstmCell {
+    type State = LstmState;
+    const GATES: usize = 4;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> Result<Self> {
+        let size = [spec.hidden];
+        let params = LayerParams::projected(&spec, Self::GATES, &vb)?;
+        let params = params.and((NORM_C, &size), Init::Const(1.0), (&spec, &vb))?;
+        let params = params.and((BIAS_C, &size), Init::Const(0.0), (&spec, &vb))?;
+        Ok(Self { spec, params })
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    fn params(&self) -> &LayerParams {
+        &self.params
+    }
+
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self { params, ..self.clone() }
+    }
+
+    fn zero_state(&self, batch: usize) -> Result<LstmState> {
+        LstmState::zeros(&self.spec, &self.params, batch)
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, state: &LstmState) -> Result<(LstmState, Saved)> {
+        let gates = (&sums.input + &sums.recurrent)?.chunk(Self::GATES, D::Minus1)?;
+        let i = sigmoid(&gates[0])?;
+        let f = sigmoid(&gates[1])?;
+        let g = gates[2].tanh()?;
+        let o = sigmoid(&gates[3])?;
+        let kept = (&f * &state.c)?;
+        let written = (&i * &g)?;
+        let c = (kept + written)?;
+        let (scaled, Saved(normed)) = norm::forward(&c, self.params.own(NORM_C)?)?;
+        let tanh_c = scaled.broadcast_add(self.params.own(BIAS_C)?)?.tanh()?;
+        let h = (&o * &tanh_c)?;
+        let saved = [vec![i, f, g, o, tanh_c, state.c.clone()], normed].concat();
+        Ok((LstmState { h, c }, Saved(saved)))
+    }
+
+    fn pointwise_backward(
+        &self,
+        Saved(saved): &Saved,
+        dnext: &LstmState,
+    ) -> Result<PointwiseGrads<LstmState>> {
+        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
+        let [i, f, g, o, tanh_c, c_before, normed @ ..] = saved.as_slice() else {
+            return Err(Error::invalid("CellNormLstmCell: saved", "8 tensors", saved.len()));
+        };
+        let dread = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;
+        let (through_h, dgamma) = norm::backward(&Saved(normed.to_vec()), self.params.own(NORM_C)?, &dread)?;
+        let dc = (&dnext.c + through_h)?;
+        let di = ((&dc * g)? * sigmoid_slope(i)?)?;
+        let df = ((&dc * c_before)? * sigmoid_slope(f)?)?;
+        let dg = ((&dc * i)? * tanh_slope(g)?)?;
+        let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
+        let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
+        let state = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
+        let own = vec![(NORM_C, dgamma), (BIAS_C, dread.sum(0)?)];
+        Ok(PointwiseGrads { own, ..PointwiseGrads::one_sided(dsums, state) })
+    }
+}
