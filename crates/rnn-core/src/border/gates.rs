@@ -29,6 +29,24 @@ pub(super) fn onnx(kind: Kind) -> Order {
     }
 }
 
+/// Keras's `ifco` and `zrh`.
+pub(super) fn keras(kind: Kind) -> Order {
+    match kind {
+        Kind::RnnTanh | Kind::RnnRelu => RNN,
+        Kind::Lstm => &["i", "f", "g", "o"],
+        Kind::Gru => &["z", "r", "n"],
+    }
+}
+
+/// The book's order, of the kinds that mean there what they mean here.
+pub(super) fn book(kind: Kind) -> Option<Order> {
+    match kind {
+        Kind::RnnTanh => Some(RNN),
+        Kind::Lstm => Some(&["f", "g", "i", "o"]),
+        Kind::RnnRelu | Kind::Gru => None,
+    }
+}
+
 /// `rows [G*H, ...]`, whose gates stand in the order `from`, in the order `to`.
 ///
 /// # Errors

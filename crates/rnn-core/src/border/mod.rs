@@ -5,8 +5,11 @@
 
 mod file;
 mod gates;
+mod layouts;
 pub mod onnx;
 mod seeded;
+
+pub use layouts::{BookLayer, KerasLayer};
 
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};
