@@ -1,6 +1,7 @@
 //! The book's and Keras's layouts: there and back gives the same numbers, and they mean the same on both sides.
 //!
 //! What they mean is written down here once more, in loops, in the formulas and layouts of the book and of Keras.
+#![allow(clippy::unwrap_used, reason = "what a test expects")]
 
 #[path = "common/network.rs"]
 mod network;

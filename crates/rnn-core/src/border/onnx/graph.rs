@@ -102,17 +102,17 @@ impl<'a> Export<'a> {
     /// part of the last one.
     fn layer(&mut self, k: usize, parts: &[&str]) -> Result<()> {
         let spec = self.network.spec;
-        let constant = |name: &str| format!("l{k}.{name}");
-        self.weights(constant("W"), k, &[WEIGHT_IH])?;
-        self.weights(constant("R"), k, &[WEIGHT_HH])?;
+        let own = |name: &str| format!("l{k}.{name}");
+        self.weights(own("W"), k, &[WEIGHT_IH])?;
+        self.weights(own("R"), k, &[WEIGHT_HH])?;
         if spec.bias {
-            self.weights(constant("B"), k, &[BIAS_IH, BIAS_HH])?;
+            self.weights(own("B"), k, &[BIAS_IH, BIAS_HH])?;
         }
-        let bias = if spec.bias { constant("B") } else { String::new() };
+        let bias = if spec.bias { own("B") } else { String::new() };
         // The fifth input would be the lengths of the rows.
-        let mut inputs = vec![constant("x"), constant("W"), constant("R"), bias, String::new()];
+        let mut inputs = vec![own("x"), own("W"), own("R"), bias, String::new()];
         inputs.extend(parts.iter().map(|part| self.of_layer(&format!("{part}0"), k)));
-        let mut outputs = vec![constant("y")];
+        let mut outputs = vec![own("y")];
         outputs.extend(parts.iter().map(|part| self.of_layer(&format!("{part}_n"), k)));
 
         let direction = if spec.bidirectional { "bidirectional" } else { "forward" };
