@@ -3,6 +3,14 @@
 //! What crosses the border is a [`Network`]: what kind it is, its sizes, and its parameters under PyTorch's names. Every
 //! border reads one from its own format or writes one to it, and none knows of another.
 
+mod file;
+mod gates;
+mod layouts;
+pub mod onnx;
+mod seeded;
+
+pub use layouts::{BookLayer, KerasLayer};
+
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};
 use candle_core::Tensor;
