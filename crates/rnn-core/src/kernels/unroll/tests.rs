@@ -9,7 +9,7 @@ use crate::kernels::dispatch::{self, Cpu, with};
 use crate::kernels::pointwise::{Gru, Lstm, RnnRelu, RnnTanh};
 use crate::kernels::product::{Into, Mat, Rooms, product};
 use crate::kernels::team::beside_busy_cores;
-use crate::rng;
+use crate::{Direction, rng};
 use region::{Allocation, Protection};
 
 /// Numbers whose last one stands right before a page that nobody may touch.
@@ -64,25 +64,40 @@ impl<T: Real> Guarded<T> {
 }
 
 /// A window there and back, everything that the kernels are given at the end of its page; gives all that they made.
-fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> {
-    let Dims { batch: n, time: t, input: d, hidden: h, .. } = dims;
+fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims, steered: bool) -> Vec<Vec<T>> {
+    let Dims { batch: n, time: t, input: d, hidden: h, output: p } = dims;
     let sums = kernel.traits().gates * h;
     let carried = if kernel.traits().carry { n * h } else { 0 };
     let random = Guarded::<T>::random;
-    let (weight_ih, weight_hh) = (random(sums * d, "ih"), random(sums * h, "hh"));
+    let (weight_ih, weight_hh) = (random(sums * d, "ih"), random(sums * p, "hh"));
     let (bias_ih, bias_hh) = (random(sums, "bih"), random(sums, "bhh"));
+    let projected = if p == h { 0 } else { p * h };
+    let weight_hr = random(projected, "hr");
     let (xs, dhs, h0, c0) =
-        (random(n * t * d, "xs"), random(n * t * h, "dhs"), random(n * h, "h"), random(carried, "c"));
+        (random(n * t * d, "xs"), random(n * t * p, "dhs"), random(n * p, "h"), random(carried, "c"));
+    let when = |size: usize| if steered { size } else { 0 };
+    let (mask, keep_h, keep_c) =
+        (random(when(n * p), "mask"), random(when(n * t * p), "zh"), random(when(n * t * h), "zc"));
+    let lengths: Vec<usize> = (0..n).map(|i| (i * 2 + 1) % (t + 1)).collect();
+    let fresh: Vec<bool> = (0..n * t).map(|i| i % 3 == 1 && i % t < lengths[i / t]).collect();
+    let course = Course {
+        direction: if steered { Direction::Reverse } else { Direction::Forward },
+        lengths: steered.then_some(&*lengths),
+        fresh: steered.then_some(&*fresh),
+        mask: mask.slice(),
+        keep_h: keep_h.slice(),
+        keep_c: keep_c.slice(),
+    };
     let params = Params {
         weight_ih: weight_ih.slice(),
         weight_hh: weight_hh.slice(),
         bias_ih: Some(bias_ih.slice()),
         bias_hh: Some(bias_hh.slice()),
-        weight_hr: None,
+        weight_hr: (projected > 0).then(|| weight_hr.slice()),
     };
-    let layer = LayerOf { kernel, params, course: Course::default() };
+    let layer = LayerOf { kernel, params, course };
     let zeros = Guarded::<T>::zeros;
-    let (mut hs, mut next_h, mut next_c) = (zeros(n * t * h), zeros(n * h), zeros(carried));
+    let (mut hs, mut next_h, mut next_c) = (zeros(n * t * p), zeros(n * p), zeros(carried));
     let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
     cpu::forward(
         &layer,
@@ -93,7 +108,8 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> 
         (&mut tape, &mut scratch),
     );
     let (mut dw_ih, mut dw_hh, mut db_ih, mut db_hh) =
-        (zeros(sums * d), zeros(sums * h), zeros(sums), zeros(sums));
+        (zeros(sums * d), zeros(sums * p), zeros(sums), zeros(sums));
+    let mut dw_hr = zeros(projected);
     let mut dxs = zeros(n * t * d);
     for keep in [Keep::Tape, Keep::Nothing] {
         cpu::backward(
@@ -105,7 +121,7 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> 
                 weight_hh: dw_hh.slice_mut(),
                 bias_ih: Some(db_ih.slice_mut()),
                 bias_hh: Some(db_hh.slice_mut()),
-                weight_hr: None,
+                weight_hr: (projected > 0).then(|| dw_hr.slice_mut()),
                 add: false,
             },
             Some(dxs.slice_mut()),
@@ -113,7 +129,7 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims) -> Vec<Vec<T>> 
             (&mut tape, &mut scratch),
         );
     }
-    let all = [hs, dxs, dw_ih, dw_hh, db_ih, db_hh, next_h, next_c].map(|made| made.slice().to_vec());
+    let all = [hs, dxs, dw_ih, dw_hh, db_ih, db_hh, dw_hr, next_h, next_c].map(|made| made.slice().to_vec());
     assert!(all.iter().flatten().all(|x| x.to_f64().is_finite()));
     all.into()
 }
@@ -124,13 +140,18 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
         for (batch, time, input, hidden) in
             [(1, 1, 1, 1), (3, 2, 5, 7), (2, 5, 17, 33), (9, 3, 47, 50), (20, 2, 49, 130)]
         {
-            let dims = Dims { batch, time, input, hidden };
+            let dims = Dims { batch, time, input, hidden, output: hidden };
+            let projected = Dims { output: hidden.div_ceil(2), ..dims };
             with(cpu, || {
-                for kernel in cells::<f32>() {
-                    window(kernel, dims);
+                for steered in [false, true] {
+                    for kernel in cells::<f32>() {
+                        window(kernel, dims, steered);
+                    }
+                    window::<f64>(&Lstm, dims, steered);
+                    window::<f64>(&Gru, dims, steered);
+                    window::<f32>(&Lstm, projected, steered);
+                    window::<f64>(&Lstm, projected, steered);
                 }
-                window::<f64>(&Lstm, dims);
-                window::<f64>(&Gru, dims);
             });
         }
     }
@@ -158,13 +179,17 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
     for cpu in Cpu::available() {
         with(cpu, || {
             for (how, dims) in CUT {
-                for (i, kernel) in cells::<f32>().into_iter().enumerate() {
-                    let one = on(1, || window(kernel, dims));
-                    for threads in [2, 3] {
-                        let cut = on(threads, || cpu::cut::<f32>(&dims, kernel.traits().gates));
-                        assert_eq!(cut, (how, threads), "cell {i}");
-                        let many = on(threads, || window(kernel, dims));
-                        assert!(many == one, "cell {i}, {threads} threads, {how:?}");
+                let projected = (&Lstm as &'static dyn KernelOf<f32>, Dims { output: 65, ..dims });
+                let all = cells::<f32>().map(|kernel| (kernel, dims)).into_iter().chain([projected]);
+                for (i, (kernel, dims)) in all.enumerate() {
+                    for steered in [false, true] {
+                        let one = on(1, || window(kernel, dims, steered));
+                        for threads in [2, 3] {
+                            let cut = on(threads, || cpu::cut::<f32>(&dims, kernel.traits().gates));
+                            assert_eq!(cut, (how, threads), "cell {i}");
+                            let many = on(threads, || window(kernel, dims, steered));
+                            assert!(many == one, "cell {i}, {threads} threads, {how:?}, steered: {steered}");
+                        }
                     }
                 }
             }
@@ -175,11 +200,13 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
 #[test]
 fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
     let (_, dims) = CUT[1];
-    let one = on(1, || window::<f32>(&Lstm, dims));
+    let one = on(1, || window::<f32>(&Lstm, dims, true));
     beside_busy_cores(|| {
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| (0..5).for_each(|_| assert!(on(2, || window::<f32>(&Lstm, dims)) == one)));
+                scope.spawn(|| {
+                    (0..5).for_each(|_| assert!(on(2, || window::<f32>(&Lstm, dims, true)) == one))
+                });
             }
         });
     });
