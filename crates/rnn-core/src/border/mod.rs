@@ -3,6 +3,12 @@
 //! What crosses the border is a [`Network`]: what kind it is, its sizes, and its parameters under PyTorch's names. Every
 //! border reads one from its own format or writes one to it, and none knows of another.
 
+mod file;
+mod layers;
+pub mod pytorch;
+
+pub use layers::Known;
+
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -174,32 +180,12 @@ impl Network {
     pub fn new(spec: NetworkSpec, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         spec.check()?;
         let mut given: IndexMap<String, Tensor> = tensors.into_iter().collect();
-        let mut wrong = Vec::new();
-        let mut kept: IndexMap<String, Tensor> = IndexMap::new();
-        for (name, shape) in spec.shapes() {
-            match given.shift_remove(&name) {
-                None => wrong.push((name, format!("a tensor {shape:?}"), "none".to_string())),
-                Some(tensor) if tensor.dims() != shape => {
-                    wrong.push((name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
-                }
-                Some(tensor) => {
-                    let dtype = kept.first().map_or(tensor.dtype(), |(_, first)| first.dtype());
-                    if tensor.dtype() != dtype {
-                        wrong.push((name.clone(), dtype.as_str().into(), tensor.dtype().as_str().into()));
-                    }
-                    kept.insert(name, tensor);
-                }
-            }
-        }
-        wrong.extend(given.keys().map(|name| (name.clone(), "no such tensor".into(), "one".into())));
-        let mut wrong = wrong.into_iter();
-        if let Some((name, want, got)) = wrong.next() {
-            let others: Vec<String> =
-                wrong.map(|(name, want, got)| format!("{name}: expected {want}, got {got}")).collect();
-            let error = Error::invalid(format!("Network: {name}"), want, got);
-            return Err(if others.is_empty() { error } else { error.hint(others.join("; ")) });
-        }
-        Ok(Self { spec, tensors: kept })
+        let found =
+            given.iter().map(|(name, tensor)| (name.as_str(), tensor.dims(), tensor.dtype().as_str()));
+        compare("Network", &spec.shapes(), None, found)?;
+        let named = spec.shapes().into_iter();
+        let tensors = named.filter_map(|(name, _)| given.swap_remove_entry(&name)).collect();
+        Ok(Self { spec, tensors })
     }
 
     /// What it is.
@@ -216,4 +202,40 @@ impl Network {
     pub fn get(&self, parameter: &str, place: impl Into<Place>) -> Option<&Tensor> {
         self.tensors.get(&convention::name(parameter, place))
     }
+}
+
+/// Holds name, shape and dtype of what is given against the names and shapes that are wanted, no more and no fewer.
+/// Without a dtype that of the first one given holds for all.
+///
+/// # Errors
+/// One error that names every one that is wrong.
+fn compare<'a>(
+    op: &str,
+    wanted: &[(String, Vec<usize>)],
+    dtype: Option<&'a str>,
+    given: impl IntoIterator<Item = (&'a str, &'a [usize], &'a str)>,
+) -> Result<()> {
+    let mut given: IndexMap<&str, (&[usize], &str)> =
+        given.into_iter().map(|(name, dims, dtype)| (name, (dims, dtype))).collect();
+    let mut wrong = Vec::new();
+    let mut of_all = dtype;
+    for (name, shape) in wanted {
+        match given.shift_remove(name.as_str()) {
+            None => wrong.push((name.as_str(), format!("a tensor {shape:?}"), "none".to_string())),
+            Some((dims, _)) if dims != shape => wrong.push((name, format!("{shape:?}"), format!("{dims:?}"))),
+            Some((_, dtype)) => {
+                let want = *of_all.get_or_insert(dtype);
+                if dtype != want {
+                    wrong.push((name, want.to_string(), dtype.to_string()));
+                }
+            }
+        }
+    }
+    wrong.extend(given.keys().map(|&name| (name, "no such tensor".to_string(), "one".to_string())));
+    let mut wrong = wrong.into_iter();
+    let Some((name, want, got)) = wrong.next() else { return Ok(()) };
+    let others: Vec<String> =
+        wrong.map(|(name, want, got)| format!("{name}: expected {want}, got {got}")).collect();
+    let error = Error::invalid(format!("{op}: {name}"), want, got);
+    Err(if others.is_empty() { error } else { error.hint(others.join("; ")) })
 }
