@@ -117,8 +117,16 @@ impl StateDict {
     /// Where it cannot be read, or is not a state_dict.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let format = Format::of(path)?;
-        let (source, bytes) = (path.display().to_string(), file::read(path)?);
+        Format::of(path)?;
+        Self::from_bytes(path, file::read(path)?)
+    }
+
+    /// What is in the bytes of a file of that name, wherever they come from.
+    ///
+    /// # Errors
+    /// Where the name ends otherwise, or they are not a state_dict.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
+        let (format, source) = (Format::of(name.as_ref())?, name.as_ref().display().to_string());
         let entries = match format {
             Format::Safetensors => of_safetensors(&source, &bytes)?,
             Format::Archive => archive::read(&source, &bytes)?,
