@@ -168,8 +168,7 @@ impl Network {
     /// use candle_core::{DType, Device, Tensor};
     /// use rnn_core::border::{Kind, Network, NetworkSpec};
     /// let spec = NetworkSpec { bias: false, ..NetworkSpec::new(Kind::Gru, 2, 1) };
-    /// let zeros = |shape| Ok((String::new(), Tensor::zeros(shape, DType::F32, &Device::Cpu)?));
-    /// let (_, weight) = zeros((3, 2))?;
+    /// let weight = Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?;
     /// let error = Network::new(spec, [("weight_ih_l0".to_string(), weight)]).unwrap_err().to_string();
     /// assert_eq!(error, "Network: weight_hh_l0: expected a tensor [3, 1], got none");
     /// # rnn_core::Result::Ok(())
