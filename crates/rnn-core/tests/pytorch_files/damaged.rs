@@ -149,18 +149,20 @@ fn hostile_pickles_are_errors() {
         bytes.splice(at..=at, minus.iter().copied());
         bytes
     };
-    let huge_long = |parts: &str| -> Vec<u8> {
-        let mut bytes = tensor("K\0", "D", parts);
-        let at = bytes.iter().position(|&b| b == b'D').unwrap();
-        bytes.splice(at..=at, [0x8a, 8, 255, 255, 255, 255, 255, 255, 255, 0x7f, 0x8a, 1, 1].iter().copied());
-        bytes
+    // The largest of 64 bits, as many times as there are sizes `D`.
+    let huge_long = |dims: &str| -> Vec<u8> {
+        let long = [0x8a, 8, 255, 255, 255, 255, 255, 255, 255, 0x7f];
+        let one = tensor("K\0", dims, "K\x01K\x01");
+        let (head, tail) = one.split_at(one.iter().rposition(|&b| b == b'N').unwrap());
+        let byte = |&b: &u8| if b == b'D' { long.to_vec() } else { vec![b] };
+        [head.iter().flat_map(byte).collect(), tail.to_vec()].concat()
     };
     let with = |first: Vec<u8>| state_dict(&[("weight_ih_l0", first), ("weight_hh_l0", one())]);
     let deep: Vec<u8> = [b"\x80\x02}X\x01\0\0\0aN".to_vec(), vec![0x85; 1_000_000], b"s.".to_vec()].concat();
     // Each tuple holds the one before twice: 2^500 of them if any were copied.
     let laughs = b"\x80\x02}X\x01\0\0\0aNq\0".iter().copied();
     let laughs: Vec<u8> = laughs.chain((0..500).flat_map(|_| *b"h\0\x86q\0").chain(*b"s.")).collect();
-    let cases: [(&str, Vec<u8>, &str); 17] = [
+    let cases: [(&str, Vec<u8>, &str); 18] = [
         ("empty", Vec::new(), "cut short"),
         ("protocol 4", b"\x80\x04}.".to_vec(), "protocol 2"),
         ("numbers outside", with(tensor("K\x03", "K\x01K\x02", "K\x02K\x01")), "numbers that are there"),
@@ -171,7 +173,12 @@ fn hostile_pickles_are_errors() {
         ),
         ("an offset outside", with(tensor(huge, "K\x01K\x01", "K\x01K\x01")), "numbers that are there"),
         ("an offset below zero", with(with_minus("K\x01K\x01")), "something else"),
-        ("sizes beyond memory", with(huge_long("K\x01K\x01")), "rows, got 9223372036854775807"),
+        ("sizes beyond memory", with(huge_long("DK\x01")), "rows, got 9223372036854775807"),
+        (
+            "sizes beyond counting",
+            state_dict(&[("weight_ih_l0", huge_long("DK\x01")), ("weight_hh_l0", huge_long("DD"))]),
+            "8 for each byte",
+        ),
         ("fewer strides", with(tensor("K\0", "K\x01K\x01", "K\x01")), "something else"),
         ("a name twice", state_dict(&[("a", one()), ("a", one())]), "two of a"),
         ("a dict in itself", b"\x80\x02}q\0X\x01\0\0\0ah\0s.".to_vec(), "in two places"),

@@ -51,7 +51,10 @@ fn network(spec: NetworkSpec, dtype: DType) -> Network {
     Network::new(spec, tensors.collect::<Vec<_>>()).unwrap()
 }
 
-fn bits(tensor: &Tensor) -> (Vec<usize>, Vec<u64>) {
+/// A shape, and every number's bits.
+type Bits = (Vec<usize>, Vec<u64>);
+
+fn bits(tensor: &Tensor) -> Bits {
     let flat = tensor.flatten_all().unwrap();
     let bits = match tensor.dtype() {
         DType::F32 => flat.to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits().into()).collect(),
@@ -61,7 +64,7 @@ fn bits(tensor: &Tensor) -> (Vec<usize>, Vec<u64>) {
     (tensor.dims().to_vec(), bits)
 }
 
-fn all_bits(network: &Network) -> Vec<(String, (Vec<usize>, Vec<u64>))> {
+fn all_bits(network: &Network) -> Vec<(String, Bits)> {
     network.tensors().map(|(name, tensor)| (name.to_string(), bits(tensor))).collect()
 }
 

@@ -282,7 +282,10 @@ fn of_safetensors(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>>
     let wrong = |error: &dyn std::fmt::Display| Error::invalid(source, "a file in safetensors", error);
     let views = SafeTensors::deserialize(bytes).map_err(|error| wrong(&error))?;
     let mut entries = IndexMap::new();
-    for (name, view) in views.iter() {
+    let mut views: Vec<_> = views.iter().collect();
+    // They come out of a hash map.
+    views.sort_unstable_by_key(|(name, view)| (view.data().as_ptr().addr(), *name));
+    for (name, view) in views {
         let dtype = DTYPES.into_iter().find(|(_, known, _)| *known == view.dtype()).map(|(.., dtype)| dtype);
         // The view is a part of the file.
         let start = view.data().as_ptr().addr() - bytes.as_ptr().addr();
