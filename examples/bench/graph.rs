@@ -47,8 +47,3 @@ impl<C: Cell> Layers for Ours<C> {
         state.detach()
     }
 }
-
-/// The names of layer k's parameters, in the order in which a layer asks for them.
-pub(crate) fn names(k: usize) -> [String; 4] {
-    ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|name| format!("{name}_l{k}"))
-}

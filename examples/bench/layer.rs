@@ -2,7 +2,7 @@
 
 use crate::candle_nn_layers::CandleNn;
 use crate::check::{self, Answer};
-use crate::graph::{Layers, Ours, names};
+use crate::graph::{Layers, Ours};
 use crate::{Args, Door, Who, profile, timing};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};

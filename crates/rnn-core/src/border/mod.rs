@@ -5,10 +5,13 @@
 
 mod file;
 mod gates;
+mod layers;
 mod layouts;
 pub mod onnx;
+pub mod pytorch;
 mod seeded;
 
+pub use layers::Known;
 pub use layouts::{BookLayer, KerasLayer};
 
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
@@ -170,8 +173,7 @@ impl Network {
     /// use candle_core::{DType, Device, Tensor};
     /// use rnn_core::border::{Kind, Network, NetworkSpec};
     /// let spec = NetworkSpec { bias: false, ..NetworkSpec::new(Kind::Gru, 2, 1) };
-    /// let zeros = |shape| Ok((String::new(), Tensor::zeros(shape, DType::F32, &Device::Cpu)?));
-    /// let (_, weight) = zeros((3, 2))?;
+    /// let weight = Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?;
     /// let error = Network::new(spec, [("weight_ih_l0".to_string(), weight)]).unwrap_err().to_string();
     /// assert_eq!(error, "Network: weight_hh_l0: expected a tensor [3, 1], got none");
     /// # rnn_core::Result::Ok(())
@@ -182,32 +184,12 @@ impl Network {
     pub fn new(spec: NetworkSpec, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         spec.check()?;
         let mut given: IndexMap<String, Tensor> = tensors.into_iter().collect();
-        let mut wrong = Vec::new();
-        let mut kept: IndexMap<String, Tensor> = IndexMap::new();
-        for (name, shape) in spec.shapes() {
-            match given.shift_remove(&name) {
-                None => wrong.push((name, format!("a tensor {shape:?}"), "none".to_string())),
-                Some(tensor) if tensor.dims() != shape => {
-                    wrong.push((name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
-                }
-                Some(tensor) => {
-                    let dtype = kept.first().map_or(tensor.dtype(), |(_, first)| first.dtype());
-                    if tensor.dtype() != dtype {
-                        wrong.push((name.clone(), dtype.as_str().into(), tensor.dtype().as_str().into()));
-                    }
-                    kept.insert(name, tensor);
-                }
-            }
-        }
-        wrong.extend(given.keys().map(|name| (name.clone(), "no such tensor".into(), "one".into())));
-        let mut wrong = wrong.into_iter();
-        if let Some((name, want, got)) = wrong.next() {
-            let others: Vec<String> =
-                wrong.map(|(name, want, got)| format!("{name}: expected {want}, got {got}")).collect();
-            let error = Error::invalid(format!("Network: {name}"), want, got);
-            return Err(if others.is_empty() { error } else { error.hint(others.join("; ")) });
-        }
-        Ok(Self { spec, tensors: kept })
+        let found =
+            given.iter().map(|(name, tensor)| (name.as_str(), tensor.dims(), tensor.dtype().as_str()));
+        compare("Network", &spec.shapes(), None, found)?;
+        let named = spec.shapes().into_iter();
+        let tensors = named.filter_map(|(name, _)| given.swap_remove_entry(&name)).collect();
+        Ok(Self { spec, tensors })
     }
 
     /// What it is.
@@ -224,4 +206,40 @@ impl Network {
     pub fn get(&self, parameter: &str, place: impl Into<Place>) -> Option<&Tensor> {
         self.tensors.get(&convention::name(parameter, place))
     }
+}
+
+/// Holds name, shape and dtype of what is given against the names and shapes that are wanted, no more and no fewer.
+/// Without a dtype that of the first one given holds for all.
+///
+/// # Errors
+/// One error that names every one that is wrong.
+fn compare<'a>(
+    op: &str,
+    wanted: &[(String, Vec<usize>)],
+    dtype: Option<&'a str>,
+    given: impl IntoIterator<Item = (&'a str, &'a [usize], &'a str)>,
+) -> Result<()> {
+    let mut given: IndexMap<&str, (&[usize], &str)> =
+        given.into_iter().map(|(name, dims, dtype)| (name, (dims, dtype))).collect();
+    let mut wrong = Vec::new();
+    let mut of_all = dtype;
+    for (name, shape) in wanted {
+        match given.shift_remove(name.as_str()) {
+            None => wrong.push((name.as_str(), format!("a tensor {shape:?}"), "none".to_string())),
+            Some((dims, _)) if dims != shape => wrong.push((name, format!("{shape:?}"), format!("{dims:?}"))),
+            Some((_, dtype)) => {
+                let want = *of_all.get_or_insert(dtype);
+                if dtype != want {
+                    wrong.push((name, want.to_string(), dtype.to_string()));
+                }
+            }
+        }
+    }
+    wrong.extend(given.keys().map(|&name| (name, "no such tensor".to_string(), "one".to_string())));
+    let mut wrong = wrong.into_iter();
+    let Some((name, want, got)) = wrong.next() else { return Ok(()) };
+    let others: Vec<String> =
+        wrong.map(|(name, want, got)| format!("{name}: expected {want}, got {got}")).collect();
+    let error = Error::invalid(format!("{op}: {name}"), want, got);
+    Err(if others.is_empty() { error } else { error.hint(others.join("; ")) })
 }

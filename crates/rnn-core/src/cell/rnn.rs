@@ -37,6 +37,11 @@ impl RnnCell {
         Self::with_activation(spec, &vb, Activation::Relu)
     }
 
+    /// Whether f is max(0, .).
+    pub(crate) fn is_relu(&self) -> bool {
+        matches!(self.activation, Activation::Relu)
+    }
+
     fn with_activation(spec: LayerSpec, vb: &VarBuilder, activation: Activation) -> Result<Self> {
         let params = LayerParams::new(&spec, Self::GATES, vb)?;
         Ok(Self { spec, params, activation })
