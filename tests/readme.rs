@@ -1,8 +1,8 @@
-//! The README's example is the code below, line for line; its test command is the one that `.ci/run` runs.
+//! The README's examples are the code below, line for line; its test command is the one that `.ci/run` runs.
 
 const README: &str = include_str!("../README.md");
 
-fn example() -> anyhow::Result<()> {
+fn first() -> anyhow::Result<()> {
     // README: begin
     use candle_core::{DType, Tensor};
     use candle_nn::{Optimizer, SGD};
@@ -22,33 +22,70 @@ fn example() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What stands between two lines, these not included.
-fn between<'a>(text: &'a str, first: &str, last: &str) -> Vec<&'a str> {
-    text.lines()
-        .skip_while(|line| line.trim() != first)
-        .skip(1)
-        .take_while(|line| line.trim() != last)
-        .collect()
+fn layers() -> anyhow::Result<()> {
+    // README: begin
+    use candle_core::{DType, Device, Tensor};
+    use rnn_core::{Bidirectional, LayerSpec, LstmCell, Parameters, Plan, Recurrent, Stack};
+    let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
+    let spec = LayerSpec::new(3, 8).projection(4);
+    let stack = Stack::<Bidirectional<LstmCell>>::new(spec, 2, &parameters.builder().pp("rnn"))?;
+    let stack = stack.with_dropout(0.2)?;
+    let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
+    let plan = Plan::new().lengths(&[5, 3]).draw(1, 0); // the second row has 3 steps; dropout of seed 1, window 0
+    let (hs, last) = stack.forward_with(&xs, &stack.zero_state(2)?, &plan)?;
+    assert_eq!(hs.dims(), [2, 5, 8]); // two directions of 4
+    // README: end
+    assert_eq!(last.layers().len(), 2);
+    Ok(())
+}
+
+fn borders() -> anyhow::Result<()> {
+    // README: begin
+    use rnn_core::border::pytorch::StateDict;
+    use rnn_core::{Bidirectional, LstmCell};
+    let file = StateDict::read("crates/rnn-core/tests/fixtures/pytorch/lstm.pt")?; // or .safetensors
+    let network = file.network(&file.spec("encoder.rnn.")?, "encoder.rnn.")?; // sizes are seen from the shapes
+    let lstm = network.stack::<Bidirectional<LstmCell>>()?; // to run it
+    // README: end
+    assert_eq!(lstm.layers().len(), network.spec().layers);
+    Ok(())
+}
+
+/// What stands between two lines, these not included, every time.
+fn blocks<'a>(text: &'a str, first: &str, last: &str) -> Vec<Vec<&'a str>> {
+    let mut lines = text.lines();
+    let mut blocks = Vec::new();
+    while lines.any(|line| line.trim() == first) {
+        blocks.push(lines.by_ref().take_while(|line| line.trim() != last).collect());
+    }
+    blocks
 }
 
 #[test]
-fn the_example_runs() {
-    example().unwrap();
+fn the_examples_run() {
+    first().unwrap();
+    layers().unwrap();
+    borders().unwrap();
 }
 
 #[test]
-fn the_example_is_the_code_of_this_file() {
-    let shown = between(README, "```rust", "```");
-    let here = between(include_str!("readme.rs"), "// README: begin", "// README: end");
-    let here: Vec<&str> = here.into_iter().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
-    assert!(shown.len() >= 10, "an example of {} lines", shown.len());
-    assert_eq!(shown, here);
+fn the_examples_are_the_code_of_this_file() {
+    let shown = blocks(README, "```rust", "```");
+    let here = blocks(include_str!("readme.rs"), "// README: begin", "// README: end");
+    assert_eq!((shown.len(), here.len()), (3, 3));
+    for (shown, here) in shown.iter().zip(here) {
+        let here: Vec<&str> =
+            here.into_iter().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+        assert!(shown.len() >= 5, "an example of {} lines", shown.len());
+        assert_eq!(*shown, here);
+    }
 }
 
 #[test]
 fn the_commands_are_those_that_are_checked() {
-    let shown = between(README, "```sh", "```");
-    let commands: Vec<&str> = shown.iter().filter_map(|line| line.split('#').next()).map(str::trim).collect();
+    let shown = blocks(README, "```sh", "```");
+    let commands: Vec<&str> =
+        shown[0].iter().filter_map(|line| line.split('#').next()).map(str::trim).collect();
     assert_eq!(commands, ["cargo run --release --example train", "cargo test --workspace"]);
     assert!(include_str!("../.ci/run").contains("\ncargo test --workspace 2>&1"));
 }
