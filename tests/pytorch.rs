@@ -112,7 +112,7 @@ fn what_is_not_supported_or_does_not_fit_is_named() {
     let zeros = |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F64, &Device::Cpu).unwrap();
     let cases = [
         (meta("bidirectional", "true"), "tensor bias_hh_l0_reverse is missing"),
-        (meta("proj_size", "3"), "tensor grad.weight_hr_l0 is missing"),
+        (meta("proj_size", "3"), "g.h_n: expected shape [1, 3, 3], got [1, 3, 6]"),
         (
             meta("proj_size", "6"),
             "NetworkSpec: projection: expected none, or of an lstm one of 1 to 5, got 6 of lstm",

@@ -69,9 +69,9 @@ pub(super) fn check_rate(op: &str, rate: f64) -> Result<()> {
 /// The masks of one window that stand outside of its steps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Masks {
-    /// `[N, T, D]`
+    /// `[N, D]`
     pub(super) input: Option<Tensor>,
-    /// `[N, T, P]`
+    /// `[N, P]`
     pub(super) output: Option<Tensor>,
     /// `[G*H, P]`
     pub(super) weight: Option<Tensor>,
@@ -111,15 +111,11 @@ impl Regularisers {
             let mask = Mask { what, place, draw, rate, scale };
             (rate > 0.0).then(|| mask.tensor(shape, dtype, device)).transpose()
         };
-        let kept = |rate: f64| 1.0 / (1.0 - rate);
-        // Locked: one row of factors, for all steps.
-        let locked = |what: &str, rate: f64, size: usize| -> Result<Option<Tensor>> {
-            let mask = drawn(what, 1.0 - rate, kept(rate), &[batch, 1, size])?.filter(|_| rate > 0.0);
-            Ok(mask.map(|mask| mask.broadcast_as((batch, time, size))?.contiguous()).transpose()?)
+        // Factors of what is kept; none where nothing is dropped.
+        let dropped = |what: &str, rate: f64, shape: &[usize]| {
+            if rate > 0.0 { drawn(what, 1.0 - rate, 1.0 / (1.0 - rate), shape) } else { Ok(None) }
         };
-        if self.recurrent > 0.0 {
-            guides.mask = drawn("recurrent", 1.0 - self.recurrent, kept(self.recurrent), &[batch, output])?;
-        }
+        guides.mask = dropped("recurrent", self.recurrent, &[batch, output])?;
         if zoned {
             let of_part = |(part, &size): (usize, &usize)| {
                 let mask = drawn(&format!("zoneout{part}"), zone(part), 1.0, &[batch, time, size])?;
@@ -127,16 +123,10 @@ impl Regularisers {
             };
             guides.keep = sizes.iter().enumerate().map(of_part).collect::<Result<_>>()?;
         }
-        let weight = if self.weight > 0.0 {
-            let shape = cell.params().weight_hh.dims().to_vec();
-            drawn("weight", 1.0 - self.weight, kept(self.weight), &shape)?
-        } else {
-            None
-        };
         Ok(Masks {
-            input: locked("input", self.input, input)?,
-            output: locked("output", self.output, output)?,
-            weight,
+            input: dropped("input", self.input, &[batch, input])?,
+            output: dropped("output", self.output, &[batch, output])?,
+            weight: dropped("weight", self.weight, cell.params().weight_hh.dims())?,
         })
     }
 }

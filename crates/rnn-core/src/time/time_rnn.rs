@@ -1,5 +1,6 @@
 //! A cell over T steps: one layer, in the way that was asked for.
 
+use super::locked::drop_units;
 use super::plan::Plan;
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent};
@@ -133,7 +134,7 @@ impl<C: Cell> TimeRnn<C> {
         let (flat, tape) = self.run(way, &cell, (&xs, state, &guides), Keep::Tape)?;
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
         let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
-        let hs = times(&hs, masks.output.as_ref())?;
+        let hs = drop_units(&hs, masks.output.as_ref(), way)?;
         let params = masks.weight.is_some().then(|| cell.params().clone());
         Ok((hs, next, TimeTape { tape, params, masks }))
     }
@@ -152,12 +153,15 @@ impl<C: Cell> TimeRnn<C> {
             let want = format!("[{batch}, {time}, {output}]");
             return Err(Error::invalid("TimeRnn::backward: dhs", want, format!("{:?}", dhs.dims())));
         }
-        self.check_state("TimeRnn::backward: dnext", dnext, batch)?;
+        self.check_state("TimeRnn::backward: dnext", dnext, (batch, "the tape's window"))?;
         let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
-        let dhs = times(dhs, masks.output.as_ref())?;
+        let dhs = drop_units(dhs, masks.output.as_ref(), self.way())?;
         let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
-        grads.dxs = grads.dxs.map(|dxs| times(&dxs, masks.input.as_ref())).transpose()?;
-        grads.params.weight_hh = times(&grads.params.weight_hh, masks.weight.as_ref())?;
+        let dropped = |dxs: Tensor| drop_units(&dxs, masks.input.as_ref(), self.way());
+        grads.dxs = grads.dxs.map(dropped).transpose()?;
+        if let Some(mask) = &masks.weight {
+            grads.params.weight_hh = (&grads.params.weight_hh * mask)?;
+        }
         Ok(grads)
     }
 
@@ -212,7 +216,8 @@ impl<C: Cell> TimeRnn<C> {
             Some(lengths) => without_padding(xs, lengths)?,
             None => xs.clone(),
         };
-        Ok(Run { cell, xs: times(&xs, masks.input.as_ref())?, guides, masks })
+        let xs = drop_units(&xs, masks.input.as_ref(), self.way())?;
+        Ok(Run { cell, xs, guides, masks })
     }
 
     fn check(&self, xs: &Tensor, state: &C::State) -> Result<()> {
@@ -223,7 +228,7 @@ impl<C: Cell> TimeRnn<C> {
         if !fits {
             return Err(Error::invalid("TimeRnn: xs", want, format!("{:?}", xs.dims())));
         }
-        self.check_state("TimeRnn: state", state, xs.dim(0)?)?;
+        self.check_state("TimeRnn: state", state, (xs.dim(0)?, &format!("xs {:?}", xs.dims())))?;
         let mut tensors = vec![("xs".to_string(), xs)];
         let parts = state.names().into_iter().zip(state.parts());
         tensors.extend(parts.map(|(name, part)| (format!("state.{name}"), part)));
@@ -242,13 +247,13 @@ impl<C: Cell> TimeRnn<C> {
     }
 
     /// Every part has the batch's rows and the size that the cell gives it.
-    fn check_state(&self, op: &str, state: &C::State, batch: usize) -> Result<()> {
+    fn check_state(&self, op: &str, state: &C::State, (batch, window): (usize, &str)) -> Result<()> {
         let like = self.cell.zero_state(1)?;
         for ((name, part), like) in state.names().into_iter().zip(state.parts()).zip(like.parts()) {
             let want = [batch, like.dims()[1]];
             if part.dims() != want {
                 let got = format!("{:?}", part.dims());
-                return Err(Error::invalid(format!("{op}.{name}"), format!("{want:?}"), got)
+                return Err(Error::invalid(format!("{op}.{name}"), format!("{want:?} for {window}"), got)
                     .hint("a state is for one batch size; zero_state makes one"));
             }
         }
@@ -272,7 +277,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
         let way = self.way();
         if way == Way::Reference {
             let (hs, next) = unroll::reference(&cell, &xs, state, &guides, Keep::Tape)?;
-            return Ok((times(&hs, masks.output.as_ref())?, next));
+            return Ok((drop_units(&hs, masks.output.as_ref(), way)?, next));
         }
         let mut inputs = vec![&xs];
         inputs.extend(cell.params().tensors());
@@ -292,7 +297,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
             Ok(all)
         };
         let (hs, next) = split(state, record("time-rnn", &inputs, flat, &shapes, backward)?)?;
-        Ok((times(&hs, masks.output.as_ref())?, next))
+        Ok((drop_units(&hs, masks.output.as_ref(), way)?, next))
     }
 
     fn infer_with(&self, xs: &Tensor, state: &C::State, plan: &Plan) -> Result<(Tensor, C::State)> {
@@ -366,13 +371,6 @@ fn split<S: State>(state: &S, outputs: Vec<Tensor>) -> Result<(Tensor, S)> {
     let mut outputs = outputs.into_iter();
     let hs = outputs.next().ok_or_else(|| Error::invalid("TimeRnn", "outputs", "none"))?;
     Ok((hs, unroll::with_parts(state, outputs)?))
-}
-
-fn times(tensor: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    match mask {
-        Some(mask) => Ok((tensor * mask)?),
-        None => Ok(tensor.clone()),
-    }
 }
 
 /// The input with zeros behind each end, where what stands there is not finite: it has no gradient, and zero times
