@@ -19,7 +19,7 @@ use candle_core::{Tensor, Var};
 /// let mut layer = Stateful::new(layer, true);
 /// let hs = layer.forward(&Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?)?;
 /// let grads = hs.sum_all()?.backward()?;
-/// assert_eq!(layer.dh(&grads)?.map(|dh| dh.h().elem_count()), Some(1));
+/// assert_eq!(layer.dh(&grads)?.map(|dh| dh.h.elem_count()), Some(1));
 /// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug)]
