@@ -115,7 +115,7 @@ struct Args {
     /// Only check the answer, and print how far off it is
     #[arg(long)]
     check_only: bool,
-    /// Between the layers in training; there is none yet but 0.
+    /// Between the layers in training; what is timed has none.
     #[arg(long, default_value_t = 0.0)]
     dropout: f64,
     /// There is none yet but f32.
@@ -161,7 +161,7 @@ impl Args {
             bail!("--tied: only lm through --door chain and generate --way fused have weights to tie");
         }
         if self.dropout != 0.0 {
-            bail!("--dropout: expected 0, got {}; the layers have no dropout yet", self.dropout);
+            bail!("--dropout: expected 0, got {}; what is timed has no dropout", self.dropout);
         }
         if self.dtype != "f32" {
             bail!("--dtype: expected f32, got {}", self.dtype);

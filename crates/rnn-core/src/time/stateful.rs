@@ -1,6 +1,6 @@
 //! The book's behaviour over a functional layer: a state that the layer keeps, from window to window or not.
 
-use super::Recurrent;
+use super::{Plan, Recurrent};
 use crate::cell::State;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
@@ -62,6 +62,14 @@ impl<R: Recurrent> Stateful<R> {
     /// # Errors
     /// Those of the layer; the state is then what it was before.
     pub fn forward(&mut self, xs: &Tensor) -> Result<Tensor> {
+        self.forward_with(xs, &Plan::default())
+    }
+
+    /// The same by a plan.
+    ///
+    /// # Errors
+    /// Those of [`Recurrent::forward_with`]; the state is then what it was before.
+    pub fn forward_with(&mut self, xs: &Tensor, plan: &Plan) -> Result<Tensor> {
         let batch = xs.dims().first().copied().unwrap_or(0);
         let start = match &self.state {
             Some(state) => state.clone(),
@@ -74,7 +82,7 @@ impl<R: Recurrent> Stateful<R> {
             vars.push(var);
             Ok(tensor)
         })?;
-        let (hs, next) = self.layer.forward(xs, &initial)?;
+        let (hs, next) = self.layer.forward_with(xs, &initial, plan)?;
         self.state = self.stateful.then(|| next.detach());
         self.initial = Some(vars);
         Ok(hs)

@@ -1,7 +1,7 @@
 //! The fused way on the CPU: plain functions over slices, [`forward`] and [`backward`] of one layer over one window.
 //!
 //! The input product of all steps is one product. The members of the team then take their parts of the window through
-//! all steps (`part.rs`), with the recurrent weights packed once. The reverse loop yields the gate gradients alone; the
+//! all steps (`part/`), with the recurrent weights packed once. The reverse loop yields the gate gradients alone; the
 //! products that make parameter gradients of them stand outside of it, one each for the whole window.
 //!
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
