@@ -116,6 +116,10 @@ fn normalised_lstm_and_gru() {
         let spec = case.spec(Bias::Both).direction(Direction::Reverse);
         TimeRnn::<Normed<GruCell>>::build(spec, &case.parameters.builder())
     });
+    // A cell that takes what is fed for more than the product, inside of one that passes it on.
+    holds_at(&NORMED, |case| {
+        TimeRnn::<Normed<ResetBeforeGruCell>>::build(case.spec(Bias::Both), &case.parameters.builder())
+    });
     holds_at(&NORMED, |case| {
         let spec = case.spec(Bias::Both).projection(case.sizes[3] / 2);
         Bidirectional::<LayerNormLstmCell>::build(spec, &case.parameters.builder())

@@ -64,6 +64,10 @@ impl<C: Cell> Cell for Normed<C> {
         Ok((dproduct, vec![(gamma(half), dgamma)]))
     }
 
+    fn pointwise_fed(&self, sums: &Sums, fed: &Tensor, state: &C::State) -> Result<(C::State, Saved)> {
+        self.0.pointwise_fed(sums, fed, state)
+    }
+
     fn pointwise_forward(&self, sums: &Sums, state: &C::State) -> Result<(C::State, Saved)> {
         self.0.pointwise_forward(sums, state)
     }
