@@ -4,11 +4,10 @@
 //! cargo run --example export_pytorch -- --cell lstm --layers 2 --bidirectional lstm.pt
 //! ```
 
-use anyhow::{Result, ensure};
-use candle_core::{DType, Device};
+use anyhow::Result;
+use candle_core::DType;
 use clap::Parser;
-use rnn_core::border::{Kind, Known, Network, NetworkSpec};
-use rnn_core::{Bidirectional, GruCell, Layer, LstmCell, Parameters, RnnCell, Stack, TimeRnn};
+use rnn_core::border::{Kind, Network, NetworkSpec};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,29 +56,10 @@ fn main() -> Result<()> {
         bias: !args.no_bias,
         ..NetworkSpec::new(args.cell, args.input, args.hidden)
     };
-    ensure!(args.layers > 0, "--layers: expected at least 1, got 0");
     let dtype = if args.f64 { DType::F64 } else { DType::F32 };
-    let parameters = Parameters::new(args.seed, dtype, &Device::Cpu);
-    let network = match (args.cell, args.bidirectional) {
-        (Kind::Lstm, false) => drawn::<TimeRnn<LstmCell>>(&spec, &parameters),
-        (Kind::Lstm, true) => drawn::<Bidirectional<LstmCell>>(&spec, &parameters),
-        (Kind::Gru, false) => drawn::<TimeRnn<GruCell>>(&spec, &parameters),
-        (Kind::Gru, true) => drawn::<Bidirectional<GruCell>>(&spec, &parameters),
-        (_, false) => drawn::<TimeRnn<RnnCell>>(&spec, &parameters),
-        (_, true) => drawn::<Bidirectional<RnnCell>>(&spec, &parameters),
-    }?;
-    network.write(&args.file, "")?;
+    Network::seeded(spec, args.seed, dtype)?.write(&args.file, "")?;
     writeln!(std::io::stdout(), "{}", in_python(&spec, dtype, &args.file)?)?;
     Ok(())
-}
-
-fn drawn<R: Layer>(spec: &NetworkSpec, parameters: &Parameters) -> Result<Network>
-where
-    R::Cell: Known,
-{
-    let vb = parameters.builder();
-    let cell = |layer| R::Cell::of_kind(spec.kind, layer, vb.clone());
-    Ok(Network::of(&Stack::<R>::make(spec.layer(), spec.layers, cell)?)?)
 }
 
 /// The lines of Python that make the module and load the file.

@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_nn::VarBuilder;
-use rnn_core::border::{Kind, NetworkSpec};
+use rnn_core::border::{Kind, Known, NetworkSpec};
 use rnn_core::{
-    Bias, Bidirectional, Cell, GruCell, Layer, LayerSpec, LstmCell, Parameters, Plan, Recurrent, RnnCell,
-    Stack, StackState, State, TimeRnn, Way,
+    Bidirectional, GruCell, Layer, LstmCell, Parameters, Plan, Recurrent, RnnCell, Stack, StackState, State,
+    TimeRnn, Way,
 };
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -14,9 +13,6 @@ use std::path::Path;
 
 /// Tensors by name, as the file calls them.
 type Named = BTreeMap<String, Tensor>;
-
-/// How a cell is made.
-type Make<C> = fn(LayerSpec, VarBuilder) -> rnn_core::Result<C>;
 
 /// What one file asks for.
 pub struct Fixture {
@@ -142,27 +138,26 @@ impl Fixture {
     /// Runs the stack in `way` and compares everything.
     pub fn hold(&self, way: Way) -> Result<Found> {
         match self.spec.kind {
-            Kind::RnnTanh => self.of_cell::<RnnCell>(RnnCell::new, way),
-            Kind::RnnRelu => self.of_cell::<RnnCell>(RnnCell::relu, way),
-            Kind::Lstm => self.of_cell::<LstmCell>(LstmCell::new, way),
-            Kind::Gru => self.of_cell::<GruCell>(GruCell::new, way),
+            Kind::RnnTanh | Kind::RnnRelu => self.of_cell::<RnnCell>(way),
+            Kind::Lstm => self.of_cell::<LstmCell>(way),
+            Kind::Gru => self.of_cell::<GruCell>(way),
         }
     }
 
-    fn of_cell<C: Cell>(&self, make: Make<C>, way: Way) -> Result<Found> {
+    fn of_cell<C: Known>(&self, way: Way) -> Result<Found> {
         match self.spec.bidirectional {
-            false => self.of_layer::<TimeRnn<C>>(make, way),
-            true => self.of_layer::<Bidirectional<C>>(make, way),
+            false => self.of_layer::<TimeRnn<C>>(way),
+            true => self.of_layer::<Bidirectional<C>>(way),
         }
     }
 
-    fn of_layer<R: Layer>(&self, make: Make<R::Cell>, way: Way) -> Result<Found> {
+    fn of_layer<R: Layer>(&self, way: Way) -> Result<Found>
+    where
+        R::Cell: Known,
+    {
         let parameters = Parameters::new(0, self.dtype, &self.device);
-        let bias = if self.spec.bias { Bias::Both } else { Bias::None };
-        let spec = LayerSpec::new(self.spec.input, self.spec.hidden).bias(bias);
-        let spec = LayerSpec { projection: self.spec.projection, ..spec };
-        let stack = Stack::<R>::make(spec, self.spec.layers, |spec| make(spec, parameters.builder()))?;
-        let stack = stack.with_way(way);
+        let cell = |layer| R::Cell::of_kind(self.spec.kind, layer, parameters.builder());
+        let stack = Stack::<R>::make(self.spec.layer(), self.spec.layers, cell)?.with_way(way);
         for (name, var) in parameters.named() {
             var.set(self.tensor(&name)?)?;
         }

@@ -107,11 +107,7 @@ impl LayerParams {
     /// # Errors
     /// Where a size of `spec` is zero, it asks for a projection, or `vb` does not have a tensor of that name and shape.
     pub fn new(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
-        match spec.projection {
-            None => Self::projected(spec, gates, vb),
-            Some(size) => Err(Error::invalid("LayerSpec: projection", "none, for this cell", size)
-                .hint("an LstmCell has one")),
-        }
+        Self::with_recurrent(spec, (gates, gates), vb)
     }
 
     /// The same for a cell whose arithmetic does without the hidden state before the step, so that this one may have
@@ -135,7 +131,8 @@ impl LayerParams {
     ) -> Result<Self> {
         match spec.projection {
             None => Self::of(spec, (gates, recurrent), vb),
-            Some(_) => Self::new(spec, gates, vb),
+            Some(size) => Err(Error::invalid("LayerSpec: projection", "none, for this cell", size)
+                .hint("an LstmCell has one")),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Cell, CellState, Half, LayerParams, Own, PointwiseGrads, Saved, State, Sums};
 use crate::Result;
+use crate::kernels::unroll::with_parts;
 use candle_core::Tensor;
 
 /// The input half of the gate sums of `x [rows, D]`, of any number of steps and rows, and what [`Factors`] needs of it.
@@ -123,11 +124,10 @@ impl Factors<'_> {
     }
 }
 
-/// The sums of two states, part by part.
+/// The sum of two states, part by part.
 pub(crate) fn sum<S: State>(a: &S, b: &S) -> Result<S> {
-    let others = b.parts();
-    let mut others = others.iter();
-    a.try_map(&mut |part| others.next().map_or_else(|| Ok(part.clone()), |other| Ok((part + *other)?)))
+    let parts = a.parts().into_iter().zip(b.parts()).map(|(a, b)| a + b);
+    with_parts(a, parts.collect::<candle_core::Result<Vec<_>>>()?)
 }
 
 /// `x W^T`

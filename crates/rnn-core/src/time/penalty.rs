@@ -40,15 +40,10 @@ impl Penalty {
     /// Where `hs` is not `[N, T, H]`, or those of candle.
     pub fn of(&self, hs: &Tensor) -> Result<Tensor> {
         let (value, dhs) = self.by_hand(hs)?;
-        let flat =
-            Flat::Tensor(Tensor::new(value, &Device::Cpu)?.to_dtype(hs.dtype())?.to_device(hs.device())?);
-        let flat = match flat {
-            Flat::Tensor(tensor) => Flat::Tensor(tensor.reshape(1)?),
-            other => other,
-        };
+        let flat = Tensor::new(&[value], &Device::Cpu)?.to_dtype(hs.dtype())?.to_device(hs.device())?;
         let backward =
             move |grads: &[Tensor]| Ok(vec![Some(dhs.broadcast_mul(&grads[0].reshape((1, 1, 1))?)?)]);
-        let outputs = record("penalty", &[hs], flat, &[Shape::from(())], backward)?;
+        let outputs = record("penalty", &[hs], Flat::Tensor(flat), &[Shape::from(())], backward)?;
         outputs.into_iter().next().ok_or_else(|| Error::invalid("Penalty", "a number", "none"))
     }
 

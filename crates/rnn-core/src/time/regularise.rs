@@ -91,67 +91,57 @@ impl Regularisers {
         let (dtype, device) = (xs.dtype(), xs.device());
         let spec: &LayerSpec = cell.spec();
         let output = spec.output();
+        let source = draw.map(|draw| Source { draw, place: spec.place, dtype, device });
         // One keep for each part of the state, or none at all.
         let rates = [self.zoneout_h, self.zoneout_c];
         let zone = |part: usize| rates.get(part).copied().unwrap_or(0.0);
         let zeros = cell.zero_state(1)?;
         let sizes: Vec<usize> = zeros.parts().iter().map(|part| part.dims()[1]).collect();
-        let zoned = (0..sizes.len()).any(|part| zone(part) > 0.0);
-        let Some(draw) = draw else {
-            if zoned {
-                let expected = |(part, &size): (usize, &usize)| {
-                    Ok((Tensor::ones((1, 1, size), dtype, device)? * zone(part))?)
-                };
-                guides.keep = sizes.iter().enumerate().map(expected).collect::<Result<_>>()?;
-            }
-            return Ok(Masks::default());
-        };
-        let place = spec.place;
-        let drawn = |what: &str, rate: f64, scale: f64, shape: &[usize]| {
-            let mask = Mask { what, place, draw, rate, scale };
-            (rate > 0.0).then(|| mask.tensor(shape, dtype, device)).transpose()
-        };
-        // Factors of what is kept; none where nothing is dropped.
-        let dropped = |what: &str, rate: f64, shape: &[usize]| {
-            if rate > 0.0 { drawn(what, 1.0 - rate, 1.0 / (1.0 - rate), shape) } else { Ok(None) }
-        };
-        guides.mask = dropped("recurrent", self.recurrent, &[batch, output])?;
-        if zoned {
-            let of_part = |(part, &size): (usize, &usize)| {
-                let mask = drawn(&format!("zoneout{part}"), zone(part), 1.0, &[batch, time, size])?;
-                mask.map_or_else(|| Ok(Tensor::zeros((1, 1, size), dtype, device)?), Ok)
+        if (0..sizes.len()).any(|part| zone(part) > 0.0) {
+            let keep = |(part, &size): (usize, &usize)| match &source {
+                Some(source) if zone(part) > 0.0 => {
+                    source.ones(&format!("zoneout{part}"), (zone(part), 1.0), &[batch, time, size])
+                }
+                _ => Ok((Tensor::ones((1, 1, size), dtype, device)? * zone(part))?),
             };
-            guides.keep = sizes.iter().enumerate().map(of_part).collect::<Result<_>>()?;
+            guides.keep = sizes.iter().enumerate().map(keep).collect::<Result<_>>()?;
         }
+        let Some(source) = source else { return Ok(Masks::default()) };
+        guides.mask = source.dropout("recurrent", self.recurrent, &[batch, output])?;
         Ok(Masks {
-            input: dropped("input", self.input, &[batch, input])?,
-            output: dropped("output", self.output, &[batch, output])?,
-            weight: dropped("weight", self.weight, cell.params().weight_hh.dims())?,
+            input: source.dropout("input", self.input, &[batch, input])?,
+            output: source.dropout("output", self.output, &[batch, output])?,
+            weight: source.dropout("weight", self.weight, cell.params().weight_hh.dims())?,
         })
     }
 }
 
-/// Numbers that are `scale` with probability `rate`, else 0.
-pub(super) struct Mask<'a> {
-    pub(super) what: &'a str,
-    pub(super) place: Place,
+/// Where the masks of a layer's window come from.
+pub(super) struct Source<'a> {
     pub(super) draw: Draw,
-    pub(super) rate: f64,
-    pub(super) scale: f64,
+    pub(super) place: Place,
+    pub(super) dtype: DType,
+    pub(super) device: &'a Device,
 }
 
-impl Mask<'_> {
-    pub(super) fn tensor(&self, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        let purpose = format!("mask/{}/{}", self.what, self.place);
+impl Source<'_> {
+    /// Zeros with probability `rate`, and factors that make up for them; none where nothing is dropped.
+    pub(super) fn dropout(&self, what: &str, rate: f64, shape: &[usize]) -> Result<Option<Tensor>> {
+        (rate > 0.0).then(|| self.ones(what, (1.0 - rate, 1.0 / (1.0 - rate)), shape)).transpose()
+    }
+
+    /// Numbers that are `one` with probability `rate`, else 0.
+    fn ones(&self, what: &str, (rate, one): (f64, f64), shape: &[usize]) -> Result<Tensor> {
+        let purpose = format!("mask/{what}/{}", self.place);
         let mut stream = Stream::new(self.draw.seed, &purpose, self.draw.step);
         let count = shape.iter().product();
-        let tensor = match dtype {
-            DType::F64 => {
-                Tensor::from_vec(bernoulli(&mut stream, count, self.rate, self.scale), shape, device)?
-            }
+        let tensor = match self.dtype {
+            DType::F64 => Tensor::from_vec(bernoulli(&mut stream, count, rate, one), shape, self.device)?,
             _ => {
-                let numbers = bernoulli(&mut stream, count, self.rate, self.scale as f32);
-                Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?
+                let numbers = bernoulli(&mut stream, count, rate, one as f32);
+                Tensor::from_vec(numbers, shape, &Device::Cpu)?
+                    .to_dtype(self.dtype)?
+                    .to_device(self.device)?
             }
         };
         Ok(tensor)

@@ -1,7 +1,7 @@
 //! L layers, each layer's output the next one's input.
 
 use super::plan::Plan;
-use super::regularise::{Mask, check_rate};
+use super::regularise::{Source, check_rate};
 use super::{Layer, LayerGrads, Recurrent, TimeTape};
 use crate::cell::{LayerSpec, State};
 use crate::kernels::unroll::Way;
@@ -206,9 +206,8 @@ impl<R: Layer> Stack<R> {
             Error::invalid("Stack: plan", "a draw, for dropout", "none")
                 .hint("Plan::new().draw(seed, step) says which masks; infer takes none")
         })?;
-        let (rate, scale) = (1.0 - self.dropout, 1.0 / (1.0 - self.dropout));
-        let mask = Mask { what: "between", place: Place::from(k), draw, rate, scale };
-        Ok(Some(mask.tensor(xs.dims(), xs.dtype(), xs.device())?))
+        let source = Source { draw, place: Place::from(k), dtype: xs.dtype(), device: xs.device() };
+        source.dropout("between", self.dropout, xs.dims())
     }
 }
 

@@ -92,20 +92,16 @@ impl<'a, T> Mat<'a, T> {
     /// What stands together in memory: a row, or of a transpose a column.
     #[inline(always)]
     fn line(&self, i: usize) -> &'a [T] {
-        let (data, i) =
-            match self.delay {
-                Some(Delay { first, time, direction: Direction::Forward }) => {
-                    if i.is_multiple_of(time) {
-                        (first, i / time)
-                    } else {
-                        (self.data, i - 1)
-                    }
-                }
-                Some(Delay { first, time, direction: Direction::Reverse }) => {
-                    if (i + 1).is_multiple_of(time) { (first, i / time) } else { (self.data, i + 1) }
-                }
-                None => (self.data, i),
-            };
+        let (data, i) = match self.delay {
+            None => (self.data, i),
+            Some(Delay { first, time, direction }) => {
+                let (edge, before) = match direction {
+                    Direction::Forward => (0, i.wrapping_sub(1)),
+                    Direction::Reverse => (time - 1, i + 1),
+                };
+                if i % time == edge { (first, i / time) } else { (self.data, before) }
+            }
+        };
         &data[i * self.columns..(i + 1) * self.columns]
     }
 

@@ -9,6 +9,7 @@
 //! out   = state.h, or 0 behind a row's end
 //! ```
 
+use super::with_parts;
 use crate::Result;
 use crate::cell::State;
 use crate::convention::Direction;
@@ -136,36 +137,34 @@ impl<'a> Steering<'a> {
 
     /// The state after step `t`, of the one it started with and what the cell made of it.
     pub(super) fn leave<S: State>(&self, t: usize, start: &S, next: &S) -> Result<S> {
-        let starts = start.parts().into_iter().cloned().collect::<Vec<_>>();
-        let mut place = 0;
-        next.try_map(&mut |next| {
-            let start = &starts[place];
-            let shares = self.shares(t, place)?;
-            place += 1;
-            match shares {
-                Some((keep, new)) => Ok((start.broadcast_mul(&keep)? + next.broadcast_mul(&new)?)?),
-                None => Ok(next.clone()),
-            }
-        })
+        let parts = start.parts().into_iter().zip(next.parts()).enumerate();
+        let parts = parts.map(|(part, (start, next))| match self.shares(t, part)? {
+            Some((keep, new)) => Ok((start.broadcast_mul(&keep)? + next.broadcast_mul(&new)?)?),
+            None => Ok(next.clone()),
+        });
+        with_parts(next, parts.collect::<Result<Vec<_>>>()?)
     }
 
     /// The gradients of what [`Self::leave`] takes: of what the cell made, and of the state that it started with, if that
     /// has any.
     pub(super) fn leave_backward<S: State>(&self, t: usize, dstate: &S) -> Result<(S, Option<S>)> {
-        let by = |kept: bool| {
-            let mut place = 0;
-            dstate.try_map(&mut |part| {
-                let shares = self.shares(t, place)?;
-                place += 1;
-                Ok(match shares {
-                    Some((keep, new)) => part.broadcast_mul(if kept { &keep } else { &new })?,
-                    None if kept => part.zeros_like()?,
-                    None => part.clone(),
-                })
-            })
-        };
-        let some = self.active.is_some() || !self.guides.keep.is_empty();
-        Ok((by(false)?, some.then(|| by(true)).transpose()?))
+        if self.active.is_none() && self.guides.keep.is_empty() {
+            return Ok((dstate.clone(), None));
+        }
+        let (mut made, mut kept) = (Vec::new(), Vec::new());
+        for (part, dpart) in dstate.parts().into_iter().enumerate() {
+            match self.shares(t, part)? {
+                Some((keep, new)) => {
+                    made.push(dpart.broadcast_mul(&new)?);
+                    kept.push(dpart.broadcast_mul(&keep)?);
+                }
+                None => {
+                    made.push(dpart.clone());
+                    kept.push(dpart.zeros_like()?);
+                }
+            }
+        }
+        Ok((with_parts(dstate, made)?, Some(with_parts(dstate, kept)?)))
     }
 
     /// What is given out at step `t`, of the hidden state after it.

@@ -60,7 +60,7 @@ impl<'a, T: Copy> ForwardWindow<'a, T> {
         }
     }
 
-    /// The step that is taken before or after number `s`.
+    /// The step that is taken as number `s`, if there is one.
     #[inline(always)]
     fn step(&self, s: Option<usize>) -> Option<usize> {
         s.filter(|&s| s < self.dims.time).map(|s| self.direction.step(s, self.dims.time))

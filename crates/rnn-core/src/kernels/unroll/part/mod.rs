@@ -109,7 +109,7 @@ impl<'a, T: Real> Packed<'a, T> {
     }
 }
 
-/// A step's rows times recurrent weights that [`pack_all`] packed.
+/// A step's rows times weights that [`PackAll`] packed.
 pub(super) struct StepProduct<'a, T> {
     pub(super) cpu: Cpu,
     pub(super) left: Lines<'a, T>,
@@ -153,7 +153,8 @@ impl<T: Real> Task for StepProduct<'_, T> {
     }
 }
 
-/// [`pack_all`] as a task.
+/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has
+/// [`Columns::packed_len`].
 pub(super) struct PackAll<'a, T> {
     pub(super) to: &'a mut [T],
     pub(super) matrix: Mat<'a, T>,
@@ -164,27 +165,13 @@ pub(super) struct PackAll<'a, T> {
 impl<T: Real> Task for PackAll<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { to, matrix, rows, columns } = self;
-        pack_all::<I, T>(instructions, to, matrix, rows, columns);
-    }
-}
-
-/// Packs some columns of a matrix for so many rows, piece by piece of its depth; `to` has
-/// [`Columns::packed_len`].
-#[inline(always)]
-fn pack_all<I: Instructions, T: Real>(
-    instructions: I,
-    to: &mut [T],
-    matrix: Mat<'_, T>,
-    rows: usize,
-    columns: &Columns,
-) {
-    let mut rest = to;
-    let (depth, _) = matrix.shape();
-    for piece in depths(depth) {
-        let (panels, behind) = rest.split_at_mut(columns.packed_len::<I::Register<T>>(piece.len()));
-        rest = behind;
-        pack::<I, T>(instructions, panels, matrix, piece, (columns, Packing::of(rows)));
+        let Self { to: mut rest, matrix, rows, columns } = self;
+        let (depth, _) = matrix.shape();
+        for piece in depths(depth) {
+            let (panels, behind) = rest.split_at_mut(columns.packed_len::<I::Register<T>>(piece.len()));
+            rest = behind;
+            pack::<I, T>(instructions, panels, matrix, piece, (columns, Packing::of(rows)));
+        }
     }
 }
 
