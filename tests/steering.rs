@@ -69,8 +69,7 @@ fn holds_at<R: Layer>(all: &[[usize; 4]], make: impl Fn(&Case) -> Result<R>) {
                     held(&format!("{what} without autograd"), &case.by_hand(&in_way(way)), &got, 0.0);
                 };
                 doors("manual", Way::Manual);
-                // A cell without a kernel in lanes has two ways.
-                for cpu in Cpu::available().into_iter().filter(|_| layer.way() == Way::Fused) {
+                for cpu in Cpu::available() {
                     dispatch::with(cpu, || doors(&format!("fused on {cpu:?}"), Way::Fused));
                 }
             }
@@ -103,10 +102,12 @@ fn gru() {
 #[test]
 fn gru_with_the_reset_before_the_product() {
     one::<ResetBeforeGruCell>(Direction::Forward);
+    one::<ResetBeforeGruCell>(Direction::Reverse);
 }
 
 #[test]
 fn lstm_with_peepholes() {
+    one::<PeepholeLstmCell>(Direction::Forward);
     one::<PeepholeLstmCell>(Direction::Reverse);
 }
 

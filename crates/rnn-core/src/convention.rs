@@ -101,6 +101,9 @@ pub const NORM_C: &str = "norm_c";
 /// The bias `[H]` that goes with them.
 pub const BIAS_C: &str = "bias_c";
 
+/// What a norm adds to a variance before its root is taken.
+pub const NORM_EPSILON: f64 = 1e-5;
+
 /// What the gates i, f and o see of the cell state, `[3H]`.
 pub const PEEPHOLES: &str = "peepholes";
 

@@ -11,6 +11,7 @@
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Bias, Cell, GruState, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
 use crate::convention::{BIAS_HN, WEIGHT_HN};
+use crate::kernels::{Kernel, pointwise};
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
@@ -104,5 +105,9 @@ impl Cell for ResetBeforeGruCell {
         let input = Tensor::cat(&[&dr, &dz, &dn], D::Minus1)?;
         let state = GruState { h: (&dnext.h * z)? };
         Ok(PointwiseGrads { sums: Sums { input, recurrent }, state, fed: Some((dreset * r)?), own })
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(&pointwise::ResetBeforeGru)
     }
 }

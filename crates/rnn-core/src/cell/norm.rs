@@ -6,7 +6,8 @@
 //! ```
 
 use super::{Cell, Half, LayerParams, LayerSpec, Own, PointwiseGrads, Saved, Sums};
-use crate::convention::{NORM_HH, NORM_IH};
+use crate::convention::{NORM_EPSILON, NORM_HH, NORM_IH};
+use crate::kernels::Kernel;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -75,6 +76,11 @@ impl<C: Cell> Cell for Normed<C> {
     fn pointwise_backward(&self, saved: &Saved, dnext: &C::State) -> Result<PointwiseGrads<C::State>> {
         self.0.pointwise_backward(saved, dnext)
     }
+
+    /// The engine sees the factors, and normalises.
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        self.0.kernel()
+    }
 }
 
 fn gamma(half: Half) -> &'static str {
@@ -84,13 +90,11 @@ fn gamma(half: Half) -> &'static str {
     }
 }
 
-const EPSILON: f64 = 1e-5;
-
 /// `gamma * norm(x)` for `x [rows, size]`.
 pub(super) fn forward(x: &Tensor, gamma: &Tensor) -> Result<(Tensor, Saved)> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let deviation = (variance + EPSILON)?.sqrt()?;
+    let deviation = (variance + NORM_EPSILON)?.sqrt()?;
     let normed = centred.broadcast_div(&deviation)?;
     Ok((normed.broadcast_mul(gamma)?, Saved(vec![normed, deviation])))
 }

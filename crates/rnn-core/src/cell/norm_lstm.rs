@@ -8,6 +8,7 @@
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, Normed, PointwiseGrads, Saved, Sums, norm};
 use crate::convention::{BIAS_C, NORM_C};
+use crate::kernels::{Kernel, pointwise};
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::ops::sigmoid;
@@ -22,7 +23,7 @@ use candle_nn::{Init, VarBuilder};
 /// let lstm = TimeRnn::new(LayerNormLstmCell::new(LayerSpec::new(3, 4), parameters.builder())?);
 /// let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
 /// assert_eq!(lstm.forward(&xs, &lstm.zero_state(2)?)?.0.dims(), [2, 5, 4]);
-/// assert_eq!(lstm.way(), Way::Manual); // there is no kernel in lanes for it yet
+/// assert_eq!(lstm.way(), Way::Fused);
 /// # rnn_core::Result::Ok(())
 /// ```
 pub type LayerNormLstmCell = Normed<CellNormLstmCell>;
@@ -98,5 +99,9 @@ impl Cell for CellNormLstmCell {
         let state = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
         let own = vec![(NORM_C, dgamma), (BIAS_C, dread.sum(0)?)];
         Ok(PointwiseGrads { own, ..PointwiseGrads::one_sided(dsums, state) })
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(&pointwise::CellNormLstm)
     }
 }

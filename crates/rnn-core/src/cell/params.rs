@@ -187,23 +187,22 @@ impl LayerParams {
         found.ok_or_else(|| Error::invalid("LayerParams::own", parameter, "no such parameter"))
     }
 
+    /// The name of each parameter there is without its place, in PyTorch's order.
+    pub fn names(&self) -> Vec<&'static str> {
+        let optional = [(BIAS_IH, &self.bias_ih), (BIAS_HH, &self.bias_hh), (WEIGHT_HR, &self.weight_hr)];
+        let mut names = vec![WEIGHT_IH, WEIGHT_HH];
+        names.extend(optional.into_iter().filter(|(_, tensor)| tensor.is_some()).map(|(name, _)| name));
+        names.extend(self.own.iter().map(|(name, _)| name));
+        names
+    }
+
     /// Name and tensor of each parameter there is, in PyTorch's order.
     pub fn named(&self, place: impl Into<Place>) -> Vec<(String, &Tensor)> {
         let place = place.into();
-        let optional = |parameter, tensor: &'_ Option<Tensor>| tensor.is_some().then_some(parameter);
-        let names = [Some(WEIGHT_IH), Some(WEIGHT_HH)]
-            .into_iter()
-            .chain([
-                optional(BIAS_IH, &self.bias_ih),
-                optional(BIAS_HH, &self.bias_hh),
-                optional(WEIGHT_HR, &self.weight_hr),
-            ])
-            .flatten()
-            .chain(self.own.iter().map(|(own, _)| *own));
-        names.map(|parameter| name(parameter, place)).zip(self.tensors()).collect()
+        self.names().into_iter().map(|parameter| name(parameter, place)).zip(self.tensors()).collect()
     }
 
-    /// The tensors there are, in the order of [`Self::named`].
+    /// The tensors there are, in the order of [`Self::names`].
     pub fn tensors(&self) -> Vec<&Tensor> {
         let biases = [&self.bias_ih, &self.bias_hh, &self.weight_hr];
         let mut tensors = vec![&self.weight_ih, &self.weight_hh];

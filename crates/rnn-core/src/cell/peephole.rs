@@ -8,6 +8,7 @@
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, PointwiseGrads, Saved, Sums};
 use crate::convention::PEEPHOLES;
+use crate::kernels::{Kernel, pointwise};
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
@@ -100,5 +101,9 @@ impl Cell for PeepholeLstmCell {
         let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
         let state = LstmState { h: dnext.h.zeros_like()?, c: dc_before };
         Ok(PointwiseGrads { own, ..PointwiseGrads::one_sided(dsums, state) })
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        Some(&pointwise::PeepholeLstm)
     }
 }

@@ -200,7 +200,7 @@ impl<T: Real> Layer<T> {
         dc.fill(T::ZERO);
         let layer = LayerOf { kernel: self.kernel, params: params.slices(), course: Course::default() };
         let slots = self.grads.iter_mut().map(Vec::as_mut_slice);
-        let mut grads = ParamGrads::in_order(&layer.params, slots, false);
+        let mut grads = ParamGrads::in_order(&self.params, slots, false)?;
         resize(dxs, xs.len());
         cpu::backward(
             &layer,

@@ -1,6 +1,6 @@
 //! `c' = f c + i g`, `h' = o tanh(c')`; saved: i f g o, and tanh(c') as the extra; read besides: c before.
 
-use super::{Backward, Forward, MAX_GATES, Pointwise, Tape};
+use super::{Backward, Forward, Inputs, Pointwise, Reads, Tape};
 use crate::kernels::Vector;
 
 /// Long short-term memory, gates i f g o.
@@ -9,19 +9,19 @@ pub struct Lstm;
 impl Pointwise for Lstm {
     const GATES: usize = 4;
     const CARRY: bool = true;
-    const READS_H: bool = false;
+    const READS: Reads = Reads::Nothing;
     const EXTRA: bool = true;
     const TWO_SIDED: bool = false;
 
     #[inline(always)]
-    fn forward<V: Vector>(input: [V; MAX_GATES], recurrent: [V; MAX_GATES], _: V, c: V) -> Forward<V> {
+    fn forward<V: Vector>(Inputs { input, recurrent, c, .. }: Inputs<V>) -> Forward<V> {
         let i = (input[0] + recurrent[0]).sigmoid();
         let f = (input[1] + recurrent[1]).sigmoid();
         let g = (input[2] + recurrent[2]).tanh();
         let o = (input[3] + recurrent[3]).sigmoid();
         let next_c = f * c + i * g;
         let tanh_c = next_c.tanh();
-        Forward { gates: [i, f, g, o], extra: tanh_c, h: o * tanh_c, c: next_c }
+        Forward { gates: [i, f, g, o], extra: tanh_c, made: o * tanh_c, c: next_c }
     }
 
     #[inline(always)]
@@ -33,7 +33,6 @@ impl Pointwise for Lstm {
         let df = dc * tape.c_before * (f * (V::one() - f));
         let dg = dc * i * (V::one() - g * g);
         let d_o = dh * tanh_c * (o * (V::one() - o));
-        let gates = [di, df, dg, d_o];
-        Backward { input: gates, recurrent: gates, dh: V::zero(), dc: dc * f }
+        Backward { dc: dc * f, ..Backward::one_sided([di, df, dg, d_o]) }
     }
 }

@@ -1,6 +1,6 @@
 //! `h' = f(sum)`; saved: h'.
 
-use super::{Backward, Forward, MAX_GATES, Pointwise, Tape};
+use super::{Backward, Forward, Inputs, MAX_GATES, Pointwise, Reads, Tape};
 use crate::kernels::Vector;
 
 /// f = tanh.
@@ -9,12 +9,12 @@ pub struct RnnTanh;
 impl Pointwise for RnnTanh {
     const GATES: usize = 1;
     const CARRY: bool = false;
-    const READS_H: bool = false;
+    const READS: Reads = Reads::Nothing;
     const EXTRA: bool = false;
     const TWO_SIDED: bool = false;
 
     #[inline(always)]
-    fn forward<V: Vector>(input: [V; MAX_GATES], recurrent: [V; MAX_GATES], _: V, _: V) -> Forward<V> {
+    fn forward<V: Vector>(Inputs { input, recurrent, .. }: Inputs<V>) -> Forward<V> {
         one_gate((input[0] + recurrent[0]).tanh())
     }
 
@@ -31,12 +31,12 @@ pub struct RnnRelu;
 impl Pointwise for RnnRelu {
     const GATES: usize = 1;
     const CARRY: bool = false;
-    const READS_H: bool = false;
+    const READS: Reads = Reads::Nothing;
     const EXTRA: bool = false;
     const TWO_SIDED: bool = false;
 
     #[inline(always)]
-    fn forward<V: Vector>(input: [V; MAX_GATES], recurrent: [V; MAX_GATES], _: V, _: V) -> Forward<V> {
+    fn forward<V: Vector>(Inputs { input, recurrent, .. }: Inputs<V>) -> Forward<V> {
         one_gate((input[0] + recurrent[0]).relu())
     }
 
@@ -50,12 +50,12 @@ impl Pointwise for RnnRelu {
 fn one_gate<V: Vector>(h: V) -> Forward<V> {
     let mut gates = [V::zero(); MAX_GATES];
     gates[0] = h;
-    Forward { gates, extra: V::zero(), h, c: V::zero() }
+    Forward { gates, extra: V::zero(), made: h, c: V::zero() }
 }
 
 #[inline(always)]
 fn one_gradient<V: Vector>(dsum: V) -> Backward<V> {
-    let mut input = [V::zero(); MAX_GATES];
-    input[0] = dsum;
-    Backward { input, recurrent: input, dh: V::zero(), dc: V::zero() }
+    let mut gates = [V::zero(); MAX_GATES];
+    gates[0] = dsum;
+    Backward::one_sided(gates)
 }

@@ -7,10 +7,12 @@
 
 mod columns;
 mod panels;
+mod sums;
 mod tile;
 
 pub(super) use columns::{Columns, Packing};
 pub(super) use panels::pack;
+pub use sums::column_sums;
 pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
@@ -39,6 +41,9 @@ pub struct Mat<'a, T> {
     data: &'a [T],
     rows: usize,
     columns: usize,
+    /// Where the first row begins, and how far behind it the next one does.
+    start: usize,
+    stride: usize,
     delay: Option<Delay<'a, T>>,
     turned: bool,
 }
@@ -59,7 +64,18 @@ impl<'a, T> Mat<'a, T> {
     /// Where `data` does not have `rows * columns` elements.
     pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a matrix of {rows} x {columns}");
-        Self { data, rows, columns, delay: None, turned: false }
+        Self { data, rows, columns, start: 0, stride: columns, delay: None, turned: false }
+    }
+
+    /// Some of its columns.
+    ///
+    /// # Panics
+    /// Where it does not have them, or is a transpose.
+    #[must_use]
+    pub fn columns(self, range: Range<usize>) -> Self {
+        let columns = self.columns;
+        assert!(!self.turned && range.start <= range.end && range.end <= columns, "{range:?} of {columns}");
+        Self { start: self.start + range.start, columns: range.len(), ..self }
     }
 
     /// `[N*T, H]` whose row (n, t) is that of `(n, t - 1)` in `data`, and row n of `first [N, H]` where t is 0: the
@@ -102,14 +118,15 @@ impl<'a, T> Mat<'a, T> {
                 if i % time == edge { (first, i / time) } else { (self.data, before) }
             }
         };
-        &data[i * self.columns..(i + 1) * self.columns]
+        let start = self.start + i * self.stride;
+        &data[start..start + self.columns]
     }
 
     /// Has some numbers of a line fetched, of the next ones too where it ends; the short pieces that packing reads are far
     /// apart, where no CPU would look for the next by itself.
     #[inline(always)]
     fn prefetch(&self, i: usize, numbers: Range<usize>) {
-        let start = i * self.columns;
+        let start = self.start + i * self.stride;
         prefetch(self.data, start + numbers.start..start + numbers.end);
     }
 }
@@ -122,8 +139,9 @@ pub struct Rooms<T>(Vec<Mutex<Room<T>>>);
 #[derive(Debug, Default)]
 pub struct Room<T> {
     pub(super) panels: Vec<T>,
-    /// Those of a second matrix that a window uses.
+    /// Those of other matrices that a window uses.
     pub(super) projection: Vec<T>,
+    pub(super) between: Vec<T>,
     pub(super) slivers: Vec<T>,
 }
 
@@ -312,7 +330,7 @@ impl<T: Real> Task for Part<'_, T> {
                         panels::pack_slivers::<I, T>(slivers, a, depth.clone(), rows.clone(), sums);
                         Left::Slivers(&*slivers)
                     } else {
-                        Left::Lines(Lines::new(a.data, depth.start, a.columns))
+                        Left::Lines(Lines::new(a.data, a.start + depth.start, a.stride))
                     };
                     let columns = columns.clone();
                     let block = Block {

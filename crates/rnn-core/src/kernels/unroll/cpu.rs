@@ -7,15 +7,17 @@
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
 pub use super::part::Course;
-use super::part::{BackwardWindow, Cut, ForwardWindow, GuidedBackward, GuidedForward};
+use super::part::{Backward, Cut, Forward, GuidedBackward, GuidedForward, Norm, NormBack, Rows};
+pub use super::part::{BackwardWindow, ForwardWindow, Part, Which};
+pub use super::slots::{ParamGrads, Params, Slots};
 use super::{Keep, Way, part as parts, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu};
-use crate::kernels::pointwise::Pointwise;
-use crate::kernels::product::{Into, Mat, Room, Rooms, WORTH_A_MEMBER, gradients, product};
+use crate::kernels::pointwise::{Between, Pointwise, Reads, Stages};
+use crate::kernels::product::{Into, Mat, Rooms, WORTH_A_MEMBER, column_sums, gradients, product};
 use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
-use crate::kernels::team::{self, Member, together};
+use crate::kernels::team::{self, together};
 use std::ops::Range;
 use std::sync::PoisonError;
 
@@ -34,21 +36,6 @@ pub struct Dims {
     pub output: usize,
 }
 
-/// The parameters of a layer, row by row; a missing bias is `None`.
-#[derive(Debug, Clone, Copy)]
-pub struct Params<'a, T> {
-    /// `[G*H, D]`
-    pub weight_ih: &'a [T],
-    /// `[G*H, P]`
-    pub weight_hh: &'a [T],
-    /// `[G*H]`
-    pub bias_ih: Option<&'a [T]>,
-    /// `[G*H]`
-    pub bias_hh: Option<&'a [T]>,
-    /// `[P, H]`
-    pub weight_hr: Option<&'a [T]>,
-}
-
 /// A layer as the kernels see it, and what steers its window.
 #[derive(Clone, Copy)]
 pub struct LayerOf<'a, T: Real> {
@@ -58,39 +45,6 @@ pub struct LayerOf<'a, T: Real> {
     pub params: Params<'a, T>,
     /// The order of steps, and what acts between them.
     pub course: Course<'a, T>,
-}
-
-/// Where the gradients of the parameters go.
-#[derive(Debug)]
-pub struct ParamGrads<'a, T> {
-    /// `[G*H, D]`
-    pub weight_ih: &'a mut [T],
-    /// `[G*H, P]`
-    pub weight_hh: &'a mut [T],
-    /// `[G*H]`
-    pub bias_ih: Option<&'a mut [T]>,
-    /// `[G*H]`
-    pub bias_hh: Option<&'a mut [T]>,
-    /// `[P, H]`
-    pub weight_hr: Option<&'a mut [T]>,
-    /// Whether they are added to what stands there, or replace it.
-    pub add: bool,
-}
-
-impl<'a, T> ParamGrads<'a, T> {
-    /// Those of the parameters that there are, in the order of [`crate::LayerParams::tensors`].
-    pub fn in_order(params: &Params<'_, T>, slots: impl IntoIterator<Item = &'a mut [T]>, add: bool) -> Self {
-        let mut slots = slots.into_iter();
-        let mut slot = || slots.next().unwrap_or_default();
-        Self {
-            weight_ih: slot(),
-            weight_hh: slot(),
-            bias_ih: params.bias_ih.is_some().then(&mut slot),
-            bias_hh: params.bias_hh.is_some().then(&mut slot),
-            weight_hr: params.weight_hr.is_some().then(&mut slot),
-            add,
-        }
-    }
 }
 
 /// A state to read: `h [N, P]`, and `c [N, H]` where the cell has one, else empty.
@@ -130,8 +84,28 @@ pub struct Tape<T> {
     /// with where that is another, `[N, T, P]`.
     pub(super) fed: Vec<T>,
     pub(super) before: Vec<T>,
+    /// Of a cell of two stages: what stood between them, `[N, T, H]`.
+    pub(super) between: Vec<T>,
+    /// What each norm left: the input product's, the recurrent product's, and that between two stages.
+    pub(super) norms: [Normed<T>; 3],
     /// Whether there is something for a backward.
     pub(super) kept: bool,
+}
+
+/// What a norm leaves for its backward.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Normed<T> {
+    /// The rows before their factor, `[N, T, size]`; empty where they stand elsewhere.
+    pub(super) rows: Vec<T>,
+    /// What each was multiplied with, `[N, T]`.
+    pub(super) scale: Vec<T>,
+}
+
+impl<T: Real> Normed<T> {
+    fn resize(&mut self, rows: usize, scale: usize) {
+        resize(&mut self.rows, rows);
+        resize(&mut self.scale, scale);
+    }
 }
 
 /// Memory that nothing is read from before it is written.
@@ -139,7 +113,7 @@ pub struct Tape<T> {
 pub struct Scratch<T> {
     /// What the members pack.
     pub rooms: Rooms<T>,
-    /// Recurrent sums of one step, `[N, G*H]`, where they are not added to the input halves.
+    /// Recurrent sums of one step, `[N, R*H]`, where they are not added to the input halves.
     sums: Vec<T>,
     /// Gradients of the input halves of the gate sums `[N, T, G*H]`, where they cannot take the activations' place.
     dinput: Vec<T>,
@@ -150,56 +124,109 @@ pub struct Scratch<T> {
     made: Vec<T>,
     dhidden: Vec<T>,
     dfed: Vec<T>,
+    /// Gradients of the two products where they are normalised, `[N, T, G*H]` and `[N, T, R*H]`.
+    dproducts: [Vec<T>; 2],
+    /// Those of what stood between two stages at a step, `[N, H]`.
+    dbetween: Vec<T>,
+    /// What each row and step adds to the gradients of the cell's own, `[N, T, OWN*H]`.
+    terms: Vec<T>,
 }
 
-/// What an engine asks of a cell's arithmetic; every [`Pointwise`] has it.
+/// What an engine asks of a cell's arithmetic; every [`Pointwise`] has it, and all [`Stages`].
 pub trait KernelOf<T: Real>: Send + Sync {
     /// What the engine must provide room for.
     fn traits(&self) -> Traits;
-    /// A member's part of a window through all steps.
-    fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
-    /// The one step of a window of one, whose gate sums are there, for some units of all rows.
-    fn step(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>);
-    /// The part back.
-    fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>);
+    /// A stage of step t, which is taken as number s, for some rows and units; its gate sums are there.
+    fn stage(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, at: (usize, usize), part: &Part, which: Which);
+    /// Its backward; the gradients of what it made are there.
+    fn stage_back(
+        &self,
+        cpu: Cpu,
+        window: &BackwardWindow<'_, T>,
+        at: (usize, usize),
+        part: &Part,
+        which: Which,
+    );
 }
 
-/// The constants of a [`Pointwise`].
+/// The constants of a cell's [`Stages`].
 #[derive(Debug, Clone, Copy)]
 pub struct Traits {
-    /// [`Pointwise::GATES`]
+    /// G
     pub gates: usize,
+    /// Those of the first of two stages.
+    pub first: usize,
+    /// R: those that the recurrent product has a part in, which come first.
+    pub recurrent: usize,
     /// [`Pointwise::CARRY`]
     pub carry: bool,
     /// [`Pointwise::EXTRA`]
     pub extra: bool,
     /// [`Pointwise::TWO_SIDED`]
     pub two_sided: bool,
-    /// [`Pointwise::READS_H`]
+    /// Whether the hidden state before a step is read.
     pub reads_h: bool,
+    /// Whether what is fed is read, beside the recurrent product.
+    pub reads_fed: bool,
+    /// What stands between two stages.
+    pub between: Option<Between>,
+    /// [`Pointwise::OWN`]
+    pub own: usize,
+}
+
+impl Traits {
+    pub(super) const fn of<C: Stages>() -> Self {
+        let last = Self {
+            gates: C::Last::GATES,
+            first: 0,
+            recurrent: C::Last::GATES,
+            carry: C::Last::CARRY,
+            extra: C::Last::EXTRA,
+            two_sided: C::Last::TWO_SIDED,
+            reads_h: matches!(C::Last::READS, Reads::Hidden),
+            reads_fed: matches!(C::Last::READS, Reads::Fed),
+            between: C::BETWEEN,
+            own: C::Last::OWN,
+        };
+        let Some(between) = C::BETWEEN else { return last };
+        let gates = C::First::GATES + last.gates;
+        Self {
+            gates,
+            first: C::First::GATES,
+            recurrent: if matches!(between, Between::Product) { gates - 1 } else { gates },
+            carry: C::First::CARRY || last.carry,
+            extra: C::First::EXTRA || last.extra,
+            two_sided: C::First::TWO_SIDED || last.two_sided,
+            reads_h: last.reads_h || matches!(C::First::READS, Reads::Hidden),
+            reads_fed: last.reads_fed || matches!(C::First::READS, Reads::Fed),
+            ..last
+        }
+    }
 }
 
 /// A cell's arithmetic for both types.
 pub trait Kernel: KernelOf<f32> + KernelOf<f64> {}
 
-impl<P: Pointwise + Send> Kernel for P {}
+impl<C: Stages> Kernel for C {}
 
-impl<T: Real, P: Pointwise + Send> KernelOf<T> for P {
+impl<T: Real, C: Stages> KernelOf<T> for C {
     fn traits(&self) -> Traits {
-        let (gates, carry, extra) = (P::GATES, P::CARRY, P::EXTRA);
-        Traits { gates, carry, extra, two_sided: P::TWO_SIDED, reads_h: P::READS_H }
+        Traits::of::<C>()
     }
 
-    fn forward(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        parts::forward::<T, P>(cpu, window, member, room);
+    fn stage(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, at: (usize, usize), part: &Part, which: Which) {
+        parts::stage::<T, C>(cpu, window, at, part, which);
     }
 
-    fn step(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, units: Range<usize>) {
-        parts::step::<T, P>(cpu, window, units);
-    }
-
-    fn backward(&self, cpu: Cpu, window: &BackwardWindow<'_, T>, member: Member<'_>, room: &mut Room<T>) {
-        parts::backward::<T, P>(cpu, window, member, room);
+    fn stage_back(
+        &self,
+        cpu: Cpu,
+        window: &BackwardWindow<'_, T>,
+        at: (usize, usize),
+        part: &Part,
+        which: Which,
+    ) {
+        parts::stage_back::<T, C>(cpu, window, at, part, which);
     }
 }
 
@@ -217,13 +244,17 @@ pub fn forward<T: Real>(
 ) {
     ran(Way::Fused);
     let cpu = dispatch::cpu();
-    let Traits { gates, carry, extra, two_sided, reads_h } = kernel.traits();
+    let traits = kernel.traits();
+    let Traits { gates, carry, extra, two_sided, reads_h, .. } = traits;
     let Dims { batch, time, input, hidden, output } = dims;
     let (sums, carried) = (gates * hidden, if carry { hidden } else { 0 });
+    let (steps, recurrent) = (batch * time, traits.recurrent * hidden);
     assert_eq!((xs.len(), hs.len()), (batch * time * input, batch * time * output), "xs and hs of {dims:?}");
     assert_eq!((state.h.len(), state.c.len()), (batch * output, batch * carried), "the state of {dims:?}");
     assert_eq!((next.h.len(), next.c.len()), (batch * output, batch * carried), "the next state of {dims:?}");
-    assert!(if params.weight_hr.is_some() { !reads_h } else { output == hidden }, "a projection of {dims:?}");
+    let projected = !params.weight_hr.is_empty();
+    assert!(if projected { !reads_h } else { output == hidden }, "a projection of {dims:?}");
+    check(params, &dims, &traits);
     course.check(&dims);
 
     let kept = keep == Keep::Tape;
@@ -235,19 +266,31 @@ pub fn forward<T: Real>(
     resize(&mut tape.extra, when(kept && extra, batch * time * hidden));
     resize(&mut tape.h, when(kept, batch * output));
     resize(&mut tape.c_before, when(kept, batch * time * carried));
-    resize(&mut tape.hidden, when(params.weight_hr.is_some(), batch * time * hidden));
+    resize(&mut tape.hidden, when(projected, batch * time * hidden));
     resize(&mut tape.fed, when(steered, batch * time * output));
     resize(&mut tape.before, when(kept && reads_h && !course.mask.is_empty(), batch * time * output));
-    resize(&mut scratch.sums, when(two_sided, batch * sums));
+    let normed = !params.norm_ih.is_empty();
+    let norms_between = traits.between == Some(Between::Norm);
+    resize(&mut tape.between, when(traits.between.is_some(), steps * hidden));
+    let [of_input, of_recurrent, of_between] = &mut tape.norms;
+    of_input.resize(when(kept && normed, steps * sums), when(kept && normed, steps));
+    of_recurrent.resize(when(kept && normed, steps * recurrent), when(kept && normed, steps));
+    of_between.resize(0, when(kept && norms_between, steps));
+    resize(&mut scratch.sums, when(two_sided || normed, batch * recurrent));
     if kept {
         tape.h.copy_from_slice(state.h);
     }
 
     let (xs, weight) = (Mat::new(xs, batch * time, input), Mat::new(params.weight_ih, sums, input).t());
     part("input product", batch * time * sums * input, || {
-        let into = params.bias_ih.map_or(Into::Set, Into::Row);
+        let into = if normed || params.bias_ih.is_empty() { Into::Set } else { Into::Row(params.bias_ih) };
         product(&mut tape.gates, xs, weight, into, &mut scratch.rooms);
     });
+    if normed {
+        let kept = (Shared::new(&mut of_input.rows), Shared::new(&mut of_input.scale));
+        let norm = Norm::of_input(Shared::new(&mut tape.gates), sums, params, kept);
+        of_all_rows(steps, sums, &|rows| dispatch::run(cpu, Norm { rows, ..norm }));
+    }
 
     next.c.copy_from_slice(state.c);
     let guided = steered.then(|| {
@@ -264,15 +307,18 @@ pub fn forward<T: Real>(
         dims,
         cut,
         direction: course.direction,
-        weight_hh: params.weight_hh,
-        bias_hh: params.bias_hh,
-        weight_hr: params.weight_hr.unwrap_or_default(),
+        params: *params,
+        own: params.own_of(hidden),
         h: state.h,
         c: Shared::new(next.c),
         gates: Shared::new(&mut tape.gates),
         extra: Shared::new(&mut tape.extra),
         c_before: Shared::new(&mut tape.c_before),
         recurrent: Shared::new(&mut scratch.sums),
+        between: Shared::new(&mut tape.between),
+        normed: Shared::new(&mut of_recurrent.rows),
+        scale: Shared::new(&mut of_recurrent.scale),
+        scale_between: Shared::new(&mut of_between.scale),
         hidden: Shared::new(&mut tape.hidden),
         hs: Shared::new(hs),
         guided,
@@ -281,7 +327,8 @@ pub fn forward<T: Real>(
     part("recurrence", batch * time * sums * output, || {
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-            kernel.forward(cpu, &window, member, &mut room);
+            let (kernel, window, room) = (*kernel, &window, &mut *room);
+            dispatch::run(cpu, Forward { cpu, kernel, window, member, room });
         });
     });
     if !steered {
@@ -290,6 +337,33 @@ pub fn forward<T: Real>(
             h.copy_from_slice(&rows[last..last + output]);
         }
     }
+}
+
+/// # Panics
+/// Where a parameter does not have the size that `dims` gives it.
+fn check<T>(params: &Params<'_, T>, &Dims { hidden, .. }: &Dims, traits: &Traits) {
+    let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
+    let sizes = [
+        ("bias_ih", params.bias_ih, sums),
+        ("bias_hh", params.bias_hh, recurrent),
+        ("norm_ih", params.norm_ih, sums),
+        ("norm_hh", params.norm_hh, recurrent),
+        ("bias_hn", params.bias_hn, hidden),
+    ];
+    for (name, numbers, size) in sizes {
+        assert!([0, size].contains(&numbers.len()), "{name} [{size}], not [{}]", numbers.len());
+    }
+    assert_eq!(params.norm_ih.is_empty(), params.norm_hh.is_empty(), "norms of both products or of none");
+    let own: usize = params.own.iter().map(|own| own.len()).sum();
+    assert_eq!(own, traits.own * hidden, "the numbers of a cell's own");
+}
+
+/// Cuts rows among the team, for work that is a pass over them.
+fn of_all_rows(rows: usize, size: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+    /// Numbers a member, below which it is not worth its waiting for.
+    const WORTH: usize = 1 << 14;
+    let count = team::size().min(rows * size / WORTH).max(1);
+    together(count, &|member| work(member.share(rows, 1)));
 }
 
 /// How a window is cut, and for how many members at most.
@@ -329,9 +403,10 @@ pub fn backward<T: Real>(
 ) {
     ran(Way::Fused);
     let cpu = dispatch::cpu();
-    let Traits { gates, carry, two_sided, reads_h, .. } = kernel.traits();
+    let traits = kernel.traits();
+    let Traits { gates, carry, two_sided, reads_h, own, .. } = traits;
     let dims @ Dims { batch, time, input, hidden, output } = tape.dims;
-    let (sums, steps) = (gates * hidden, batch * time);
+    let (sums, recurrent, steps) = (gates * hidden, traits.recurrent * hidden, batch * time);
     let steered = !course.is_plain();
     assert!(tape.kept, "a tape that was kept, and not used up");
     tape.kept = keep == Keep::Tape;
@@ -344,7 +419,13 @@ pub fn backward<T: Real>(
 
     let when = |condition: bool, size: usize| if condition { size } else { 0 };
     resize(&mut scratch.drecurrent, when(two_sided, steps * sums));
-    let projected = params.weight_hr.is_some();
+    let projected = !params.weight_hr.is_empty();
+    let normed = !params.norm_ih.is_empty();
+    let [dproduct_ih, dproduct_hh] = &mut scratch.dproducts;
+    resize(dproduct_ih, when(normed, steps * sums));
+    resize(dproduct_hh, when(normed, steps * recurrent));
+    resize(&mut scratch.dbetween, when(traits.between.is_some(), batch * hidden));
+    resize(&mut scratch.terms, steps * own * hidden);
     resize(&mut scratch.made, if projected { steps * output } else { when(steered, batch * output) });
     resize(&mut scratch.dhidden, when(projected, batch * hidden));
     resize(&mut scratch.dfed, when(steered, batch * output));
@@ -365,22 +446,31 @@ pub fn backward<T: Real>(
             true if tape.before.is_empty() => &tape.fed,
             _ => &tape.before,
         },
+        was_fed: &tape.fed,
     });
+    let [of_input, of_recurrent, of_between] = &tape.norms;
     let (cut, count) = cut::<T>(&dims, gates);
     let window = BackwardWindow {
         dims,
         cut,
         direction: course.direction,
-        weight_hh: params.weight_hh,
-        weight_hr: params.weight_hr.unwrap_or_default(),
+        params: *params,
+        own: params.own_of(hidden),
         h: &tape.h,
         hs,
         extra: &tape.extra,
         c_before: &tape.c_before,
+        between: &tape.between,
+        normed: &of_recurrent.rows,
+        scale: &of_recurrent.scale,
+        scale_between: &of_between.scale,
         dhs,
         saved,
         gates: Shared::new(dinput),
         drecurrent: Shared::new(&mut scratch.drecurrent),
+        dproduct: Shared::new(dproduct_hh),
+        dbetween: Shared::new(&mut scratch.dbetween),
+        terms: Shared::new(&mut scratch.terms),
         dh: Shared::new(dstate.h),
         dc: Shared::new(dstate.c),
         guided,
@@ -389,35 +479,80 @@ pub fn backward<T: Real>(
     part("recurrence, back", steps * sums * output, || {
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-            kernel.backward(cpu, &window, member, &mut room);
+            let (kernel, window, room) = (*kernel, &window, &mut *room);
+            dispatch::run(cpu, Backward { cpu, kernel, window, member, room });
         });
     });
 
-    let dinput = dinput.as_slice();
-    let drecurrent = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
-    let (of_input, of_recurrent) = (Mat::new(dinput, steps, sums), Mat::new(drecurrent, steps, sums));
+    let dinput = dinput.as_mut_slice();
+    if normed {
+        dproduct_ih.copy_from_slice(dinput);
+        let norm = NormBack {
+            rows: 0..0,
+            size: sums,
+            given: None,
+            gamma: params.norm_ih,
+            out: Rows::dense(Shared::new(dproduct_ih), sums),
+            normed: &of_input.rows,
+            scale: &of_input.scale,
+            step: (0, 1),
+        };
+        of_all_rows(steps, sums, &|rows| dispatch::run(cpu, NormBack { rows, ..norm }));
+    }
+    let dinput = &*dinput;
+    let dsums = if two_sided { scratch.drecurrent.as_slice() } else { dinput };
+    // Of the gate sums, and of the products where these are others.
+    let (of_input_sums, of_sums) =
+        (Mat::new(dinput, steps, sums), Mat::new(dsums, steps, sums).columns(0..recurrent));
+    let of_input_product = if normed { Mat::new(dproduct_ih, steps, sums) } else { of_input_sums };
+    let of_product = if normed { Mat::new(dproduct_hh, steps, recurrent) } else { of_sums };
     let fed = if steered {
         Mat::new(&tape.fed, steps, output)
     } else {
         Mat::before(&tape.h, hs, output, (time, course.direction))
     };
     part("weight gradients", steps * sums * (input + output), || {
-        let (rooms, add) = (&mut scratch.rooms, grads.add);
+        let (rooms, add, slots) = (&mut scratch.rooms, grads.add, &mut grads.slots);
         let xs = Mat::new(xs, steps, input);
-        gradients((grads.weight_ih, grads.bias_ih.as_deref_mut()), of_input, xs, add, rooms);
-        gradients((grads.weight_hh, grads.bias_hh.as_deref_mut()), of_recurrent, fed, add, rooms);
-        if let Some(weight_hr) = grads.weight_hr.as_deref_mut() {
+        let of_products =
+            if normed { [None, None] } else { [&mut slots.bias_ih, &mut slots.bias_hh].map(present) };
+        let [bias_ih, bias_hh] = of_products;
+        gradients((slots.weight_ih, bias_ih), of_input_product, xs, add, rooms);
+        gradients((slots.weight_hh, bias_hh), of_product, fed, add, rooms);
+        if projected {
             let made = Mat::new(&scratch.made, steps, output);
-            gradients((weight_hr, None), made, Mat::new(&tape.hidden, steps, hidden), add, rooms);
+            gradients((slots.weight_hr, None), made, Mat::new(&tape.hidden, steps, hidden), add, rooms);
+        }
+        if traits.between == Some(Between::Product) {
+            let of_last = of_input_sums.columns(recurrent..sums);
+            let between = Mat::new(&tape.between, steps, hidden);
+            gradients((slots.weight_hn, present(&mut slots.bias_hn)), of_last, between, add, rooms);
+        }
+        if normed {
+            column_sums(slots.norm_ih, of_input_sums, Some(&of_input.rows), add);
+            column_sums(slots.bias_ih, of_input_sums, None, add);
+            column_sums(slots.norm_hh, of_sums, Some(&of_recurrent.rows), add);
+            column_sums(slots.bias_hh, of_sums, None, add);
+        }
+        let mut from = 0;
+        for slot in &mut slots.own {
+            let to = from + slot.len();
+            column_sums(slot, Mat::new(&scratch.terms, steps, own * hidden).columns(from..to), None, add);
+            from = to;
         }
     });
     if let Some(dxs) = dxs {
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");
         let weight = Mat::new(params.weight_ih, sums, input);
         part("input gradient", steps * sums * input, || {
-            product(dxs, of_input, weight, Into::Set, &mut scratch.rooms);
+            product(dxs, of_input_product, weight, Into::Set, &mut scratch.rooms);
         });
     }
+}
+
+/// A gradient that is wanted.
+fn present<'a, T>(slot: &'a mut &mut [T]) -> Option<&'a mut [T]> {
+    (!slot.is_empty()).then_some(&mut **slot)
 }
 
 /// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.

@@ -174,8 +174,7 @@ fn typed_backward<T: Real, C: Cell>(
         let mut dstate = dparts.iter_mut();
         let mut next = || dstate.next().map_or(&mut [] as &mut [T], Vec::as_mut_slice);
         let mut dstate = StateMut { h: next(), c: next() };
-        let mut grads =
-            ParamGrads::in_order(&layer.params, of_params.iter_mut().map(Vec::as_mut_slice), false);
+        let mut grads = ParamGrads::in_order(&params, of_params.iter_mut().map(Vec::as_mut_slice), false)?;
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         let Memory { tape, hs, scratch } = &mut *memory;
         cpu::backward(

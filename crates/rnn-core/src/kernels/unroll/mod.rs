@@ -12,6 +12,7 @@ mod manual;
 mod part;
 mod reference;
 mod segments;
+mod slots;
 mod step;
 pub mod stream;
 

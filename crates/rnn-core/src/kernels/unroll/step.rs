@@ -1,7 +1,7 @@
-//! One row at one step: a cell's arithmetic over some of its units, there and back, vector by vector.
+//! One row at one step: a stage's arithmetic over some of its units, there and back, vector by vector.
 
 use crate::kernels::dispatch::Instructions;
-use crate::kernels::pointwise::{MAX_GATES, Pointwise, Tape};
+use crate::kernels::pointwise::{Inputs, MAX_GATES, MAX_OWN, Pointwise, Reads, Tape};
 use crate::kernels::{Real, Vector};
 use std::ops::Range;
 
@@ -11,14 +11,16 @@ pub(super) struct Step<'a, T> {
     pub(super) gates: [&'a mut [T]; MAX_GATES],
     /// Recurrent halves of the gate sums; empty where `gates` has them in it.
     pub(super) recurrent: [&'a [T]; MAX_GATES],
-    /// The hidden state before, for a cell that reads it.
-    pub(super) before: &'a [T],
+    /// As [`Pointwise::READS`] says.
+    pub(super) read: &'a [T],
+    pub(super) own: [&'a [T]; MAX_OWN],
     pub(super) c: &'a mut [T],
     /// What c keeps of the one before.
     pub(super) keep_c: &'a [T],
     pub(super) c_before: &'a mut [T],
     pub(super) extra: &'a mut [T],
-    pub(super) h: &'a mut [T],
+    /// What the stage makes.
+    pub(super) made: &'a mut [T],
 }
 
 impl<T: Real> Step<'_, T> {
@@ -27,15 +29,16 @@ impl<T: Real> Step<'_, T> {
         &self,
         lanes: &Range<usize>,
         biases: &[&[T]; MAX_GATES],
-    ) -> Loaded<V> {
-        let mut loaded = Loaded {
+    ) -> Inputs<V> {
+        let mut loaded = Inputs {
             input: [V::zero(); MAX_GATES],
             recurrent: [V::zero(); MAX_GATES],
-            before: V::zero(),
+            read: V::zero(),
             c: V::zero(),
+            own: load_own::<V, P>(&self.own, lanes),
         };
-        if P::READS_H {
-            loaded.before = V::load(&self.before[lanes.clone()]);
+        if P::READS != Reads::Nothing {
+            loaded.read = V::load(&self.read[lanes.clone()]);
         }
         for (g, bias) in biases.iter().enumerate().take(P::GATES) {
             loaded.input[g] = V::load(&self.gates[g][lanes.clone()]);
@@ -53,8 +56,8 @@ impl<T: Real> Step<'_, T> {
     }
 
     #[inline(always)]
-    fn finish<V: Vector<Elem = T>, P: Pointwise>(&mut self, lanes: Range<usize>, loaded: Loaded<V>) {
-        let next = P::forward(loaded.input, loaded.recurrent, loaded.before, loaded.c);
+    fn finish<V: Vector<Elem = T>, P: Pointwise>(&mut self, lanes: Range<usize>, loaded: Inputs<V>) {
+        let next = P::forward(loaded);
         for g in 0..P::GATES {
             next.gates[g].store(&mut self.gates[g][lanes.clone()]);
         }
@@ -72,16 +75,17 @@ impl<T: Real> Step<'_, T> {
             }
             c.store(&mut self.c[lanes.clone()]);
         }
-        next.h.store(&mut self.h[lanes]);
+        next.made.store(&mut self.made[lanes]);
     }
 }
 
-/// What a step's arithmetic reads of some lanes.
-struct Loaded<V> {
-    input: [V; MAX_GATES],
-    recurrent: [V; MAX_GATES],
-    before: V,
-    c: V,
+#[inline(always)]
+fn load_own<V: Vector, P: Pointwise>(own: &[&[V::Elem]; MAX_OWN], lanes: &Range<usize>) -> [V; MAX_OWN] {
+    let mut loaded = [V::zero(); MAX_OWN];
+    for (loaded, own) in loaded.iter_mut().zip(own).take(P::OWN) {
+        *loaded = V::load(&own[lanes.clone()]);
+    }
+    loaded
 }
 
 #[inline(always)]
@@ -89,7 +93,7 @@ pub(super) fn forward_step<I: Instructions, T: Real, P: Pointwise>(
     mut step: Step<'_, T>,
     biases: &[&[T]; MAX_GATES],
 ) {
-    let (whole, rest) = cover::<I, T>(step.h.len());
+    let (whole, rest) = cover::<I, T>(step.made.len());
     // Where the rest goes over units of a whole vector again, it is read before they are overwritten.
     let rest = (!rest.is_empty()).then(|| (rest.clone(), step.load::<I::Lanes<T>, P>(&rest, biases)));
     for from in (0..whole).step_by(I::Lanes::<T>::WIDTH) {
@@ -108,14 +112,20 @@ pub(super) struct StepBack<'a, T> {
     pub(super) saved: [&'a [T]; MAX_GATES],
     pub(super) gates: [&'a mut [T]; MAX_GATES],
     pub(super) drecurrent: [&'a mut [T]; MAX_GATES],
-    pub(super) before: &'a [T],
+    /// What the forward read.
+    pub(super) read: &'a [T],
+    pub(super) own: [&'a [T]; MAX_OWN],
     pub(super) extra: &'a [T],
     pub(super) c_before: &'a [T],
-    pub(super) dhs: &'a [T],
+    pub(super) dmade: &'a [T],
     pub(super) dh: &'a mut [T],
-    /// Whether `dhs` is the whole gradient of what the cell made, and what the cell gives back is added to `dh`; else both
-    /// of them are parts of it, and `dh` is replaced.
+    /// Whether `dmade` is the whole gradient of what the stage made, and `dh` what passes by it; else both of them are
+    /// parts of it, and `dh` is replaced by what passes.
     pub(super) whole: bool,
+    /// Where the gradient of what was read goes; empty where it is added to what passes by.
+    pub(super) dread: &'a mut [T],
+    /// What this row and step adds to the gradients of the cell's own.
+    pub(super) terms: [&'a mut [T]; MAX_OWN],
     pub(super) dc: &'a mut [T],
     pub(super) keep_c: &'a [T],
 }
@@ -126,15 +136,16 @@ impl<T: Real> StepBack<'_, T> {
         let mut tape = Tape {
             gates: [V::zero(); MAX_GATES],
             extra: V::zero(),
-            h_before: V::zero(),
+            read: V::zero(),
             c_before: V::zero(),
+            own: load_own::<V, P>(&self.own, lanes),
         };
         for g in 0..P::GATES {
             let gates = if self.saved[g].is_empty() { &*self.gates[g] } else { self.saved[g] };
             tape.gates[g] = V::load(&gates[lanes.clone()]);
         }
-        if P::READS_H {
-            tape.h_before = V::load(&self.before[lanes.clone()]);
+        if P::READS != Reads::Nothing {
+            tape.read = V::load(&self.read[lanes.clone()]);
         }
         if P::EXTRA {
             tape.extra = V::load(&self.extra[lanes.clone()]);
@@ -148,19 +159,25 @@ impl<T: Real> StepBack<'_, T> {
                 dc = dc - kept_c;
             }
         }
-        let mut dh = V::load(&self.dhs[lanes.clone()]);
+        let mut dmade = V::load(&self.dmade[lanes.clone()]);
         let mut kept_h = V::zero();
         if !self.whole {
-            dh = V::load(&self.dh[lanes.clone()]) + dh;
-        } else if P::READS_H {
+            dmade = V::load(&self.dh[lanes.clone()]) + dmade;
+        } else if self.adds_to_dh::<P>() {
             kept_h = V::load(&self.dh[lanes.clone()]);
         }
-        LoadedBack { tape, dh, dc, kept_h, kept_c }
+        LoadedBack { tape, dmade, dc, kept_h, kept_c }
+    }
+
+    /// Whether what was read stands for the hidden state before the step.
+    #[inline(always)]
+    fn adds_to_dh<P: Pointwise>(&self) -> bool {
+        P::READS != Reads::Nothing && self.dread.is_empty()
     }
 
     #[inline(always)]
     fn finish<V: Vector<Elem = T>, P: Pointwise>(&mut self, lanes: Range<usize>, loaded: &LoadedBack<V>) {
-        let back = P::backward(&loaded.tape, loaded.dh, loaded.dc);
+        let back = P::backward(&loaded.tape, loaded.dmade, loaded.dc);
         for g in 0..P::GATES {
             back.input[g].store(&mut self.gates[g][lanes.clone()]);
             if P::TWO_SIDED {
@@ -174,10 +191,18 @@ impl<T: Real> StepBack<'_, T> {
             }
             dc.store(&mut self.dc[lanes.clone()]);
         }
-        if !self.whole {
-            back.dh.store(&mut self.dh[lanes]);
-        } else if P::READS_H {
-            (loaded.kept_h + back.dh).store(&mut self.dh[lanes]);
+        for (term, terms) in back.own.iter().zip(&mut self.terms).take(P::OWN) {
+            term.store(&mut terms[lanes.clone()]);
+        }
+        let adds = self.adds_to_dh::<P>();
+        if !self.dread.is_empty() {
+            back.read.store(&mut self.dread[lanes.clone()]);
+        }
+        match (self.whole, adds) {
+            (true, true) => (loaded.kept_h + back.read).store(&mut self.dh[lanes]),
+            (false, true) => back.read.store(&mut self.dh[lanes]),
+            (false, false) => V::zero().store(&mut self.dh[lanes]),
+            (true, false) => {}
         }
     }
 }
@@ -185,10 +210,10 @@ impl<T: Real> StepBack<'_, T> {
 /// What a step's arithmetic reads of some lanes on its way back.
 struct LoadedBack<V> {
     tape: Tape<V>,
-    /// The whole gradients of what the cell made.
-    dh: V,
+    /// The whole gradients of what the stage made and of c.
+    dmade: V,
     dc: V,
-    /// What passes by the cell.
+    /// What passes by it.
     kept_h: V,
     kept_c: V,
 }

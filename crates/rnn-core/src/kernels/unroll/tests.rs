@@ -1,12 +1,14 @@
 //! The kernels on memory that ends where no one may read on, and a stream against a window.
 
 use super::Keep;
-use super::cpu::{self, Course, Dims, KernelOf, LayerOf, ParamGrads, Params, Scratch, State, StateMut, Tape};
+use super::cpu::{self, Course, Dims, KernelOf, LayerOf, ParamGrads, Scratch, Slots, State, StateMut, Tape};
 use super::part::Cut;
 use super::stream::Stream;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{self, Cpu, with};
-use crate::kernels::pointwise::{Gru, Lstm, RnnRelu, RnnTanh};
+use crate::kernels::pointwise::{
+    Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
+};
 use crate::kernels::product::{Into, Mat, Rooms, product};
 use crate::kernels::team::beside_busy_cores;
 use crate::{Direction, rng};
@@ -63,16 +65,66 @@ impl<T: Real> Guarded<T> {
     }
 }
 
+/// A cell that is run, and how.
+#[derive(Clone, Copy)]
+struct Run<T: Real> {
+    kernel: &'static dyn KernelOf<T>,
+    dims: Dims,
+    steered: bool,
+    normed: bool,
+}
+
+impl<T: Real> Run<T> {
+    /// How many numbers each parameter has.
+    fn sizes(&self) -> Slots<usize> {
+        let Dims { input: d, hidden: h, output: p, .. } = self.dims;
+        let traits = self.kernel.traits();
+        let (sums, recurrent) = (traits.gates * h, traits.recurrent * h);
+        let normed = |size: usize| if self.normed { size } else { 0 };
+        let inside = |size: usize| if traits.between == Some(Between::Product) { size } else { 0 };
+        Slots {
+            weight_ih: sums * d,
+            weight_hh: recurrent * p,
+            bias_ih: sums,
+            bias_hh: recurrent,
+            weight_hr: if p == h { 0 } else { p * h },
+            norm_ih: normed(sums),
+            norm_hh: normed(recurrent),
+            weight_hn: inside(h * h),
+            bias_hn: inside(h),
+            own: [traits.own * h, 0, 0],
+        }
+    }
+}
+
+/// Where gradients go.
+fn slices_mut<T: Real>(slots: &mut Slots<Guarded<T>>) -> Slots<&mut [T]> {
+    let [own, ..] = &mut slots.own;
+    Slots {
+        weight_ih: slots.weight_ih.slice_mut(),
+        weight_hh: slots.weight_hh.slice_mut(),
+        bias_ih: slots.bias_ih.slice_mut(),
+        bias_hh: slots.bias_hh.slice_mut(),
+        weight_hr: slots.weight_hr.slice_mut(),
+        norm_ih: slots.norm_ih.slice_mut(),
+        norm_hh: slots.norm_hh.slice_mut(),
+        weight_hn: slots.weight_hn.slice_mut(),
+        bias_hn: slots.bias_hn.slice_mut(),
+        own: [own.slice_mut(), &mut [], &mut []],
+    }
+}
+
 /// A window there and back, everything that the kernels are given at the end of its page; gives all that they made.
-fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims, steered: bool) -> Vec<Vec<T>> {
+fn window<T: Real>(run: Run<T>) -> Vec<Vec<T>> {
+    let Run { kernel, dims, steered, .. } = run;
     let Dims { batch: n, time: t, input: d, hidden: h, output: p } = dims;
-    let sums = kernel.traits().gates * h;
     let carried = if kernel.traits().carry { n * h } else { 0 };
     let random = Guarded::<T>::random;
-    let (weight_ih, weight_hh) = (random(sums * d, "ih"), random(sums * p, "hh"));
-    let (bias_ih, bias_hh) = (random(sums, "bih"), random(sums, "bhh"));
-    let projected = if p == h { 0 } else { p * h };
-    let weight_hr = random(projected, "hr");
+    let (mut number, sizes) = (0, run.sizes());
+    let params = sizes.each(|&size| {
+        number += 1;
+        random(size, &format!("parameter {number}"))
+    });
     let (xs, dhs, h0, c0) =
         (random(n * t * d, "xs"), random(n * t * p, "dhs"), random(n * p, "h"), random(carried, "c"));
     let when = |size: usize| if steered { size } else { 0 };
@@ -88,14 +140,7 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims, steered: bool) 
         keep_h: keep_h.slice(),
         keep_c: keep_c.slice(),
     };
-    let params = Params {
-        weight_ih: weight_ih.slice(),
-        weight_hh: weight_hh.slice(),
-        bias_ih: Some(bias_ih.slice()),
-        bias_hh: Some(bias_hh.slice()),
-        weight_hr: (projected > 0).then(|| weight_hr.slice()),
-    };
-    let layer = LayerOf { kernel, params, course };
+    let layer = LayerOf { kernel, params: params.each(Guarded::slice), course };
     let zeros = Guarded::<T>::zeros;
     let (mut hs, mut next_h, mut next_c) = (zeros(n * t * p), zeros(n * p), zeros(carried));
     let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
@@ -107,31 +152,23 @@ fn window<T: Real>(kernel: &'static dyn KernelOf<T>, dims: Dims, steered: bool) 
         Keep::Tape,
         (&mut tape, &mut scratch),
     );
-    let (mut dw_ih, mut dw_hh, mut db_ih, mut db_hh) =
-        (zeros(sums * d), zeros(sums * p), zeros(sums), zeros(sums));
-    let mut dw_hr = zeros(projected);
+    let mut grads = sizes.each(|&size| zeros(size));
     let mut dxs = zeros(n * t * d);
     for keep in [Keep::Tape, Keep::Nothing] {
         cpu::backward(
             &layer,
             (xs.slice(), hs.slice(), dhs.slice()),
             &mut StateMut { h: next_h.slice_mut(), c: next_c.slice_mut() },
-            &mut ParamGrads {
-                weight_ih: dw_ih.slice_mut(),
-                weight_hh: dw_hh.slice_mut(),
-                bias_ih: Some(db_ih.slice_mut()),
-                bias_hh: Some(db_hh.slice_mut()),
-                weight_hr: (projected > 0).then(|| dw_hr.slice_mut()),
-                add: false,
-            },
+            &mut ParamGrads { slots: slices_mut(&mut grads), add: false },
             Some(dxs.slice_mut()),
             keep,
             (&mut tape, &mut scratch),
         );
     }
-    let all = [hs, dxs, dw_ih, dw_hh, db_ih, db_hh, dw_hr, next_h, next_c].map(|made| made.slice().to_vec());
+    let mut all: Vec<_> = [hs, dxs, next_h, next_c].map(|made| made.slice().to_vec()).into();
+    grads.each(|grad| all.push(grad.slice().to_vec()));
     assert!(all.iter().flatten().all(|x| x.to_f64().is_finite()));
-    all.into()
+    all
 }
 
 #[test]
@@ -141,17 +178,9 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
             [(1, 1, 1, 1), (3, 2, 5, 7), (2, 5, 17, 33), (9, 3, 47, 50), (20, 2, 49, 130)]
         {
             let dims = Dims { batch, time, input, hidden, output: hidden };
-            let projected = Dims { output: hidden.div_ceil(2), ..dims };
             with(cpu, || {
-                for steered in [false, true] {
-                    for kernel in cells::<f32>() {
-                        window(kernel, dims, steered);
-                    }
-                    window::<f64>(&Lstm, dims, steered);
-                    window::<f64>(&Gru, dims, steered);
-                    window::<f32>(&Lstm, projected, steered);
-                    window::<f64>(&Lstm, projected, steered);
-                }
+                runs::<f32>(dims).into_iter().for_each(|run| drop(window(run)));
+                runs::<f64>(dims).into_iter().for_each(|run| drop(window(run)));
             });
         }
     }
@@ -170,8 +199,24 @@ const CUT: [(Cut, Dims); 2] = [
     (Cut::Units, Dims { batch: 3, time: 5, input: 6, hidden: 130, output: 130 }),
 ];
 
-fn cells<T: Real>() -> [&'static dyn KernelOf<T>; 4] {
-    [&RnnTanh, &RnnRelu, &Lstm, &Gru]
+fn cells<T: Real>() -> [&'static dyn KernelOf<T>; 7] {
+    [&RnnTanh, &RnnRelu, &Lstm, &Gru, &ResetBeforeGru, &PeepholeLstm, &CellNormLstm]
+}
+
+/// Every cell, plain and normalised, steered and not; and those that can be are projected.
+fn runs<T: Real>(dims: Dims) -> Vec<Run<T>> {
+    let mut all = Vec::new();
+    for kernel in cells::<T>() {
+        for (steered, normed) in [(false, false), (true, false), (false, true), (true, true)] {
+            let run = Run { kernel, dims, steered, normed };
+            all.push(run);
+            let output = dims.hidden.div_ceil(2);
+            if kernel.traits().carry && output < dims.hidden {
+                all.push(Run { dims: Dims { output, ..dims }, ..run });
+            }
+        }
+    }
+    all
 }
 
 #[test]
@@ -179,17 +224,12 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
     for cpu in Cpu::available() {
         with(cpu, || {
             for (how, dims) in CUT {
-                let projected = (&Lstm as &'static dyn KernelOf<f32>, Dims { output: 65, ..dims });
-                let all = cells::<f32>().map(|kernel| (kernel, dims)).into_iter().chain([projected]);
-                for (i, (kernel, dims)) in all.enumerate() {
-                    for steered in [false, true] {
-                        let one = on(1, || window(kernel, dims, steered));
-                        for threads in [2, 3] {
-                            let cut = on(threads, || cpu::cut::<f32>(&dims, kernel.traits().gates));
-                            assert_eq!(cut, (how, threads), "cell {i}");
-                            let many = on(threads, || window(kernel, dims, steered));
-                            assert!(many == one, "cell {i}, {threads} threads, {how:?}, steered: {steered}");
-                        }
+                for (i, run) in runs::<f32>(dims).into_iter().enumerate() {
+                    let one = on(1, || window(run));
+                    for threads in [2, 3] {
+                        let gates = run.kernel.traits().gates;
+                        assert_eq!(on(threads, || cpu::cut::<f32>(&run.dims, gates)), (how, threads));
+                        assert!(on(threads, || window(run)) == one, "run {i}, {threads} threads, {how:?}");
                     }
                 }
             }
@@ -200,43 +240,37 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
 #[test]
 fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
     let (_, dims) = CUT[1];
-    let one = on(1, || window::<f32>(&Lstm, dims, true));
+    let run = Run::<f32> { kernel: &Lstm, dims, steered: true, normed: true };
+    let one = on(1, || window(run));
     beside_busy_cores(|| {
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| {
-                    (0..5).for_each(|_| assert!(on(2, || window::<f32>(&Lstm, dims, true)) == one))
-                });
+                scope.spawn(|| (0..5).for_each(|_| assert!(on(2, || window(run)) == one)));
             }
         });
     });
 }
 
 /// Steps of a stream and a window of as many steps: the same hidden states, and so the same products of them.
-fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, rows: usize, threads: usize) {
+fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, normed: bool, rows: usize, threads: usize) {
     let (time, input, hidden, outputs) = (4, 33, 70, 101);
-    let sums = kernel.traits().gates * hidden;
     let random = |len: usize, purpose: &str| -> Vec<T> {
         let mut stream = rng::Stream::new(1, purpose, len as u64);
         (0..len).map(|_| T::from_f64(0.3 * stream.normal())).collect()
     };
-    let (weight_ih, weight_hh) = (random(sums * input, "ih"), random(sums * hidden, "hh"));
-    let (bias_ih, bias_hh) = (random(sums, "bih"), random(sums, "bhh"));
+    let dims = Dims { batch: rows, time, input, hidden, output: hidden };
+    let mut number = 0;
+    let params = Run { kernel, dims, steered: false, normed }.sizes().each(|&size| {
+        number += 1;
+        random(size, &format!("parameter {number}"))
+    });
     let (weight, bias) = (random(outputs * hidden, "w"), random(outputs, "b"));
-    let params = Params {
-        weight_ih: &weight_ih,
-        weight_hh: &weight_hh,
-        bias_ih: Some(bias_ih.as_slice()),
-        bias_hh: Some(bias_hh.as_slice()),
-        weight_hr: None,
-    };
-    let layer = LayerOf { kernel, params, course: Course::default() };
+    let layer = LayerOf { kernel, params: params.each(Vec::as_slice), course: Course::default() };
     let xs = random(rows * time * input, "xs");
     let carried = if kernel.traits().carry { rows * hidden } else { 0 };
     let (mut hs, mut h, mut c) =
         (vec![T::ZERO; rows * time * hidden], vec![T::ZERO; rows * hidden], vec![T::ZERO; carried]);
     let (h0, c0) = (h.clone(), c.clone());
-    let dims = Dims { batch: rows, time, input, hidden, output: hidden };
     cpu::forward(
         &layer,
         dims,
@@ -271,10 +305,12 @@ fn a_stream_gives_the_bits_of_a_window() {
     for cpu in Cpu::available() {
         with(cpu, || {
             for (rows, threads) in [(1, 1), (1, 2), (5, 2), (3, 3)] {
-                stream_and_window::<f32>(&RnnTanh, rows, threads);
-                stream_and_window::<f32>(&Lstm, rows, threads);
-                stream_and_window::<f32>(&Gru, rows, threads);
-                stream_and_window::<f64>(&Lstm, rows, threads);
+                for normed in [false, true] {
+                    for kernel in cells::<f32>() {
+                        stream_and_window(kernel, normed, rows, threads);
+                    }
+                    stream_and_window::<f64>(&Lstm, normed, rows, threads);
+                }
             }
         });
     }

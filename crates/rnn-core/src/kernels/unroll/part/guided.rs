@@ -171,8 +171,10 @@ pub(crate) struct GuidedBackward<'a, T> {
     pub(in super::super) hidden: Shared<'a, T>,
     /// Room for those of what was fed at one step, `[N, P]`; empty where nothing acts on it.
     pub(in super::super) fed: Shared<'a, T>,
-    /// The hidden states that the steps start with `[N, T, P]`, or empty where the cell does without.
+    /// Of the forward: the hidden states that the steps start with, or empty where the cell does without; and what was fed,
+    /// or empty where nothing steered. `[N, T, P]`
     pub(in super::super) before: &'a [T],
+    pub(in super::super) was_fed: &'a [T],
 }
 
 impl<T> GuidedBackward<'_, T> {

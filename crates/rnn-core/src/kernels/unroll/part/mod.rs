@@ -4,19 +4,22 @@
 //! kind never meet. Those of the second read each other's hidden states, so they meet at each step. Either way an
 //! element of a product is the same sum, and has the same bits.
 //!
-//! [`forward`] and [`backward`] are the loops. What steers a window between its steps, and what projects its hidden
-//! states, stands in [`guided`] and runs only where there is something of the kind.
+//! [`Forward`] and [`Backward`] are the loops; a cell's stages are called from them. What steers a window between its steps, and what projects its hidden
+//! states, stands in [`guided`]; what normalises rows inside of a step, in [`norm`]. Either runs only where there is
+//! something of the kind.
 
 mod backward;
 mod forward;
 mod guided;
+mod norm;
 
-pub(super) use backward::BackwardWindow;
-pub(super) use backward::backward;
-pub(super) use forward::ForwardWindow;
-pub(super) use forward::{forward, step};
+pub use backward::BackwardWindow;
+pub(super) use backward::{Backward, stage_back};
+pub use forward::ForwardWindow;
+pub(super) use forward::{Forward, stage};
 pub use guided::Course;
 pub(super) use guided::{GuidedBackward, GuidedForward};
+pub(super) use norm::{Norm, NormBack, Rows};
 
 use super::cpu::Dims;
 use crate::kernels::Real;
@@ -36,9 +39,18 @@ pub(super) enum Cut {
     Units,
 }
 
+/// Which of a cell's stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The first one of two.
+    First,
+    /// The one that makes the hidden state.
+    Last,
+}
+
 /// A member's part.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub struct Part {
     /// Of the batch.
     pub(super) rows: Range<usize>,
     /// Of H.
@@ -56,6 +68,15 @@ impl Cut {
         match self {
             Self::Rows => Part { rows: member.share(batch, 1), units: 0..hidden, outputs: 0..output },
             Self::Units => Part { rows: 0..batch, units: share(hidden), outputs: share(output) },
+        }
+    }
+
+    /// The rows that a member takes where whole ones are wanted, between two meetings.
+    #[inline(always)]
+    fn rows(self, member: &Member<'_>, part: &Part) -> Range<usize> {
+        match self {
+            Self::Rows => part.rows.clone(),
+            Self::Units => member.share(part.rows.len(), 1),
         }
     }
 
@@ -98,11 +119,11 @@ impl<'a, T: Real> Packed<'a, T> {
         &self,
         cpu: Cpu,
         (left, rows): (Lines<'_, T>, Range<usize>),
-        (out, stride): (Shared<'_, T>, usize),
+        to: Rows<'_, T>,
         into: Into<'_, T>,
     ) {
         let Self { panels: packed, depth, packing, ref columns } = *self;
-        let backwards = false;
+        let (out, stride, backwards) = (to.numbers.from(to.start), to.stride, false);
         let product =
             StepProduct { cpu, left, rows, depth, packed, packing, out, stride, columns, backwards, into };
         run(cpu, product);

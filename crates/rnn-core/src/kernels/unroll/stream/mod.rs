@@ -6,11 +6,12 @@
 
 mod packed;
 
-use super::cpu::{Dims, KernelOf, LayerOf, Traits};
-use super::part::{Cut, ForwardWindow};
+use super::cpu::{Dims, KernelOf, LayerOf, Part, Traits, Which};
+use super::part::{Cut, ForwardWindow, Norm, Rows};
+use super::slots::{Params, Slots};
 use crate::convention::Direction;
 use crate::kernels::Real;
-use crate::kernels::dispatch::{Cpu, cpu};
+use crate::kernels::dispatch::{Cpu, cpu, run};
 use crate::kernels::product::{Into, Lines, Mat};
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
@@ -45,16 +46,12 @@ impl<T: Real> Head<T> {
     }
 
     fn step(&mut self, cpu: Cpu, rows: usize, hs: &[T]) {
-        let product = Product {
-            cpu,
-            packed: &self.weight,
-            left: Lines::new(hs, 0, hs.len() / rows),
-            rows,
-            out: Shared::new(&mut self.out),
-            stride: self.bias.len(),
-            into: Into::Row(&self.bias),
-            backwards: self.backwards,
-        };
+        let ends = (
+            Lines::new(hs, 0, hs.len() / rows),
+            Rows::dense(Shared::new(&mut self.out), self.bias.len()),
+            Into::Row(&self.bias),
+        );
+        let product = Product { backwards: self.backwards, ..Product::of(cpu, rows, &self.weight, ends) };
         self.backwards = !self.backwards;
         together(self.weight.parts.len(), &|member| product.share(member));
     }
@@ -148,7 +145,8 @@ impl<T: Real> Stream<T> {
     /// Bytes of weights that a step reads.
     pub fn bytes(&self) -> usize {
         let of_layers = self.layers.iter().flat_map(|layer| {
-            [Some(&layer.input), Some(&layer.recurrent), layer.projection.as_ref()].into_iter().flatten()
+            let others = [&layer.projection, &layer.between].into_iter().flatten();
+            [&layer.input, &layer.recurrent].into_iter().chain(others)
         });
         let head = self.head.as_ref().map(|head| &head.weight);
         of_layers.chain(head).map(|packed| size_of::<T>() * packed.len()).sum()
@@ -162,11 +160,15 @@ struct Layer<T: Real> {
     input: Packed<T>,
     recurrent: Packed<T>,
     projection: Option<Packed<T>>,
-    bias_ih: Option<Vec<T>>,
-    bias_hh: Option<Vec<T>>,
-    /// The two halves of the gate sums `[N, G*H]`.
+    /// Of the product between two stages.
+    between: Option<Packed<T>>,
+    /// Whatever is not a packed matrix.
+    params: Slots<Vec<T>>,
+    /// The two halves of the gate sums `[N, G*H]` and `[N, R*H]`.
     gates: Vec<T>,
     sums: Vec<T>,
+    /// What stands between two stages `[N, H]`; empty where there is one.
+    middle: Vec<T>,
     /// What is projected `[N, H]`; empty where nothing is.
     hidden: Vec<T>,
     /// `[N, P]`: the state, and where the next one is written.
@@ -179,26 +181,34 @@ impl<T: Real> Layer<T> {
     fn new(cpu: Cpu, rows: usize, &(LayerOf { kernel, params, .. }, dims): &LayerToPack<'_, T>) -> Self {
         let traits = kernel.traits();
         let dims @ Dims { input, hidden, output, .. } = Dims { batch: rows, time: 1, ..dims };
-        let sums = traits.gates * hidden;
+        let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
-        assert_eq!(params.weight_hh.len(), sums * output, "weight_hh [{sums}, {output}]");
+        assert_eq!(params.weight_hh.len(), recurrent * output, "weight_hh [{recurrent}, {output}]");
         // Both matrices are cut alike, so that a member adds the second product where it wrote the first.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
         let pack = |matrix: Mat<'_, T>| Packed::new(cpu, (count, rows), matrix.t());
+        let optional = |weight: &[T], size: (usize, usize)| {
+            (!weight.is_empty()).then(|| pack(Mat::new(weight, size.0, size.1)))
+        };
+        let none: &[T] = &[];
+        let (weight_ih, weight_hh, weight_hr, weight_hn) = (none, none, none, none);
+        let others = Params { weight_ih, weight_hh, weight_hr, weight_hn, ..params };
+        let room = |wanted: bool, size: usize| vec![T::ZERO; if wanted { rows * size } else { 0 }];
         Self {
             kernel,
             dims,
             input: pack(Mat::new(params.weight_ih, sums, input)),
-            recurrent: pack(Mat::new(params.weight_hh, sums, output)),
-            projection: params.weight_hr.map(|weight| pack(Mat::new(weight, output, hidden))),
-            bias_ih: params.bias_ih.map(<[T]>::to_vec),
-            bias_hh: params.bias_hh.map(<[T]>::to_vec),
-            gates: vec![T::ZERO; rows * sums],
-            sums: vec![T::ZERO; if traits.two_sided { rows * sums } else { 0 }],
-            hidden: vec![T::ZERO; if params.weight_hr.is_some() { rows * hidden } else { 0 }],
-            h: vec![T::ZERO; rows * output],
-            next: vec![T::ZERO; rows * output],
-            c: vec![T::ZERO; if traits.carry { rows * hidden } else { 0 }],
+            recurrent: pack(Mat::new(params.weight_hh, recurrent, output)),
+            projection: optional(params.weight_hr, (output, hidden)),
+            between: optional(params.weight_hn, (hidden, hidden)),
+            params: others.each(|numbers| numbers.to_vec()),
+            gates: room(true, sums),
+            sums: room(traits.two_sided || !params.norm_hh.is_empty(), recurrent),
+            middle: room(traits.between.is_some(), hidden),
+            hidden: room(!params.weight_hr.is_empty(), hidden),
+            h: room(true, output),
+            next: room(true, output),
+            c: room(traits.carry, hidden),
         }
     }
 
@@ -209,53 +219,75 @@ impl<T: Real> Layer<T> {
     fn step(&mut self, cpu: Cpu, rows: usize, xs: &[T]) {
         let Dims { input, hidden, output, .. } = self.dims;
         assert_eq!(xs.len(), rows * input, "xs [{rows}, {input}]");
-        let traits = self.traits();
+        let traits = &self.traits();
+        let params = self.params.each(Vec::as_slice);
         let window = ForwardWindow {
             dims: self.dims,
             cut: Cut::Units,
             direction: Direction::Forward,
-            weight_hh: &[],
-            bias_hh: self.bias_hh.as_deref(),
-            weight_hr: &[],
+            params,
+            own: params.own_of(hidden),
             h: &self.h,
             c: Shared::new(&mut self.c),
             gates: Shared::new(&mut self.gates),
             extra: Shared::new(&mut []),
             c_before: Shared::new(&mut []),
             recurrent: Shared::new(&mut self.sums),
+            between: Shared::new(&mut self.middle),
+            normed: Shared::new(&mut []),
+            scale: Shared::new(&mut []),
+            scale_between: Shared::new(&mut []),
             hidden: Shared::new(&mut self.hidden),
             hs: Shared::new(&mut self.next),
             guided: None,
         };
-        let (out, stride, into) = window.sums(0, (traits.gates, traits.two_sided));
-        let product = |packed, left, (out, stride), into| Product {
-            cpu,
-            packed,
-            left,
-            rows,
-            out,
-            stride,
-            into,
-            backwards: false,
-        };
-        let bias = self.bias_ih.as_deref().map_or(Into::Set, Into::Row);
-        let of_input = product(&self.input, Lines::new(xs, 0, input), (window.gates, stride), bias);
-        let of_state = product(&self.recurrent, Lines::new(&self.h, 0, output), (out, stride), into);
-        let of_hidden = self.projection.as_ref().map(|projection| {
-            // SAFETY: all members have met since it was written.
-            #[allow(unsafe_code)]
-            let left = unsafe { Lines::shared(window.hidden, 0, hidden) };
-            product(projection, left, (window.hs, output), Into::Set)
+        let sums = Rows::dense(window.gates, traits.gates * hidden);
+        let normed = !params.norm_ih.is_empty();
+        let bias = if normed || params.bias_ih.is_empty() { Into::Set } else { Into::Row(params.bias_ih) };
+        let of_input = Product::of(cpu, rows, &self.input, (Lines::new(xs, 0, input), sums, bias));
+        let (to, into) = window.product(0, traits);
+        let of_state = Product::of(cpu, rows, &self.recurrent, (Lines::new(&self.h, 0, output), to, into));
+        // SAFETY: all members have met since these were written.
+        #[allow(unsafe_code)]
+        let (between, hidden_rows) =
+            unsafe { (Lines::shared(window.between, 0, hidden), Lines::shared(window.hidden, 0, hidden)) };
+        let of_between = self
+            .between
+            .as_ref()
+            .map(|packed| Product::of(cpu, rows, packed, (between, window.last_gate(0, traits), Into::Add)));
+        let of_hidden = self.projection.as_ref().map(|packed| {
+            Product::of(cpu, rows, packed, (hidden_rows, Rows::dense(window.hs, output), Into::Set))
         });
         together(self.input.parts.len(), &|member| {
             of_input.share(member);
             of_state.share(member);
             // Sums are cut evenly, whatever units they are of.
             member.meet();
-            let units = member.share(hidden, UNITS);
-            if !units.is_empty() {
-                self.kernel.step(cpu, &window, units);
+            let whole_rows = member.share(rows, 1);
+            if normed {
+                let none = (Shared::new(&mut []), Shared::new(&mut []));
+                let input = Norm::of_input(window.gates, traits.gates * hidden, &params, none);
+                run(cpu, Norm { rows: whole_rows.clone(), ..input });
+                run(cpu, window.norm(0, whole_rows.clone(), traits));
+                member.meet();
             }
+            let units = member.share(hidden, UNITS);
+            let part = Part { rows: 0..rows, outputs: units.clone(), units };
+            let stage = |which: Which| {
+                if !part.units.is_empty() {
+                    self.kernel.stage(cpu, &window, (0, 0), &part, which);
+                }
+            };
+            if traits.between.is_some() {
+                stage(Which::First);
+                member.meet();
+                match &of_between {
+                    Some(product) => product.share(member),
+                    None => run(cpu, window.norm_between(0, whole_rows)),
+                }
+                member.meet();
+            }
+            stage(Which::Last);
             if let Some(of_hidden) = &of_hidden {
                 member.meet();
                 of_hidden.share(member);

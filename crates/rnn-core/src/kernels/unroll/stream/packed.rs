@@ -3,10 +3,9 @@
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::product::{Columns, Into, Lines, Mat, Packing, grown, grown_before};
-use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
 use crate::kernels::team::{self, Member};
-use crate::kernels::unroll::part::{PackAll, StepProduct};
+use crate::kernels::unroll::part::{PackAll, Rows, StepProduct};
 
 /// A matrix's transpose, packed in parts, one for each member that there may be.
 pub(super) struct Packed<T> {
@@ -66,14 +65,23 @@ pub(super) struct Product<'a, T> {
     pub(super) packed: &'a Packed<T>,
     pub(super) left: Lines<'a, T>,
     pub(super) rows: usize,
-    pub(super) out: Shared<'a, T>,
-    pub(super) stride: usize,
+    pub(super) to: Rows<'a, T>,
     pub(super) into: Into<'a, T>,
     /// As in a block.
     pub(super) backwards: bool,
 }
 
-impl<T: Real> Product<'_, T> {
+impl<'a, T: Real> Product<'a, T> {
+    /// From the first column to the last.
+    pub(super) fn of(
+        cpu: Cpu,
+        rows: usize,
+        packed: &'a Packed<T>,
+        (left, to, into): (Lines<'a, T>, Rows<'a, T>, Into<'a, T>),
+    ) -> Self {
+        Self { cpu, packed, left, rows, to, into, backwards: false }
+    }
+
     /// A member's columns of it.
     pub(super) fn share(&self, member: Member<'_>) {
         for part in member.share(self.packed.parts.len(), 1) {
@@ -86,8 +94,8 @@ impl<T: Real> Product<'_, T> {
                 depth: self.packed.depth,
                 packed: grown_before(&part.panels, part.len),
                 packing: Packing::of(self.rows),
-                out: self.out,
-                stride: self.stride,
+                out: self.to.numbers.from(self.to.start),
+                stride: self.to.stride,
                 columns: &part.columns,
                 backwards: self.backwards,
             };
