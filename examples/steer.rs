@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! cargo run --release --example steer -- --cell lstm --hidden 512 --batch 64 --time 128
+//! cargo run --release --example steer -- --cell layer-norm-lstm --beside lstm
 //! ```
 //!
 //! Forward and backward of one layer in f32, without autograd. One line of JSON a plan: the median and the range of the
 //! ratios, and the largest error of its outputs and gradients against the manual way, relative to each tensor's largest
 //! number. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rnn_core::rng::Stream;
 use rnn_core::{
-    Cell, Direction, GruCell, LayerSpec, LstmCell, Parameters, Plan, Recurrent, Regularisers, RnnCell,
-    Segments, State, TimeRnn, Way,
+    Cell, Direction, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters, PeepholeLstmCell,
+    Plan, Recurrent, Regularisers, ResetBeforeGruCell, RnnCell, Segments, State, TimeRnn, Way,
 };
 use serde_json::json;
 use std::time::Instant;
@@ -22,9 +23,11 @@ use std::time::Instant;
 /// Times steered windows beside plain ones
 #[derive(Debug, Clone, Parser)]
 struct Args {
-    /// rnn, lstm or gru
     #[arg(long, default_value = "lstm")]
-    cell: String,
+    cell: Kind,
+    /// The cell whose plain window the others are held against [default: the same]
+    #[arg(long)]
+    beside: Option<Kind>,
     /// D
     #[arg(long, default_value_t = 512)]
     input: usize,
@@ -42,18 +45,66 @@ struct Args {
     pairs: usize,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    Rnn,
+    Lstm,
+    Gru,
+    PeepholeLstm,
+    LayerNormLstm,
+    LayerNormGru,
+    ResetBeforeGru,
+}
+
+/// A window, there and back: outputs, then gradients.
+type Work<'a> = Box<dyn Fn() -> Result<Vec<Tensor>> + 'a>;
+
+/// A name, what is timed, and the same in the manual way.
+type Case<'a> = (&'static str, Work<'a>, Work<'a>);
+
+/// An input `[N, T, D]` and a gradient of the output `[N, T, H]`.
+struct Window {
+    xs: Tensor,
+    dhs: Tensor,
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.pairs > 0, "--pairs: expected at least 1, got 0");
-    match args.cell.as_str() {
-        "rnn" => all::<RnnCell>(&args),
-        "lstm" => all::<LstmCell>(&args),
-        "gru" => all::<GruCell>(&args),
-        other => bail!("--cell: expected rnn, lstm or gru, got {other:?}"),
+    let window = Window {
+        xs: random((args.batch, args.time, args.input), "xs")?,
+        dhs: random((args.batch, args.time, args.hidden), "dhs")?,
+    };
+    let cases = cases_of(args.cell, &args, &window)?;
+    let beside = cases_of(args.beside.unwrap_or(args.cell), &args, &window)?;
+    let (_, plain, _) = &beside[0];
+    for (name, work, oracle) in &cases {
+        let checked = off(&work()?, &oracle()?)?;
+        ensure!(checked < 1e-4, "{name}: the answer is off by {checked:e}");
+        timed(plain)?;
+        let pair = |_| Ok(timed(work)? / timed(plain)?);
+        let mut ratios = (0..args.pairs).map(pair).collect::<Result<Vec<f64>>>()?;
+        ratios.sort_by(f64::total_cmp);
+        let (ratio, range) = (ratios[ratios.len() / 2], [ratios[0], ratios[ratios.len() - 1]]);
+        println!("{}", json!({ "plan": name, "ratio": ratio, "range": range, "checked": checked }));
+    }
+    Ok(())
+}
+
+fn cases_of<'a>(kind: Kind, args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> {
+    match kind {
+        Kind::Rnn => cases::<RnnCell>(args, window),
+        Kind::Lstm => cases::<LstmCell>(args, window),
+        Kind::Gru => cases::<GruCell>(args, window),
+        Kind::PeepholeLstm => cases::<PeepholeLstmCell>(args, window),
+        Kind::LayerNormLstm => cases::<LayerNormLstmCell>(args, window),
+        Kind::LayerNormGru => cases::<Normed<GruCell>>(args, window),
+        Kind::ResetBeforeGru => cases::<ResetBeforeGruCell>(args, window),
     }
 }
 
-fn all<C: Cell>(args: &Args) -> Result<()> {
+/// The plain window first.
+fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> {
     let &Args { batch, time, .. } = args;
     let layer = |direction: Direction| -> Result<TimeRnn<C>> {
         let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
@@ -61,6 +112,7 @@ fn all<C: Cell>(args: &Args) -> Result<()> {
         Ok(TimeRnn::new(C::new(spec, parameters.builder())?))
     };
     let plain = layer(Direction::Forward)?;
+    ensure!(plain.way() == Way::Fused, "the fused way is asked for, and {} runs", plain.way());
     // A step that has no common factor with the number of rows visits all of them.
     let lengths: Vec<usize> = (0..batch).map(|n| 1 + (n * 29 % batch) * (time - 1) / batch.max(2)).collect();
     let full = Plan::new().lengths(&lengths);
@@ -79,42 +131,46 @@ fn all<C: Cell>(args: &Args) -> Result<()> {
         ("weight drop", masked(Regularisers { weight: 0.5, ..none })?, drawn.clone()),
         ("zoneout", masked(Regularisers { zoneout_h: 0.1, zoneout_c: 0.1, ..none })?, drawn),
         ("segments", segments, Plan::new()),
+        ("in the manual way", plain.clone().with_way(Way::Manual), Plan::new()),
     ];
-    let random = |shape: (usize, usize, usize), purpose: &str| -> Result<Tensor> {
-        let mut stream = Stream::new(0, purpose, 0);
-        let numbers = (0..shape.0 * shape.1 * shape.2).map(|_| stream.normal() as f32).collect();
-        Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    let work = |layer: TimeRnn<C>, plan: Plan| -> Work<'a> { Box::new(move || window.run(&layer, &plan)) };
+    let case = |(name, layer, plan): (_, TimeRnn<C>, Plan)| {
+        (name, work(layer.clone(), plan.clone()), work(layer.with_way(Way::Manual), plan))
     };
-    let xs = random((batch, time, args.input), "xs")?;
-    let dhs = random((batch, time, args.hidden), "dhs")?;
-    let run = |layer: &TimeRnn<C>, plan: &Plan| -> Result<Vec<Tensor>> {
-        let (hs, next, tape) = layer.forward_taped_with(&xs, &layer.zero_state(batch)?, plan)?;
-        let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
+    Ok(cases.into_iter().map(case).collect())
+}
+
+impl Window {
+    fn run<C: Cell>(&self, layer: &TimeRnn<C>, plan: &Plan) -> Result<Vec<Tensor>> {
+        let state = layer.zero_state(self.xs.dim(0)?)?;
+        let (hs, next, tape) = layer.forward_taped_with(&self.xs, &state, plan)?;
+        let grads = layer.backward(tape, &self.dhs, &next.zeros_like()?)?;
         let mut all = vec![hs];
         all.extend(grads.dxs);
         all.extend(grads.params.tensors().into_iter().cloned());
         Ok(all)
-    };
-    let timed = |layer: &TimeRnn<C>, plan: &Plan| -> Result<f64> {
-        let start = Instant::now();
-        run(layer, plan)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    for (name, layer, plan) in &cases {
-        ensure!(layer.way() == Way::Fused, "the fused way is asked for, and {} runs", layer.way());
-        let mut checked = 0f64;
-        for (got, want) in run(layer, plan)?.iter().zip(run(&layer.clone().with_way(Way::Manual), plan)?) {
-            let scale = want.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-            let off = (got - &want)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? / scale;
-            checked = if off.is_finite() { checked.max(f64::from(off)) } else { f64::INFINITY };
-        }
-        ensure!(checked < 1e-4, "{name}: the answer is off by {checked:e}");
-        timed(&plain, &Plan::new())?;
-        let pair = |_| Ok(timed(layer, plan)? / timed(&plain, &Plan::new())?);
-        let mut ratios = (0..args.pairs).map(pair).collect::<Result<Vec<f64>>>()?;
-        ratios.sort_by(f64::total_cmp);
-        let (ratio, range) = (ratios[ratios.len() / 2], [ratios[0], ratios[ratios.len() - 1]]);
-        println!("{}", json!({ "plan": name, "ratio": ratio, "range": range, "checked": checked }));
     }
-    Ok(())
+}
+
+fn random(shape: (usize, usize, usize), purpose: &str) -> Result<Tensor> {
+    let mut stream = Stream::new(0, purpose, 0);
+    let numbers = (0..shape.0 * shape.1 * shape.2).map(|_| stream.normal() as f32).collect();
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+}
+
+/// The largest difference, relative to each tensor's largest number.
+fn off(got: &[Tensor], want: &[Tensor]) -> Result<f64> {
+    let mut worst = 0f64;
+    for (got, want) in got.iter().zip(want) {
+        let scale = want.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        let off = (got - want)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? / scale;
+        worst = if off.is_finite() { worst.max(f64::from(off)) } else { f64::INFINITY };
+    }
+    Ok(worst)
+}
+
+fn timed(work: &Work<'_>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
 }

@@ -7,6 +7,7 @@ pub mod cpu;
 mod cuda;
 mod fused;
 mod guides;
+mod kernel;
 mod lent;
 mod manual;
 mod part;

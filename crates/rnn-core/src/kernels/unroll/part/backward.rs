@@ -11,7 +11,8 @@ use crate::kernels::pointwise::{Between, MAX_GATES, MAX_OWN, Pointwise, Reads, S
 use crate::kernels::product::{Into, Lines, Mat, Room};
 use crate::kernels::share::{Shared, prefetch};
 use crate::kernels::team::Member;
-use crate::kernels::unroll::cpu::{Dims, KernelOf, Traits};
+use crate::kernels::unroll::cpu::Dims;
+use crate::kernels::unroll::kernel::{KernelOf, Traits};
 use crate::kernels::unroll::slots::Params;
 use crate::kernels::unroll::step::{StepBack, backward_step};
 use std::marker::PhantomData;

@@ -10,7 +10,8 @@ use crate::kernels::pointwise::{Between, MAX_GATES, MAX_OWN, Pointwise, Reads, S
 use crate::kernels::product::{Columns, Into, Lines, Mat, Room};
 use crate::kernels::share::Shared;
 use crate::kernels::team::Member;
-use crate::kernels::unroll::cpu::{Dims, KernelOf, Traits};
+use crate::kernels::unroll::cpu::Dims;
+use crate::kernels::unroll::kernel::{KernelOf, Traits};
 use crate::kernels::unroll::slots::Params;
 use crate::kernels::unroll::step::{Step, forward_step};
 use std::marker::PhantomData;
@@ -110,8 +111,9 @@ impl<'a, T: Copy> ForwardWindow<'a, T> {
     /// Where the product of what stands between the stages at step t goes: to the sum of the last gate.
     #[inline(always)]
     pub(in super::super) fn last_gate(&self, t: usize, traits: &Traits) -> Rows<'a, T> {
-        let sums = self.sums(t, traits);
-        Rows { start: sums.start + (traits.gates - 1) * self.dims.hidden, ..sums }
+        let Dims { time, hidden, .. } = self.dims;
+        let sums = Rows::at(self.gates, (t, time), traits.gates * hidden);
+        Rows { start: sums.start + (traits.gates - 1) * hidden, ..sums }
     }
 
     /// The step that is taken as number `s`, if there is one.

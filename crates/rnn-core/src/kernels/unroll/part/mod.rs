@@ -13,9 +13,9 @@ mod forward;
 mod guided;
 mod norm;
 
-pub use backward::BackwardWindow;
+pub(super) use backward::BackwardWindow;
 pub(super) use backward::{Backward, stage_back};
-pub use forward::ForwardWindow;
+pub(super) use forward::ForwardWindow;
 pub(super) use forward::{Forward, stage};
 pub use guided::Course;
 pub(super) use guided::{GuidedBackward, GuidedForward};

@@ -6,8 +6,8 @@
 
 mod packed;
 
-use super::cpu::{Dims, KernelOf, LayerOf, Part, Traits, Which};
-use super::part::{Cut, ForwardWindow, Norm, Rows};
+use super::cpu::{Dims, KernelOf, LayerOf, Traits};
+use super::part::{Cut, ForwardWindow, Norm, Part, Rows, Which};
 use super::slots::{Params, Slots};
 use crate::convention::Direction;
 use crate::kernels::Real;
