@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Forward and backward of one layer in f32, without autograd. One line of JSON a plan: the median and the range of the
-//! ratios, and the largest error of its outputs and gradients against the manual way, relative to each tensor's largest
-//! number. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
+//! ratios, and the largest error of its outputs and gradients against the manual way in f64, relative to each tensor's
+//! largest number. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -59,10 +59,10 @@ enum Kind {
 /// A window, there and back: outputs, then gradients.
 type Work<'a> = Box<dyn Fn() -> Result<Vec<Tensor>> + 'a>;
 
-/// A name, what is timed, and the same in the manual way.
+/// A name, what is timed, and the same in the manual way and in f64.
 type Case<'a> = (&'static str, Work<'a>, Work<'a>);
 
-/// An input `[N, T, D]` and a gradient of the output `[N, T, H]`.
+/// An input `[N, T, D]` and a gradient of the output `[N, T, H]`, in f32.
 struct Window {
     xs: Tensor,
     dhs: Tensor,
@@ -105,14 +105,31 @@ fn cases_of<'a>(kind: Kind, args: &Args, window: &'a Window) -> Result<Vec<Case<
 
 /// The plain window first.
 fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> {
+    let ensured = |layer: &TimeRnn<C>| -> Result<()> {
+        ensure!(layer.way() == Way::Fused, "the fused way is asked for, and {} runs", layer.way());
+        Ok(())
+    };
+    let (timed, exact) = (layers::<C>(args, DType::F32)?, layers::<C>(args, DType::F64)?);
+    ensured(&timed[0].1)?;
+    let work = |layer: TimeRnn<C>, plan: Plan| -> Work<'a> { Box::new(move || window.run(&layer, &plan)) };
+    let case = |((name, layer, plan), (_, exact, _)): (Steered<C>, Steered<C>)| {
+        (name, work(layer, plan.clone()), work(exact.with_way(Way::Manual), plan))
+    };
+    Ok(timed.into_iter().zip(exact).map(case).collect())
+}
+
+type Steered<C> = (&'static str, TimeRnn<C>, Plan);
+
+fn layers<C: Cell>(args: &Args, dtype: DType) -> Result<Vec<Steered<C>>> {
     let &Args { batch, time, .. } = args;
     let layer = |direction: Direction| -> Result<TimeRnn<C>> {
         let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
         let spec = LayerSpec::new(args.input, args.hidden).direction(direction);
-        Ok(TimeRnn::new(C::new(spec, parameters.builder())?))
+        let cell = C::new(spec, parameters.builder())?;
+        let params = cell.params().try_map(|tensor| Ok(tensor.to_dtype(dtype)?))?;
+        Ok(TimeRnn::new(cell.with_params(params.detach())))
     };
     let plain = layer(Direction::Forward)?;
-    ensure!(plain.way() == Way::Fused, "the fused way is asked for, and {} runs", plain.way());
     // A step that has no common factor with the number of rows visits all of them.
     let lengths: Vec<usize> = (0..batch).map(|n| 1 + (n * 29 % batch) * (time - 1) / batch.max(2)).collect();
     let full = Plan::new().lengths(&lengths);
@@ -121,7 +138,7 @@ fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> 
     let drawn = Plan::new().draw(1, 2);
     let masked = |regularisers| plain.clone().with_regularisers(regularisers);
     let segments = plain.clone().with_segments(Segments::for_window(time))?;
-    let cases = [
+    Ok(vec![
         ("plain", plain.clone(), Plan::new()),
         ("reverse", layer(Direction::Reverse)?, Plan::new()),
         ("lengths", plain.clone(), full),
@@ -131,20 +148,17 @@ fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> 
         ("weight drop", masked(Regularisers { weight: 0.5, ..none })?, drawn.clone()),
         ("zoneout", masked(Regularisers { zoneout_h: 0.1, zoneout_c: 0.1, ..none })?, drawn),
         ("segments", segments, Plan::new()),
-        ("in the manual way", plain.clone().with_way(Way::Manual), Plan::new()),
-    ];
-    let work = |layer: TimeRnn<C>, plan: Plan| -> Work<'a> { Box::new(move || window.run(&layer, &plan)) };
-    let case = |(name, layer, plan): (_, TimeRnn<C>, Plan)| {
-        (name, work(layer.clone(), plan.clone()), work(layer.with_way(Way::Manual), plan))
-    };
-    Ok(cases.into_iter().map(case).collect())
+        ("in the manual way", plain.with_way(Way::Manual), Plan::new()),
+    ])
 }
 
 impl Window {
     fn run<C: Cell>(&self, layer: &TimeRnn<C>, plan: &Plan) -> Result<Vec<Tensor>> {
-        let state = layer.zero_state(self.xs.dim(0)?)?;
-        let (hs, next, tape) = layer.forward_taped_with(&self.xs, &state, plan)?;
-        let grads = layer.backward(tape, &self.dhs, &next.zeros_like()?)?;
+        let dtype = layer.cell().params().weight_ih.dtype();
+        let (xs, dhs) = (self.xs.to_dtype(dtype)?, self.dhs.to_dtype(dtype)?);
+        let state = layer.zero_state(xs.dim(0)?)?;
+        let (hs, next, tape) = layer.forward_taped_with(&xs, &state, plan)?;
+        let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
         let mut all = vec![hs];
         all.extend(grads.dxs);
         all.extend(grads.params.tensors().into_iter().cloned());
@@ -162,9 +176,9 @@ fn random(shape: (usize, usize, usize), purpose: &str) -> Result<Tensor> {
 fn off(got: &[Tensor], want: &[Tensor]) -> Result<f64> {
     let mut worst = 0f64;
     for (got, want) in got.iter().zip(want) {
-        let scale = want.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-        let off = (got - want)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? / scale;
-        worst = if off.is_finite() { worst.max(f64::from(off)) } else { f64::INFINITY };
+        let largest = |of: Tensor| of.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>();
+        let off = largest((got.to_dtype(DType::F64)? - want)?)? / largest(want.clone())?;
+        worst = if off.is_finite() { worst.max(off) } else { f64::INFINITY };
     }
     Ok(worst)
 }

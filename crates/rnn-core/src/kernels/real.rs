@@ -27,6 +27,10 @@ pub trait Real: WithDType + Default + Registers {
     /// The kernel for this type.
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self>;
 
+    /// The square root.
+    #[must_use]
+    fn sqrt(self) -> Self;
+
     /// e to the power of each lane.
     fn exp<const W: usize, const FMA: bool>(x: [Self; W]) -> [Self; W];
 
@@ -47,6 +51,11 @@ impl Real for f32 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
     }
 
     #[inline(always)]
@@ -76,6 +85,11 @@ impl Real for f64 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
     }
 
     #[inline(always)]

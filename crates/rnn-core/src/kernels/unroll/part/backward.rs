@@ -198,31 +198,28 @@ pub(in super::super) fn stage_back<T: Real, C: Stages>(
     part: &Part,
     which: Which,
 ) {
-    let traits = Traits::of::<C>();
     if which == Which::Last {
-        let first = traits.first;
-        run(cpu, StageBack { window, at, part, traits, first, stage: PhantomData::<C::Last> });
+        run(cpu, StageBack::<T, C, C::Last, true> { window, at, part, stage: PhantomData });
     } else if C::BETWEEN.is_some() {
-        run(cpu, StageBack { window, at, part, traits, first: 0, stage: PhantomData::<C::First> });
+        run(cpu, StageBack::<T, C, C::First, false> { window, at, part, stage: PhantomData });
     }
 }
 
-struct StageBack<'a, T, P> {
+/// Stage P of cell C: its last one, or the first of two.
+struct StageBack<'a, T, C, P, const LAST: bool> {
     window: &'a BackwardWindow<'a, T>,
     at: (usize, usize),
     part: &'a Part,
-    traits: Traits,
-    /// Its first gate.
-    first: usize,
-    stage: PhantomData<P>,
+    stage: PhantomData<(C, P)>,
 }
 
-impl<T: Real, P: Pointwise> Task for StageBack<'_, T, P> {
+impl<T: Real, C: Stages, P: Pointwise, const LAST: bool> Task for StageBack<'_, T, C, P, LAST> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
-        let Self { window, at: (s, t), part: Part { rows, units, .. }, traits, first, .. } = self;
+        let Self { window, at: (s, t), part: Part { rows, units, .. }, .. } = self;
+        let traits = const { Traits::of::<C>() };
+        let first = if LAST { traits.first } else { 0 };
         let Dims { time, hidden, .. } = window.dims;
-        let is_first = first < traits.first;
         let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
         let earlier = s.checked_sub(1).map(|s| window.direction.step(s, time));
         for row in rows.clone() {
@@ -279,7 +276,7 @@ impl<T: Real, P: Pointwise> Task for StageBack<'_, T, P> {
             let (dmade, dh, whole) = unsafe {
                 match &window.guided {
                     // What stood between the stages has no other gradient.
-                    guided if is_first => {
+                    guided if !LAST => {
                         let passes = P::READS == Reads::Fed && guided.is_none();
                         let dh = if passes { window.dh.write(of(row)) } else { &mut [] as &mut [T] };
                         (window.dbetween.read(of(row)), dh, true)

@@ -246,32 +246,28 @@ pub(in super::super) fn stage<T: Real, C: Stages>(
     part: &Part,
     which: Which,
 ) {
-    let traits = Traits::of::<C>();
     if which == Which::Last {
-        let (made, first) = (window.made(), traits.first);
-        run(cpu, Stage { window, at, part, traits, made, first, stage: PhantomData::<C::Last> });
+        run(cpu, Stage::<T, C, C::Last, true> { window, at, part, stage: PhantomData });
     } else if C::BETWEEN.is_some() {
-        let (made, first) = (window.between, 0);
-        run(cpu, Stage { window, at, part, traits, made, first, stage: PhantomData::<C::First> });
+        run(cpu, Stage::<T, C, C::First, false> { window, at, part, stage: PhantomData });
     }
 }
 
-struct Stage<'a, T, P> {
+/// Stage P of cell C: its last one, or the first of two.
+struct Stage<'a, T, C, P, const LAST: bool> {
     window: &'a ForwardWindow<'a, T>,
     at: (usize, usize),
     part: &'a Part,
-    traits: Traits,
-    /// Where its results go.
-    made: Shared<'a, T>,
-    /// Its first gate.
-    first: usize,
-    stage: PhantomData<P>,
+    stage: PhantomData<(C, P)>,
 }
 
-impl<T: Real, P: Pointwise> Task for Stage<'_, T, P> {
+impl<T: Real, C: Stages, P: Pointwise, const LAST: bool> Task for Stage<'_, T, C, P, LAST> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
-        let Self { window, at: (s, t), part: Part { rows, units, .. }, traits, made, first, .. } = self;
+        let Self { window, at: (s, t), part: Part { rows, units, .. }, .. } = self;
+        let traits = const { Traits::of::<C>() };
+        // The number of its first gate, and where its results go.
+        let (first, made) = if LAST { (traits.first, window.made()) } else { (0, window.between) };
         let Dims { time, hidden, output, .. } = window.dims;
         let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
         let before = if P::READS == Reads::Fed { window.fed(s) } else { window.before(s) };
@@ -302,7 +298,7 @@ impl<T: Real, P: Pointwise> Task for Stage<'_, T, P> {
             if let Some(GuidedForward { course, .. }) = &window.guided {
                 keep_c = keep_of(course.keep_c, hidden, step, units.clone());
                 if !course.active(row, t) {
-                    if first < traits.first || !window.hidden.is_empty() {
+                    if !LAST || !window.hidden.is_empty() {
                         // What goes on into a product has to be a number, for that product with a gradient of zero.
                         // SAFETY: this member's row and units.
                         #[allow(unsafe_code)]
