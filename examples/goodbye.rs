@@ -8,7 +8,7 @@ use clap::Parser;
 use rnn_core::{Bias, Scheme, Way};
 use rnn_lm::data::{Batches, Corpus, Streams, Tokens, VocabularyOptions};
 use rnn_lm::model::{CellKind, LmSpec, build};
-use rnn_lm::train::Sgd;
+use rnn_lm::train::{Clip, Optimizer, Sgd};
 use std::io::Write;
 
 const SENTENCE: &str = "you say goodbye and i say hello .";
@@ -32,11 +32,12 @@ fn main() -> Result<()> {
     let vocabulary = corpus.vocabulary.len();
     let spec = LmSpec::new(vocabulary, 8, 16).bias(Bias::Single).init(Scheme::Book);
     let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), args.seed)?;
+    let mut sgd = Optimizer::new(Sgd::default(), 1.0).clip(Clip::Norm(1.0));
     for epoch in 0..200 {
         for window in Streams::new(ids, 2, 16)?.epoch(epoch) {
             model.forward(&window)?;
             model.backward()?;
-            model.update(&Sgd { lr: 1.0, clip: Some(1.0) })?;
+            model.update(&mut sgd)?;
         }
     }
     let sentence = &ids[..words.len()];

@@ -7,7 +7,8 @@
 //!
 //! Forward and backward of one layer in f32, without autograd. One line of JSON a plan: the median and the range of the
 //! ratios, and the largest error of its outputs and gradients against the manual way in f64, relative to each tensor's
-//! largest number. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
+//! largest number. It may be 1e-4, or twice what the manual way is off in f32: where a cell makes much of rounding, nobody
+//! is nearer. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -59,8 +60,8 @@ enum Kind {
 /// A window, there and back: outputs, then gradients.
 type Work<'a> = Box<dyn Fn() -> Result<Vec<Tensor>> + 'a>;
 
-/// A name, what is timed, and the same in the manual way and in f64.
-type Case<'a> = (&'static str, Work<'a>, Work<'a>);
+/// A name, what is timed, the same in the manual way, and in that way and in f64.
+type Case<'a> = (&'static str, Work<'a>, [Work<'a>; 2]);
 
 /// An input `[N, T, D]` and a gradient of the output `[N, T, H]`, in f32.
 struct Window {
@@ -78,9 +79,11 @@ fn main() -> Result<()> {
     let cases = cases_of(args.cell, &args, &window)?;
     let beside = cases_of(args.beside.unwrap_or(args.cell), &args, &window)?;
     let (_, plain, _) = &beside[0];
-    for (name, work, oracle) in &cases {
-        let checked = off(&work()?, &oracle()?)?;
-        ensure!(checked < 1e-4, "{name}: the answer is off by {checked:e}");
+    for (name, work, [manual, exact]) in &cases {
+        let exact = exact()?;
+        let checked = off(&work()?, &exact)?;
+        let allowed = (2.0 * off(&manual()?, &exact)?).max(1e-4);
+        ensure!(checked < allowed, "{name}: the answer is off by {checked:e}, allowed are {allowed:e}");
         timed(plain)?;
         let pair = |_| Ok(timed(work)? / timed(plain)?);
         let mut ratios = (0..args.pairs).map(pair).collect::<Result<Vec<f64>>>()?;
@@ -113,7 +116,8 @@ fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> 
     ensured(&timed[0].1)?;
     let work = |layer: TimeRnn<C>, plan: Plan| -> Work<'a> { Box::new(move || window.run(&layer, &plan)) };
     let case = |((name, layer, plan), (_, exact, _)): (Steered<C>, Steered<C>)| {
-        (name, work(layer, plan.clone()), work(exact.with_way(Way::Manual), plan))
+        let manual = [layer.clone(), exact].map(|layer| work(layer.with_way(Way::Manual), plan.clone()));
+        (name, work(layer, plan), manual)
     };
     Ok(timed.into_iter().zip(exact).map(case).collect())
 }

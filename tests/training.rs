@@ -5,13 +5,16 @@ use rnn_core::{Bias, LstmCell, Scheme, Way, last_ran, reset_last_ran};
 use rnn_lm::data::{Batches, IGNORE, Streams, Window};
 use rnn_lm::layers::TimeSoftmaxWithLoss;
 use rnn_lm::model::{CellKind, LanguageModel, LmSpec, Rnnlm, build};
-use rnn_lm::train::Sgd;
+use rnn_lm::train::{Clip, Optimizer, Sgd};
 use rnn_lm::{Error, Result};
 
 const CELLS: [CellKind; 3] = [CellKind::Rnn, CellKind::Lstm, CellKind::Gru];
 const WAYS: [Way; 3] = [Way::Reference, Way::Manual, Way::Fused];
 const V: usize = 30;
-const RULE: Sgd = Sgd { lr: 0.3, clip: Some(1.0) };
+
+fn sgd() -> Optimizer {
+    Optimizer::new(Sgd::default(), 0.3).clip(Clip::Norm(1.0))
+}
 
 fn spec(layers: usize, bias: Bias) -> LmSpec {
     LmSpec::new(V, 8, 12).layers(layers).bias(bias).init(Scheme::Book)
@@ -29,7 +32,7 @@ fn corpus() -> Vec<u32> {
 fn step(model: &mut dyn LanguageModel, window: &Window) -> Result<f64> {
     let loss = model.forward(window)?;
     model.backward()?;
-    model.update(&RULE)?;
+    model.update(&mut sgd())?;
     Ok(loss)
 }
 
@@ -130,7 +133,7 @@ fn tied_weights_are_one_parameter_with_both_gradients() {
         model.backward().unwrap();
         let gradients = model.gradients().unwrap();
         // The weights after a step too: whoever reads them reads the one table.
-        model.update(&RULE).unwrap();
+        model.update(&mut sgd()).unwrap();
         (loss, gradients, weights(model.as_ref()), model.evaluate(&corpus(), 16).unwrap().perplexity())
     };
     let (loss, want, after, perplexity) = gradients(Way::Reference, &spec.tied(true));
@@ -247,7 +250,7 @@ fn no_update_without_a_backward() {
         let mut model = model(CellKind::Rnn, way, DType::F32, Bias::Single);
         step(model.as_mut(), &window()).unwrap();
         model.forward(&window()).unwrap();
-        assert!(model.update(&RULE).is_err(), "{way:?}: gradients of the window before");
+        assert!(model.update(&mut sgd()).is_err(), "{way:?}: gradients of the window before");
     }
 }
 

@@ -11,10 +11,12 @@ use rnn_core::{Cell, Way};
 use rnn_lm::data::Window;
 use rnn_lm::generate::most_probable;
 use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
-use rnn_lm::train::Sgd;
+use rnn_lm::train::{Clip, Optimizer, Sgd};
 use serde_json::{Map, Value, json};
 
-const RULE: Sgd = Sgd { lr: LEARNING_RATE, clip: Some(MAX_NORM) };
+fn sgd() -> Optimizer {
+    Optimizer::new(Sgd::default(), LEARNING_RATE).clip(Clip::Norm(MAX_NORM))
+}
 
 /// Checks and times.
 pub(crate) fn train<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>> {
@@ -30,10 +32,11 @@ pub(crate) fn train<C: Cell>(args: &Args, way: Way) -> Result<Map<String, Value>
     model.forward(&window)?;
     // From here on the state is carried, as in a training run.
     let window = Window { first: false, ..window };
+    let mut sgd = sgd();
     let times = timing::timed(&args.device()?, args, || {
         model.forward(&window)?;
         model.backward()?;
-        model.update(&RULE)?;
+        model.update(&mut sgd)?;
         Ok(())
     })?;
     Ok(report(&times, args.batch * args.time, checked))
@@ -96,7 +99,7 @@ fn answer(model: &mut impl LanguageModel, windows: &[Window]) -> Result<Answer> 
         for (name, grad) in model.gradients()? {
             answer.push((format!("gradient {i} of {name}"), grad));
         }
-        let norm = model.update(&RULE)?;
+        let norm = model.update(&mut sgd())?;
         let numbers = Tensor::new(&[loss, norm], &candle_core::Device::Cpu)?;
         answer.push((format!("loss and norm {i}"), numbers));
     }

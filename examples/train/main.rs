@@ -13,7 +13,7 @@ use rnn_core::{Bias, Scheme, Way, device, device_name};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, BookBatches, Corpus, Streams, Tokens};
 use rnn_lm::model::{CellKind, LmSpec, Sampling, build};
-use rnn_lm::train::{Sgd, Trainer};
+use rnn_lm::train::{Clip, Optimizer, Sgd, Trainer};
 use rnn_lm::yardstick::{KneserNey, Uniform, Unigram, perplexity};
 use serde_json::json;
 use std::io::Write;
@@ -243,7 +243,7 @@ struct Plan {
     batch: usize,
     time: usize,
     lr: f64,
-    clip: Option<f64>,
+    clip: Clip,
     epochs: usize,
 }
 
@@ -262,7 +262,7 @@ impl Plan {
             batch: or(args.batch, 10, 20),
             time: or(args.time, 5, 35),
             lr: args.lr.unwrap_or(if args.book { 0.1 } else { usual_lr }),
-            clip: args.clip.or((!args.book).then_some(0.25)),
+            clip: args.clip.or((!args.book).then_some(0.25)).map_or(Clip::None, Clip::Norm),
             epochs: or(args.epochs, 100, 2),
         }
     }
@@ -275,7 +275,7 @@ fn learn(
     plan: &Plan,
     quiet: bool,
 ) -> Result<(f64, usize)> {
-    let mut trainer = Trainer::new(Sgd { lr: plan.lr, clip: plan.clip });
+    let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), plan.lr).clip(plan.clip));
     let mut progress = progress::Progress::new(batches.per_epoch(), plan.epochs, quiet);
     let (mut mean, mut tokens) = (f64::NAN, 0);
     for epoch in 0..plan.epochs {

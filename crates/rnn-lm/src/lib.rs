@@ -4,7 +4,7 @@
 //! use candle_core::{DType, Device};
 //! use rnn_lm::data::{Batches, Corpus, Streams, Tokens, VocabularyOptions};
 //! use rnn_lm::model::{LanguageModel, LmSpec, Rnnlm};
-//! use rnn_lm::train::Sgd;
+//! use rnn_lm::train::{Clip, Optimizer, Sgd};
 //! use rnn_core::{Bias, LstmCell, Scheme, Way};
 //!
 //! let text = "you say goodbye and i say hello .\n".repeat(20);
@@ -13,10 +13,11 @@
 //! let spec = LmSpec::new(vocabulary, 8, 16).bias(Bias::Single).init(Scheme::Book);
 //! let mut model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, (DType::F32, &Device::Cpu), 0)?;
 //! let before = model.evaluate(&corpus.ids, 16)?.perplexity();
+//! let mut sgd = Optimizer::new(Sgd::default(), 1.0).clip(Clip::Norm(1.0));
 //! for window in Streams::new(&corpus.ids, 2, 9)?.epoch(0) {
 //!     model.forward(&window)?;
 //!     model.backward()?;
-//!     model.update(&Sgd { lr: 1.0, clip: Some(1.0) })?;
+//!     model.update(&mut sgd)?;
 //! }
 //! assert!(model.evaluate(&corpus.ids, 16)?.perplexity() < before);
 //! # rnn_lm::Result::Ok(())

@@ -18,7 +18,7 @@ pub use rnnlm::{Rnnlm, SimpleRnnlm};
 pub use stream::LmStream;
 
 use crate::data::Window;
-use crate::train::{Grad, Sgd};
+use crate::train::{Grad, Optimizer};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{GruCell, LstmCell, RnnCell, Way};
@@ -39,11 +39,11 @@ pub trait LanguageModel: Send {
     /// Where there was no forward.
     fn backward(&mut self) -> Result<()>;
 
-    /// One step of `rule` with the last backward's gradients; gives their norm before clipping.
+    /// One step of `optimizer` with the last backward's gradients; gives their norm before clipping.
     ///
     /// # Errors
     /// Where there was no backward, or the norm is not finite: no weight has been touched then.
-    fn update(&mut self, rule: &Sgd) -> Result<f64>;
+    fn update(&mut self, optimizer: &mut Optimizer) -> Result<f64>;
 
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);

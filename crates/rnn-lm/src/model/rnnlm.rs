@@ -5,7 +5,7 @@ use super::{Engine, Evaluation, LanguageModel, LmStream, Sampling, infer, stream
 use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
-use crate::train::{Grad, Sgd, Values};
+use crate::train::{Grad, Optimizer, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{Cell, Parameters, Recurrent, RnnCell, StackState, Way};
@@ -100,9 +100,9 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         self.engine.backward()
     }
 
-    fn update(&mut self, rule: &Sgd) -> Result<f64> {
+    fn update(&mut self, optimizer: &mut Optimizer) -> Result<f64> {
         let grads = self.engine.grads().ok_or_else(|| missing("update"))?;
-        rule.step(&self.parameters.vars(), &grads)
+        optimizer.step(&self.parameters.vars(), &grads)
     }
 
     fn reset_state(&mut self) {

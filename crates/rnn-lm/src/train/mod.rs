@@ -1,9 +1,18 @@
-//! The rule that turns gradients into new weights: one file an optimiser, each with what it does to row gradients.
+//! How gradients become new weights: an [`Optimizer`] with a [`Rule`], clipping and decay; a [`Rate`] that changes, an
+//! [`Average`] of the weights; and the [`Trainer`].
 
+mod average;
+mod clip;
 mod grad;
-mod sgd;
+mod optimizer;
+mod rule;
+mod schedule;
 mod trainer;
 
+pub use average::{Average, NonMonotone};
+pub use clip::Clip;
 pub use grad::{Grad, Values, global_norm};
-pub use sgd::Sgd;
+pub use optimizer::{Decay, Optimizer};
+pub use rule::{Adam, MAX_KEPT, RmsProp, Rule, Sgd};
+pub use schedule::{Rate, Schedule};
 pub use trainer::Trainer;

@@ -1,22 +1,22 @@
 //! One step after the other: forward, backward, update, and an end before the weights are spoilt.
 
-use super::Sgd;
+use super::Optimizer;
 use crate::data::Window;
 use crate::{Error, LanguageModel, Result};
 
 /// Trains a model window by window.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Trainer {
     /// What is done with the gradients.
-    pub rule: Sgd,
+    pub optimizer: Optimizer,
     /// Steps done.
     pub steps: usize,
 }
 
 impl Trainer {
     /// A trainer that has done nothing yet.
-    pub fn new(rule: Sgd) -> Self {
-        Self { rule, steps: 0 }
+    pub fn new(optimizer: Optimizer) -> Self {
+        Self { optimizer, steps: 0 }
     }
 
     /// One step; gives the window's mean loss before it.
@@ -31,7 +31,7 @@ impl Trainer {
             return Err(Error::Diverged { step, what: "loss", value: loss });
         }
         model.backward()?;
-        model.update(&self.rule).map_err(|error| match error {
+        model.update(&mut self.optimizer).map_err(|error| match error {
             Error::Diverged { what, value, .. } => Error::Diverged { step, what, value },
             other => other,
         })?;

@@ -1,0 +1,72 @@
+//! Adam (Kingma & Ba 2015): `m' = b1 m + (1 - b1) g`, `v' = b2 v + (1 - b2) g^2`, and with both freed of their beginning at
+//! zero, m^ = m' / (1 - b1^t) and v^ = v' / (1 - b2^t): `w' = w - lr m^ / (sqrt(v^) + eps)`. With the optimiser's decoupled
+//! decay it is AdamW (Loshchilov & Hutter 2019).
+
+use super::{MAX_KEPT, Rule, real};
+use crate::Result;
+use candle_core::Tensor;
+use rnn_core::kernels::Real;
+
+/// Adam; by default with the paper's numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adam {
+    /// What the mean of the gradients keeps of itself.
+    pub beta1: f64,
+    /// What the mean of their squares keeps of itself.
+    pub beta2: f64,
+    /// What is added to the root of that mean.
+    pub epsilon: f64,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    }
+}
+
+impl Adam {
+    /// What both means are divided by at step t.
+    fn corrections(&self, step: u64) -> (f64, f64) {
+        // Past so many steps neither is any different from 1.
+        let step = i32::try_from(step).unwrap_or(i32::MAX);
+        (1.0 - self.beta1.powi(step), 1.0 - self.beta2.powi(step))
+    }
+}
+
+impl Rule for Adam {
+    fn kept(&self) -> &'static [&'static str] {
+        &["mean", "square"]
+    }
+
+    fn update<T: Real>(
+        &self,
+        lr: f64,
+        step: u64,
+    ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync {
+        let (of_mean, of_square) = self.corrections(step);
+        let (beta1, beta2) = (real::<T>(self.beta1), real::<T>(self.beta2));
+        let (rest1, rest2) = (real::<T>(1.0 - self.beta1), real::<T>(1.0 - self.beta2));
+        let (rate, root, epsilon) =
+            (real::<T>(lr / of_mean), real::<T>(of_square.sqrt()), real::<T>(self.epsilon));
+        move |w, g, [m, v]| {
+            let m = beta1 * m + rest1 * g;
+            let v = beta2 * v + rest2 * g * g;
+            (w - rate * m / (v.sqrt() / root + epsilon), [m, v])
+        }
+    }
+
+    fn in_ops(
+        &self,
+        (lr, step): (f64, u64),
+        weight: &Tensor,
+        grad: &Tensor,
+        kept: &[Tensor],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (of_mean, of_square) = self.corrections(step);
+        let mean = ((&kept[0] * self.beta1)? + (grad * (1.0 - self.beta1))?)?;
+        let square = ((&kept[1] * self.beta2)? + (grad.sqr()? * (1.0 - self.beta2))?)?;
+        let deviation = ((&square / of_square)?.sqrt()? + self.epsilon)?;
+        let direction = ((&mean / of_mean)? / deviation)?;
+        Ok(((weight - (direction * lr)?)?, vec![mean, square]))
+    }
+}

@@ -1,0 +1,97 @@
+//! How the learning rate changes.
+
+use std::f64::consts::PI;
+
+/// A rule for the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Schedule {
+    /// It does not change.
+    #[default]
+    Constant,
+    /// Divided after every evaluation that is no better than the best before it: the book's chapter 6.
+    Plateau {
+        /// By what.
+        divide: f64,
+    },
+    /// Divided after every epoch from number `after` on, counted from 1: Zaremba et al. 2014.
+    Decay {
+        /// The last epoch with the whole rate.
+        after: usize,
+        /// By what.
+        divide: f64,
+    },
+    /// From nothing up to the whole rate within `warmup` steps, then down to nothing at step `steps` along half a cosine
+    /// (Loshchilov & Hutter 2017).
+    Cosine {
+        /// Steps of the rise.
+        warmup: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+}
+
+/// A rate that follows a rule, and the best evaluation so far.
+///
+/// ```
+/// use rnn_lm::train::{Rate, Schedule};
+/// let mut rate = Rate::new(20.0, Schedule::Plateau { divide: 4.0 });
+/// assert!(rate.observe(5.1) && !rate.observe(5.2));
+/// assert_eq!((rate.at(2, 100), rate.since_best()), (5.0, 1));
+/// let rate = Rate::new(1.0, Schedule::Decay { after: 4, divide: 2.0 });
+/// assert_eq!([0, 3, 4, 6].map(|epoch| rate.at(epoch, 0)), [1.0, 1.0, 0.5, 0.125]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    base: f64,
+    schedule: Schedule,
+    best: f64,
+    since_best: usize,
+    worse: u32,
+}
+
+impl Rate {
+    /// From the whole rate on.
+    pub fn new(base: f64, schedule: Schedule) -> Self {
+        Self { base, schedule, best: f64::INFINITY, since_best: 0, worse: 0 }
+    }
+
+    /// The rate in epoch `epoch`, counted from 0, at step `step`, counted from 0 over all epochs.
+    pub fn at(&self, epoch: usize, step: u64) -> f64 {
+        let times = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        match self.schedule {
+            Schedule::Constant => self.base,
+            Schedule::Plateau { divide } => self.base / divide.powi(times(self.worse as usize)),
+            Schedule::Decay { after, divide } => {
+                self.base / divide.powi(times((epoch + 1).saturating_sub(after)))
+            }
+            Schedule::Cosine { warmup, .. } if step < warmup => self.base * (step + 1) as f64 / warmup as f64,
+            Schedule::Cosine { warmup, steps } => {
+                let (gone, all) = (step - warmup, steps.saturating_sub(warmup).max(1));
+                let share = (gone as f64 / all as f64).min(1.0);
+                self.base * 0.5 * (1.0 + (PI * share).cos())
+            }
+        }
+    }
+
+    /// Takes in the loss of an evaluation; says whether it is the best so far.
+    pub fn observe(&mut self, loss: f64) -> bool {
+        let better = loss < self.best;
+        if better {
+            (self.best, self.since_best) = (loss, 0);
+        } else {
+            self.since_best += 1;
+            self.worse += 1;
+        }
+        better
+    }
+
+    /// The best loss taken in.
+    pub fn best(&self) -> f64 {
+        self.best
+    }
+
+    /// Evaluations since the best one: who stops early asks this.
+    pub fn since_best(&self) -> usize {
+        self.since_best
+    }
+}
