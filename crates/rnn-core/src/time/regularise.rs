@@ -52,6 +52,11 @@ impl Regularisers {
             .try_for_each(|(name, rate)| check_rate(&format!("Regularisers: {name}"), rate))
     }
 
+    /// Whether there is zoneout, which acts in inference too.
+    pub fn zones_out(&self) -> bool {
+        self.zoneout_h > 0.0 || self.zoneout_c > 0.0
+    }
+
     pub(super) fn any(&self) -> bool {
         self.rates().into_iter().any(|(_, rate)| rate > 0.0)
     }

@@ -39,7 +39,7 @@ impl<C: Cell> Stack<TimeRnn<C>> {
     ///
     /// # Errors
     /// Where `rows` is zero, the weights are not of type `T` on the CPU, a cell has no kernel in lanes, or a layer goes in
-    /// reverse.
+    /// reverse or has zoneout, whose expectation a step would have to take.
     pub fn stream<T: Real>(&self, rows: usize) -> Result<StackStream<C::State, T>> {
         self.stream_into(rows, None)
     }
@@ -71,6 +71,10 @@ impl<C: Cell> Stack<TimeRnn<C>> {
             if spec.place.direction == Direction::Reverse {
                 return Err(Error::invalid("Stack::stream", "layers that go forward", "one in reverse")
                     .hint("a step cannot wait for the last one"));
+            }
+            if layer.regularisers().zones_out() {
+                return Err(Error::invalid("Stack::stream", "layers without zoneout", "one with it")
+                    .hint("infer takes windows of one step too"));
             }
             let layer =
                 LayerOf { kernel: T::kernel(kernel), params: lent.slices(), course: Course::default() };

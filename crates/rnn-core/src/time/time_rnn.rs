@@ -76,6 +76,11 @@ impl<C: Cell> TimeRnn<C> {
         Ok(Self { regularisers, ..self })
     }
 
+    /// What it drops and keeps while it is trained.
+    pub fn regularisers(&self) -> &Regularisers {
+        &self.regularisers
+    }
+
     /// The same layer, segment by segment: for long sequences in little memory. Outputs, and the gradients of the input and
     /// of the initial state, keep their bits on the fused way. The reference way takes no notice.
     ///

@@ -1,6 +1,8 @@
-//! The chain of fused kernels: what training runs on. No graph, no tensors in between, every buffer allocated once.
+//! The chain of fused kernels: what training runs on where nothing is dropped. No graph, no tensors in between, every
+//! buffer allocated once.
 
 use super::Engine;
+use super::dropout::Draw;
 use super::net::Net;
 use crate::data::Window;
 use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeEmbedding};
@@ -97,7 +99,7 @@ impl<T: Real> Chain<T> {
 }
 
 impl<T: Real> Engine for Chain<T> {
-    fn forward(&mut self, window: &Window) -> Result<f64> {
+    fn forward(&mut self, window: &Window, _: Draw) -> Result<f64> {
         self.stage = Stage::Empty;
         let (batch, time) = (window.batch, window.time);
         let size = self.embedding.dim(1)?;

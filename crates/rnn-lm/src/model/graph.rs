@@ -1,13 +1,14 @@
 //! The reference: plain ops, candle's own cross-entropy, and candle's `backward()`.
 
 use super::Engine;
+use super::dropout::Draw;
 use super::net::Net;
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
-use rnn_core::{Cell, Recurrent, StackState, State};
+use rnn_core::{Cell, Penalty, Recurrent, StackState, State};
 
 pub(super) struct Graph<C: Cell> {
     net: Net<C>,
@@ -24,7 +25,7 @@ impl<C: Cell> Graph<C> {
 }
 
 impl<C: Cell> Engine for Graph<C> {
-    fn forward(&mut self, window: &Window) -> Result<f64> {
+    fn forward(&mut self, window: &Window, draw: Draw) -> Result<f64> {
         // Gradients of a window before would be taken for this one's.
         self.grads = None;
         let state = match &self.state {
@@ -32,8 +33,15 @@ impl<C: Cell> Engine for Graph<C> {
             None => self.net.stack.zero_state(window.batch)?,
         };
         let ids = ids_tensor(&window.xs, window.batch, window.time, self.net.embedding.weight().device())?;
-        let (hs, next) = self.net.stack.forward(&self.net.embedding.forward(&ids)?, &state)?;
-        let loss = TimeSoftmaxWithLoss.reference(&self.net.affine.forward(&hs)?, &window.ts)?;
+        let masks = self.net.masks((&window.xs, window.batch), draw)?;
+        let (hs, dropped, next) = self.net.outputs(&ids, &state, &masks, draw)?;
+        let mut loss = TimeSoftmaxWithLoss.reference(&self.net.affine.forward(&dropped)?, &window.ts)?;
+        let Penalty { activation, temporal } = self.net.dropout.penalty;
+        loss = (loss + (dropped.sqr()?.mean_all()? * activation)?)?;
+        if window.time > 1 {
+            let (before, after) = (hs.narrow(1, 0, window.time - 1)?, hs.narrow(1, 1, window.time - 1)?);
+            loss = (loss + ((after - before)?.sqr()?.mean_all()? * temporal)?)?;
+        }
         let value = loss.to_dtype(candle_core::DType::F64)?.to_scalar()?;
         self.state = Some(next.detach());
         self.loss = Some(loss);

@@ -1,86 +1,78 @@
-//! The book's chain of layers in tensor ops: forward through each, backward through each in turn, on any device.
+//! The book's chain of layers: forward through each, backward through each in turn, by hand and through tensors, with all
+//! that is dropped on the way. Its layers run in any way but the reference, and so do its [`Ends`].
 
 use super::Engine;
+use super::dropout::{Draw, Masks};
+use super::ends::{Ends, no_forward};
 use super::net::Net;
+use crate::Result;
 use crate::data::Window;
-use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
+use crate::layers::ids_tensor;
 use crate::train::{Grad, Values};
-use crate::{Error, Result};
 use candle_core::Tensor;
-use rnn_core::TimeTape;
-use rnn_core::{Cell, Recurrent, StackState, State};
+use rnn_core::{Cell, LayerParams, Penalty, Plan, Recurrent, StackState, StackTape, State};
 
-pub(super) struct Manual<C: Cell> {
+pub(super) struct Manual<C: Cell, E> {
     net: Net<C>,
+    ends: E,
     state: Option<StackState<C::State>>,
     cache: Option<Cache<C::State>>,
-    grads: Option<Vec<Tensor>>,
+    of_layers: Option<Vec<LayerParams>>,
 }
 
 /// What a forward leaves for its backward.
 struct Cache<S> {
-    ids: Tensor,
-    tapes: Vec<TimeTape>,
+    ids: Vec<u32>,
+    masks: Masks,
+    tape: StackTape,
     state: StackState<S>,
-    hs: Tensor,
-    dlogits: Tensor,
+    /// The gradient of what the last layer gave.
+    dhs: Tensor,
 }
 
-impl<C: Cell> Manual<C> {
-    pub(super) fn new(net: Net<C>) -> Self {
-        Self { net, state: None, cache: None, grads: None }
+impl<C: Cell, E: Ends> Manual<C, E> {
+    pub(super) fn new(net: Net<C>, ends: E) -> Self {
+        Self { net, ends, state: None, cache: None, of_layers: None }
     }
 }
 
-impl<C: Cell> Engine for Manual<C> {
-    fn forward(&mut self, window: &Window) -> Result<f64> {
+impl<C: Cell, E: Ends> Engine for Manual<C, E> {
+    fn forward(&mut self, window: &Window, draw: Draw) -> Result<f64> {
         // Gradients of a window before would be taken for this one's.
-        self.grads = None;
-        let Net { embedding, stack, affine, .. } = &self.net;
+        self.of_layers = None;
+        let Net { embedding, stack, dropout, .. } = &self.net;
         let state = match &self.state {
             Some(state) => state.clone(),
             None => stack.zero_state(window.batch)?,
         };
+        let masks = self.net.masks((&window.xs, window.batch), draw)?;
         let ids = ids_tensor(&window.xs, window.batch, window.time, embedding.weight().device())?;
-        let mut hs = embedding.forward(&ids)?.detach();
-        let (mut tapes, mut next) = (Vec::new(), Vec::new());
-        for (layer, state) in stack.layers().iter().zip(state.layers()) {
-            let (outputs, after, tape) = layer.forward_taped(&hs, state)?;
-            hs = outputs;
-            next.push(after);
-            tapes.push(tape);
+        let xs = masks.input(&embedding.forward(&ids)?.detach())?;
+        let plan = Plan::new().draw(draw.seed, draw.window);
+        let (hs, next, tape) = stack.forward_taped(&xs, &state, &plan)?;
+        let dropped = masks.output(&hs)?;
+        let (mut loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
+        let Penalty { activation, temporal } = dropout.penalty;
+        if activation > 0.0 {
+            let (more, of_penalty) = Penalty { activation, temporal: 0.0 }.by_hand(&dropped)?;
+            (loss, dhs) = (loss + more, (dhs + of_penalty)?);
         }
-        let (loss, dlogits) = TimeSoftmaxWithLoss.forward_taped(&affine.infer(&hs)?, &window.ts)?;
-        let next = StackState::new(next)?;
-        self.cache = Some(Cache { ids, tapes, state: next.clone(), hs, dlogits });
+        dhs = masks.output(&dhs)?;
+        if temporal > 0.0 {
+            let (more, of_penalty) = Penalty { activation: 0.0, temporal }.by_hand(&hs)?;
+            (loss, dhs) = (loss + more, (dhs + of_penalty)?);
+        }
+        self.cache = Some(Cache { ids: window.xs.clone(), masks, tape, state: next.clone(), dhs });
         self.state = Some(next);
         Ok(loss)
     }
 
     fn backward(&mut self) -> Result<()> {
-        let Net { embedding, stack, affine, tied } = &self.net;
-        let cache =
-            self.cache.take().ok_or_else(|| Error::invalid("backward", "a forward before it", "none"))?;
-        let of_affine = affine.backward(&cache.hs, &cache.dlogits)?;
-        let mut dhs = of_affine.dxs;
-        let mut of_layers = Vec::new();
-        for ((layer, tape), state) in stack.layers().iter().zip(cache.tapes).zip(cache.state.layers()).rev() {
-            // The window's loss does not reach beyond it: the gradient of the next state is zero.
-            let grads = layer.backward(tape, &dhs, &state.zeros_like()?)?;
-            dhs = grads.dxs.ok_or_else(|| Error::invalid("backward", "a gradient of the input", "none"))?;
-            of_layers.push(grads.params);
-        }
-        let mut grads = vec![embedding.backward(&cache.ids, &dhs)?];
-        for params in of_layers.iter().rev() {
-            grads.extend(params.tensors().into_iter().cloned());
-        }
-        if *tied {
-            grads[0] = (&grads[0] + of_affine.weight)?;
-        } else {
-            grads.push(of_affine.weight);
-        }
-        grads.push(of_affine.bias);
-        self.grads = Some(grads);
+        let Cache { ids, masks, tape, state, dhs } = self.cache.take().ok_or_else(no_forward)?;
+        // The window's loss does not reach beyond it: the gradient of the next state is zero.
+        let grads = self.net.stack.backward(tape, &dhs, &state.zeros_like()?)?;
+        self.ends.looked_up(&ids, &masks.input(&grads.dxs)?)?;
+        self.of_layers = Some(grads.params);
         Ok(())
     }
 
@@ -89,6 +81,9 @@ impl<C: Cell> Engine for Manual<C> {
     }
 
     fn grads(&self) -> Option<Vec<Grad<'_>>> {
-        Some(self.grads.as_ref()?.iter().map(|grad| Grad::Dense(Values::Tensor(grad))).collect())
+        let of_layers = self.of_layers.as_ref()?.iter().flat_map(LayerParams::tensors);
+        let (first, weight, bias) = self.ends.grads()?;
+        let of_layers = of_layers.map(|grad| Grad::Dense(Values::Tensor(grad)));
+        Some([first].into_iter().chain(of_layers).chain(weight).chain([bias]).collect())
     }
 }

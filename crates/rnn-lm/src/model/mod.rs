@@ -1,10 +1,12 @@
 //! Recurrent language models: an embedding, a stack of recurrent layers, an affine layer and the loss.
 //!
 //! [`Rnnlm`] is the model; [`LanguageModel`] what a trainer asks of it, whatever its cell; [`build`] makes one by name.
-//! How forward and backward run is an engine's affair: `chain` (fused kernels, buffers allocated once), `manual`
-//! (the same chain in tensor ops) and `graph` (candle's autograd, the reference).
+//! How forward and backward run is an engine's affair: `chain` (fused kernels, buffers allocated once), `manual` (layer
+//! after layer through tensors, with dropout) and `graph` (candle's autograd, the reference).
 
 mod chain;
+mod dropout;
+mod ends;
 mod graph;
 mod infer;
 mod manual;
@@ -12,6 +14,7 @@ mod net;
 mod rnnlm;
 mod stream;
 
+pub use dropout::Dropout;
 pub use infer::{Evaluation, Sampling};
 pub use net::LmSpec;
 pub use rnnlm::{Rnnlm, SimpleRnnlm};
@@ -47,6 +50,12 @@ pub trait LanguageModel: Send {
 
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);
+
+    /// How many windows went forward: what is dropped in the next one depends on it, and on the seed.
+    fn windows(&self) -> u64;
+
+    /// As if so many windows had gone forward.
+    fn seek(&mut self, windows: u64);
 
     /// Name and variable of each parameter, in order: `embedding.weight`, `rnn.*`, `affine.weight` where it
     /// is not tied to the first, `affine.bias`.
@@ -89,7 +98,7 @@ pub trait LanguageModel: Send {
 
 /// One window's forward and backward, in one way. The window has been checked, against the carried state too.
 trait Engine: Send {
-    fn forward(&mut self, window: &Window) -> Result<f64>;
+    fn forward(&mut self, window: &Window, draw: dropout::Draw) -> Result<f64>;
     fn backward(&mut self) -> Result<()>;
     fn reset_state(&mut self);
     /// In the order of the parameters; `None` before a backward.

@@ -1,9 +1,11 @@
 //! The layers of a language model, which all engines share.
 
+use super::dropout::{Draw, Dropout, Masks};
 use crate::layers::{TimeAffine, TimeEmbedding};
 use crate::{Error, Result};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use rnn_core::{Bias, Cell, LayerSpec, Scheme, Stack, TimeRnn, Way};
+use rnn_core::{Bias, Cell, LayerSpec, Plan, Recurrent, Scheme, Stack, StackState, TimeRnn, Way};
 
 /// The sizes of a language model, its biases and how it begins.
 ///
@@ -28,16 +30,21 @@ pub struct LmSpec {
     /// How all parameters begin.
     pub init: Scheme,
     /// Whether the output layer's weight is the embedding's table (Press & Wolf 2017; Inan et al. 2017), which takes
-    /// D = H. It is then the one parameter `embedding.weight`, begins as an output layer's does, and its gradient is the
+    /// D = H, or D = the last layer's size where that is another. It is then the one parameter `embedding.weight`, begins as an output layer's does, and its gradient is the
     /// sum of both.
     pub tied: bool,
+    /// The size of the last layer where it is another than H.
+    pub last: Option<usize>,
+    /// What keeps it from learning by heart while it is trained.
+    pub dropout: Dropout,
 }
 
 impl LmSpec {
     /// One layer with both biases, PyTorch's initialisation and weights that are not tied.
     pub fn new(vocabulary: usize, embed: usize, hidden: usize) -> Self {
         let (bias, init) = (Bias::default(), Scheme::default());
-        Self { vocabulary, embed, hidden, layers: 1, bias, init, tied: false }
+        let dropout = Dropout::default();
+        Self { vocabulary, embed, hidden, layers: 1, bias, init, tied: false, last: None, dropout }
     }
 
     /// With another number of layers.
@@ -63,6 +70,23 @@ impl LmSpec {
     pub fn tied(self, tied: bool) -> Self {
         Self { tied, ..self }
     }
+
+    /// With a last layer of another size.
+    #[must_use]
+    pub fn last(self, size: usize) -> Self {
+        Self { last: Some(size), ..self }
+    }
+
+    /// With dropout.
+    #[must_use]
+    pub fn dropout(self, dropout: Dropout) -> Self {
+        Self { dropout, ..self }
+    }
+
+    /// The size of what the affine layer takes.
+    pub fn output(&self) -> usize {
+        self.last.unwrap_or(self.hidden)
+    }
 }
 
 /// The layers, and the names of their parameters.
@@ -73,23 +97,60 @@ pub(super) struct Net<C> {
     pub(super) affine: TimeAffine,
     /// Whether the affine layer's weight is the embedding's.
     pub(super) tied: bool,
+    pub(super) dropout: Dropout,
 }
 
 impl<C: Cell> Net<C> {
     pub(super) fn new(spec: &LmSpec, way: Way, vb: &VarBuilder) -> Result<Self> {
         check(spec, C::GATES)?;
         let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
-        let begin = if spec.tied { spec.init.affine(spec.hidden) } else { spec.init.embedding() };
+        let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
         let embedding = TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp("embedding"))?;
-        let stack = Stack::new(layer, spec.layers, &vb.pp("rnn"))?.with_way(way);
+        let stack = stack(spec, layer, &vb.pp("rnn"))?.with_way(way);
         let vb = vb.pp("affine");
         let affine = if spec.tied {
             TimeAffine::sharing(embedding.weight(), spec.init, &vb)?
         } else {
-            TimeAffine::new(spec.hidden, spec.vocabulary, spec.init, &vb)?
+            TimeAffine::new(spec.output(), spec.vocabulary, spec.init, &vb)?
         };
-        Ok(Self { embedding, stack, affine, tied: spec.tied })
+        Ok(Self { embedding, stack, affine, tied: spec.tied, dropout: spec.dropout })
     }
+
+    /// What is dropped at the ends in a window.
+    pub(super) fn masks(&self, ids: (&[u32], usize), draw: Draw) -> Result<Masks> {
+        let table = self.embedding.weight();
+        let (vocabulary, input) = table.dims2()?;
+        let sizes = [vocabulary, input, self.affine.weight().dim(1)?];
+        let kind = (table.dtype(), table.device());
+        Masks::new(&self.dropout, draw, ids, sizes, kind)
+    }
+
+    /// Through candle's graph: what the last layer gives for `ids [N, T]`, the same after dropout, and the next state.
+    pub(super) fn outputs(
+        &self,
+        ids: &Tensor,
+        state: &StackState<C::State>,
+        masks: &Masks,
+        draw: Draw,
+    ) -> Result<(Tensor, Tensor, StackState<C::State>)> {
+        let plan = Plan::new().draw(draw.seed, draw.window);
+        let xs = masks.input(&self.embedding.forward(ids)?)?;
+        let (hs, next) = self.stack.forward_with(&xs, state, &plan)?;
+        Ok((hs.clone(), masks.output(&hs)?, next))
+    }
+}
+
+/// Layers of H, the last one of its own size, with what acts in and between them.
+fn stack<C: Cell>(spec: &LmSpec, layer: LayerSpec, vb: &VarBuilder) -> Result<Stack<TimeRnn<C>>> {
+    let mut layers = Vec::with_capacity(spec.layers);
+    let mut input = spec.embed;
+    for k in 0..spec.layers {
+        let hidden = if k + 1 == spec.layers { spec.output() } else { spec.hidden };
+        let cell = C::new(LayerSpec { input, hidden, ..layer }.layer(k), vb.clone())?;
+        layers.push(TimeRnn::new(cell).with_regularisers(spec.dropout.of_layer(k, spec.layers))?);
+        input = hidden;
+    }
+    Ok(Stack::from_layers(layers)?.with_dropout(spec.dropout.of_stack())?)
 }
 
 /// Every size at least 1, those of tied weights equal, and the parameters few enough to be counted in memory.
@@ -97,24 +158,33 @@ fn check(spec: &LmSpec, gates: usize) -> Result<()> {
     /// Ten thousand million numbers: 40 GB in f32.
     const MOST: usize = 10_000_000_000;
     let &LmSpec { vocabulary, embed, hidden, layers, .. } = spec;
-    for (name, value) in
-        [("vocabulary", vocabulary), ("embed", embed), ("hidden", hidden), ("layers", layers)]
-    {
+    spec.dropout.check()?;
+    let output = spec.output();
+    for (name, value) in [
+        ("vocabulary", vocabulary),
+        ("embed", embed),
+        ("hidden", hidden),
+        ("layers", layers),
+        ("last", output),
+    ] {
         if value == 0 {
             return Err(Error::invalid(format!("LmSpec: {name}"), "at least 1", value));
         }
     }
-    if spec.tied && embed != hidden {
-        let want = format!("{hidden}, the hidden size");
+    if spec.tied && embed != output {
+        let want = match spec.last {
+            None => format!("{hidden}, the hidden size"),
+            Some(last) => format!("{last}, the size of the last layer"),
+        };
         return Err(Error::invalid("LmSpec: embed of tied weights", want, embed)
             .hint("one table serves both ends, so a word is as wide at the one as at the other"));
     }
     let product = |factors: &[usize]| factors.iter().try_fold(1usize, |all, &factor| all.checked_mul(factor));
     let parts = [
         product(&[vocabulary, embed]),
-        product(&[vocabulary, hidden]),
+        product(&[vocabulary, output]),
         product(&[gates, hidden, embed]),
-        product(&[2, gates, hidden, hidden, layers]),
+        product(&[2, gates, hidden.max(output), hidden.max(output), layers]),
     ];
     let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
     match total {

@@ -1,5 +1,7 @@
 //! The model: TimeEmbedding, a stack of recurrent layers, TimeAffine, TimeSoftmaxWithLoss.
 
+use super::dropout::Draw;
+use super::ends::{InKernels, InOps};
 use super::net::{LmSpec, Net};
 use super::{Engine, Evaluation, LanguageModel, LmStream, Sampling, infer, stream};
 use super::{chain::Chain, graph::Graph, manual::Manual};
@@ -8,7 +10,7 @@ use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Optimizer, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::{Cell, Parameters, Recurrent, RnnCell, StackState, Way};
+use rnn_core::{Cell, Parameters, Penalty, Recurrent, RnnCell, StackState, Way};
 
 /// A recurrent language model; see the crate's page for an example.
 pub struct Rnnlm<C: Cell> {
@@ -18,6 +20,8 @@ pub struct Rnnlm<C: Cell> {
     way: Way,
     /// The rows of the state that is carried; none where it is zero.
     rows: Option<usize>,
+    seed: u64,
+    windows: u64,
 }
 
 /// The book's chapter 5 model.
@@ -32,17 +36,20 @@ impl<C: Cell> Rnnlm<C> {
         let parameters = Parameters::new(seed, dtype, device);
         let net = Net::<C>::new(spec, way, &parameters.builder())?;
         let way = net.stack.layers()[0].way();
-        let engine: Box<dyn Engine> = match (way, dtype) {
-            (Way::Reference, _) => Box::new(Graph::new(net.clone(), parameters.vars())),
-            (Way::Fused, DType::F32) => Box::new(Chain::<f32>::new(&net)?),
-            (Way::Fused, DType::F64) => Box::new(Chain::<f64>::new(&net)?),
-            _ => Box::new(Manual::new(net.clone())),
+        let engine: Box<dyn Engine> = match (way, dtype, spec.dropout.any()) {
+            (Way::Reference, ..) => Box::new(Graph::new(net.clone(), parameters.vars())),
+            (Way::Fused, DType::F32, false) => Box::new(Chain::<f32>::new(&net)?),
+            (Way::Fused, DType::F64, false) => Box::new(Chain::<f64>::new(&net)?),
+            (Way::Fused, DType::F32, true) => Box::new(Manual::new(net.clone(), InKernels::<f32>::new(&net))),
+            (Way::Fused, DType::F64, true) => Box::new(Manual::new(net.clone(), InKernels::<f64>::new(&net))),
+            _ => Box::new(Manual::new(net.clone(), InOps::new(&net))),
         };
-        Ok(Self { net, parameters, engine, way, rows: None })
+        Ok(Self { net, parameters, engine, way, rows: None, seed, windows: 0 })
     }
 
     /// The loss of `ids [N, T]` and its targets, row by row, through candle's autograd, and the next state: for models
-    /// of a user's own, and what holds every gradient of the other ways.
+    /// of a user's own, and what holds every gradient of the other ways. It drops what the next window of
+    /// [`LanguageModel::forward`] would; a caller counts its windows with [`LanguageModel::seek`].
     ///
     /// # Errors
     /// Where an id is outside the vocabulary, or sizes do not fit.
@@ -52,8 +59,20 @@ impl<C: Cell> Rnnlm<C> {
         targets: &[u32],
         state: &StackState<C::State>,
     ) -> Result<(Tensor, StackState<C::State>)> {
-        let (hs, next) = self.net.stack.forward(&self.net.embedding.forward(ids)?, state)?;
-        Ok((TimeSoftmaxWithLoss.forward(&self.net.affine.forward(&hs)?, targets)?, next))
+        let draw = Draw { seed: self.seed, window: self.windows };
+        let (batch, _) = ids.dims2()?;
+        let masks = self.net.masks((&ids.flatten_all()?.to_vec1()?, batch), draw)?;
+        let (hs, dropped, next) = self.net.outputs(ids, state, &masks, draw)?;
+        let mut loss = TimeSoftmaxWithLoss.forward(&self.net.affine.forward(&dropped)?, targets)?;
+        let Penalty { activation, temporal } = self.net.dropout.penalty;
+        for (penalty, hs) in
+            [(Penalty { activation, temporal: 0.0 }, &dropped), (Penalty { activation: 0.0, temporal }, &hs)]
+        {
+            if penalty != Penalty::default() {
+                loss = (loss + penalty.of(hs)?)?;
+            }
+        }
+        Ok((loss, next))
     }
 
     /// The state of zeros for `batch` rows.
@@ -91,7 +110,8 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         if window.first {
             self.reset_state();
         }
-        let loss = self.engine.forward(window)?;
+        let loss = self.engine.forward(window, Draw { seed: self.seed, window: self.windows })?;
+        self.windows += 1;
         self.rows = Some(window.batch);
         Ok(loss)
     }
@@ -108,6 +128,14 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
     fn reset_state(&mut self) {
         self.engine.reset_state();
         self.rows = None;
+    }
+
+    fn windows(&self) -> u64 {
+        self.windows
+    }
+
+    fn seek(&mut self, windows: u64) {
+        self.windows = windows;
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {

@@ -26,9 +26,10 @@ pub(super) fn stream<'a, C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Box<dy
         return Err(Error::invalid("stream: rows", "at least 1", 0));
     }
     let weight = net.embedding.weight();
+    let packs = !net.dropout.recurrent.zones_out();
     Ok(match (net.stack.layers()[0].way(), weight.dtype()) {
-        (Way::Fused, DType::F32) => Box::new(Packed::<_, f32>::new(net, rows)?),
-        (Way::Fused, DType::F64) => Box::new(Packed::<_, f64>::new(net, rows)?),
+        (Way::Fused, DType::F32) if packs => Box::new(Packed::<_, f32>::new(net, rows)?),
+        (Way::Fused, DType::F64) if packs => Box::new(Packed::<_, f64>::new(net, rows)?),
         _ => Box::new(InTensors { net, state: net.stack.zero_state(rows)?, rows, logits: Vec::new() }),
     })
 }

@@ -36,7 +36,7 @@ pub enum Decay {
 /// let mut sgd = Optimizer::new(Sgd { momentum: 0.9, nesterov: false }, 0.1);
 /// let grads = [Grad::Dense(Values::F64(&[1.0, 0.0]))];
 /// for _ in 0..2 {
-///     sgd.step(&[weight.clone()], &grads)?;
+///     sgd.step(std::slice::from_ref(&weight), &grads)?;
 /// }
 /// assert_eq!(weight.to_vec1::<f64>()?, [1.0 - 0.1 - 0.19, 2.0]);
 /// # rnn_lm::Result::Ok(())
@@ -458,7 +458,7 @@ mod tests {
                         2 => Grad::Rows { ids: &ids, values: Values::F64(&rows) },
                         _ => Grad::Dense(Values::F64(&dense)),
                     };
-                    let norm = optimizer.step(&[kernels.clone()], &[grad]).unwrap();
+                    let norm = optimizer.step(std::slice::from_ref(&kernels), &[grad]).unwrap();
                     let (scale, most) = (clip.scale(norm), clip.most());
                     let at = At { lr: 0.1, step: k as u64, scale, most, decay };
                     optimizer.in_ops(at, &ops, &grad, &of_ops).unwrap();
