@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Forward and backward of one layer in f32, without autograd. One line of JSON a plan: the median and the range of the
-//! ratios, and the largest error of its outputs and gradients against the manual way in f64, relative to each tensor's
-//! largest number. It may be 1e-4, or twice what the manual way is off in f32: where a cell makes much of rounding, nobody
-//! is nearer. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
+//! ratios, and the largest error of outputs and gradients, relative to each tensor's largest number, against the manual way
+//! in f64. The error is that of at most 16 steps: normalised cells make so much of rounding that over 64 steps either way is
+//! off by 1e-4 in f32. Lengths are those of rows from 1 to T, evenly spread and in no order, so half of the window is padding.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -60,8 +60,8 @@ enum Kind {
 /// A window, there and back: outputs, then gradients.
 type Work<'a> = Box<dyn Fn() -> Result<Vec<Tensor>> + 'a>;
 
-/// A name, what is timed, the same in the manual way, and in that way and in f64.
-type Case<'a> = (&'static str, Work<'a>, [Work<'a>; 2]);
+/// A name, what is timed, and the same in the manual way and in f64.
+type Case<'a> = (&'static str, Work<'a>, Work<'a>);
 
 /// An input `[N, T, D]` and a gradient of the output `[N, T, H]`, in f32.
 struct Window {
@@ -72,18 +72,14 @@ struct Window {
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.pairs > 0, "--pairs: expected at least 1, got 0");
-    let window = Window {
-        xs: random((args.batch, args.time, args.input), "xs")?,
-        dhs: random((args.batch, args.time, args.hidden), "dhs")?,
-    };
+    let (window, few) = (Window::new(&args)?, Args { time: args.time.min(16), ..args.clone() });
+    let short = Window::new(&few)?;
     let cases = cases_of(args.cell, &args, &window)?;
     let beside = cases_of(args.beside.unwrap_or(args.cell), &args, &window)?;
     let (_, plain, _) = &beside[0];
-    for (name, work, [manual, exact]) in &cases {
-        let exact = exact()?;
-        let checked = off(&work()?, &exact)?;
-        let allowed = (2.0 * off(&manual()?, &exact)?).max(1e-4);
-        ensure!(checked < allowed, "{name}: the answer is off by {checked:e}, allowed are {allowed:e}");
+    for ((name, work, _), (_, answer, exact)) in cases.iter().zip(cases_of(args.cell, &few, &short)?) {
+        let checked = off(&answer()?, &exact()?)?;
+        ensure!(checked < 1e-4, "{name}: the answer is off by {checked:e}");
         timed(plain)?;
         let pair = |_| Ok(timed(work)? / timed(plain)?);
         let mut ratios = (0..args.pairs).map(pair).collect::<Result<Vec<f64>>>()?;
@@ -116,8 +112,7 @@ fn cases<'a, C: Cell>(args: &Args, window: &'a Window) -> Result<Vec<Case<'a>>> 
     ensured(&timed[0].1)?;
     let work = |layer: TimeRnn<C>, plan: Plan| -> Work<'a> { Box::new(move || window.run(&layer, &plan)) };
     let case = |((name, layer, plan), (_, exact, _)): (Steered<C>, Steered<C>)| {
-        let manual = [layer.clone(), exact].map(|layer| work(layer.with_way(Way::Manual), plan.clone()));
-        (name, work(layer, plan), manual)
+        (name, work(layer, plan.clone()), work(exact.with_way(Way::Manual), plan))
     };
     Ok(timed.into_iter().zip(exact).map(case).collect())
 }
@@ -157,6 +152,15 @@ fn layers<C: Cell>(args: &Args, dtype: DType) -> Result<Vec<Steered<C>>> {
 }
 
 impl Window {
+    fn new(args: &Args) -> Result<Self> {
+        let random = |size: usize, purpose: &str| -> Result<Tensor> {
+            let (mut stream, count) = (Stream::new(0, purpose, 0), args.batch * args.time * size);
+            let numbers = (0..count).map(|_| stream.normal() as f32).collect();
+            Ok(Tensor::from_vec(numbers, (args.batch, args.time, size), &Device::Cpu)?)
+        };
+        Ok(Self { xs: random(args.input, "xs")?, dhs: random(args.hidden, "dhs")? })
+    }
+
     fn run<C: Cell>(&self, layer: &TimeRnn<C>, plan: &Plan) -> Result<Vec<Tensor>> {
         let dtype = layer.cell().params().weight_ih.dtype();
         let (xs, dhs) = (self.xs.to_dtype(dtype)?, self.dhs.to_dtype(dtype)?);
@@ -168,12 +172,6 @@ impl Window {
         all.extend(grads.params.tensors().into_iter().cloned());
         Ok(all)
     }
-}
-
-fn random(shape: (usize, usize, usize), purpose: &str) -> Result<Tensor> {
-    let mut stream = Stream::new(0, purpose, 0);
-    let numbers = (0..shape.0 * shape.1 * shape.2).map(|_| stream.normal() as f32).collect();
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
 /// The largest difference, relative to each tensor's largest number.

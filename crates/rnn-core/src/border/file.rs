@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::invalid(path.display(), "a file that can be read", error))
 }
 
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// Where it cannot be written.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = AtomicWriteFile::open(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.commit()

@@ -3,7 +3,7 @@
 //! What crosses the border is a [`Network`]: what kind it is, its sizes, and its parameters under PyTorch's names. Every
 //! border reads one from its own format or writes one to it, and none knows of another.
 
-mod file;
+pub mod file;
 mod gates;
 mod layers;
 mod layouts;

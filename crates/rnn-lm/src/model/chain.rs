@@ -8,7 +8,7 @@ use crate::data::Window;
 use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeEmbedding};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rnn_core::kernels::lend::read;
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::cpu::{
@@ -151,6 +151,32 @@ impl<T: Real> Engine for Chain<T> {
         for layer in &mut self.layers {
             layer.state.iter_mut().for_each(Vec::clear);
         }
+    }
+
+    fn state(&self) -> Result<Option<Vec<Tensor>>> {
+        let mut parts = Vec::new();
+        for layer in &self.layers {
+            for part in layer.state.iter().take(if layer.carry { 2 } else { 1 }) {
+                if part.is_empty() {
+                    return Ok(None);
+                }
+                let shape = (part.len() / layer.hidden, layer.hidden);
+                parts.push(Tensor::from_slice(part, shape, &Device::Cpu)?);
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()> {
+        let mut parts = parts.iter();
+        for layer in &mut self.layers {
+            for slot in layer.state.iter_mut().take(if layer.carry { 2 } else { 1 }) {
+                let part = parts.next().ok_or_else(|| Error::invalid("state", "a part", "none"))?;
+                slot.clear();
+                slot.extend_from_slice(read::<T>(part)?.slice());
+            }
+        }
+        Ok(())
     }
 
     fn grads(&self) -> Option<Vec<Grad<'_>>> {

@@ -64,6 +64,18 @@ impl<C: Cell> Engine for Graph<C> {
         self.state = None;
     }
 
+    fn state(&self) -> Result<Option<Vec<Tensor>>> {
+        Ok(self.state.as_ref().map(|state| state.parts().into_iter().map(Tensor::detach).collect()))
+    }
+
+    fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()> {
+        let rows = parts.first().map_or(Ok(1), |part| part.dim(0))?;
+        let mut parts = parts.into_iter();
+        let mut next = |part: &Tensor| Ok(parts.next().unwrap_or_else(|| part.clone()));
+        self.state = Some(self.net.stack.zero_state(rows)?.try_map(&mut next)?);
+        Ok(())
+    }
+
     fn grads(&self) -> Option<Vec<Grad<'_>>> {
         Some(self.grads.as_ref()?.iter().map(|grad| Grad::Dense(Values::Tensor(grad))).collect())
     }

@@ -51,6 +51,19 @@ pub trait LanguageModel: Send {
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);
 
+    /// Name and tensor of each part of the state that the next window begins with, such as `h_l0` and `c_l0`, `[N, H]`; none
+    /// where it is zero.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn state(&self) -> Result<Vec<(String, Tensor)>>;
+
+    /// Goes on from a state that [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// Where a part is missing, or has another shape or type; the state is then what it was.
+    fn set_state(&mut self, state: &[(String, Tensor)]) -> Result<()>;
+
     /// How many windows went forward: what is dropped in the next one depends on it, and on the seed.
     fn windows(&self) -> u64;
 
@@ -101,6 +114,10 @@ trait Engine: Send {
     fn forward(&mut self, window: &Window, draw: dropout::Draw) -> Result<f64>;
     fn backward(&mut self) -> Result<()>;
     fn reset_state(&mut self);
+    /// The parts of the state, layer after layer, as the cells name them; `None` where it is zero.
+    fn state(&self) -> Result<Option<Vec<Tensor>>>;
+    /// The same parts, of the right shapes.
+    fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()>;
     /// In the order of the parameters; `None` before a backward.
     fn grads(&self) -> Option<Vec<Grad<'_>>>;
 }

@@ -10,7 +10,7 @@ use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Optimizer, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::{Cell, Parameters, Penalty, Recurrent, RnnCell, StackState, Way};
+use rnn_core::{Cell, Parameters, Penalty, Recurrent, RnnCell, StackState, State, Way};
 
 /// A recurrent language model; see the crate's page for an example.
 pub struct Rnnlm<C: Cell> {
@@ -128,6 +128,32 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
     fn reset_state(&mut self) {
         self.engine.reset_state();
         self.rows = None;
+    }
+
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let names = self.net.stack.zero_state(1)?.names();
+        Ok(self.engine.state()?.map_or_else(Vec::new, |parts| names.into_iter().zip(parts).collect()))
+    }
+
+    fn set_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let Some(rows) = state.first().and_then(|(_, part)| part.dims().first().copied()) else {
+            self.reset_state();
+            return Ok(());
+        };
+        let like = self.net.stack.zero_state(rows.max(1))?;
+        let parts = like.names().into_iter().zip(like.parts()).map(|(name, like)| {
+            let found = state.iter().find(|(other, _)| *other == name).map(|(_, part)| part);
+            let say = |part: &Tensor| format!("{:?} {}", part.dims(), part.dtype().as_str());
+            let got = found.map_or_else(|| "none".to_string(), say);
+            match found {
+                Some(part) if say(part) == say(like) => Ok(part.to_device(like.device())?.contiguous()?),
+                _ => Err(Error::invalid(format!("Rnnlm::set_state: {name}"), say(like), got)),
+            }
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        self.engine.set_state(parts)?;
+        self.rows = Some(rows);
+        Ok(())
     }
 
     fn windows(&self) -> u64 {

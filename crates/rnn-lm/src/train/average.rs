@@ -109,6 +109,11 @@ impl NonMonotone {
         loss > best
     }
 
+    /// Goes on from what was taken in before.
+    pub fn resume(&mut self, losses: Vec<f64>) {
+        self.losses = losses;
+    }
+
     /// What was taken in so far.
     pub fn losses(&self) -> &[f64] {
         &self.losses

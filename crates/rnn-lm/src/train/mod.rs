@@ -2,6 +2,7 @@
 //! [`Average`] of the weights; and the [`Trainer`].
 
 mod average;
+mod checkpoint;
 mod clip;
 mod grad;
 mod optimizer;
@@ -10,9 +11,10 @@ mod schedule;
 mod trainer;
 
 pub use average::{Average, NonMonotone};
+pub use checkpoint::Checkpoint;
 pub use clip::Clip;
 pub use grad::{Grad, Values, global_norm};
 pub use optimizer::{Decay, Optimizer};
 pub use rule::{Adam, MAX_KEPT, RmsProp, Rule, Sgd};
 pub use schedule::{Rate, Schedule};
-pub use trainer::Trainer;
+pub use trainer::{Averaging, Trainer};

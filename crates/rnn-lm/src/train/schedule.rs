@@ -1,9 +1,10 @@
 //! How the learning rate changes.
 
+use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 /// A rule for the rate.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub enum Schedule {
     /// It does not change.
     #[default]
@@ -40,11 +41,11 @@ pub enum Schedule {
 /// let rate = Rate::new(1.0, Schedule::Decay { after: 4, divide: 2.0 });
 /// assert_eq!([0, 3, 4, 6].map(|epoch| rate.at(epoch, 0)), [1.0, 1.0, 0.5, 0.125]);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     base: f64,
     schedule: Schedule,
-    best: f64,
+    best: Option<f64>,
     since_best: usize,
     worse: u32,
 }
@@ -52,7 +53,7 @@ pub struct Rate {
 impl Rate {
     /// From the whole rate on.
     pub fn new(base: f64, schedule: Schedule) -> Self {
-        Self { base, schedule, best: f64::INFINITY, since_best: 0, worse: 0 }
+        Self { base, schedule, best: None, since_best: 0, worse: 0 }
     }
 
     /// The rate in epoch `epoch`, counted from 0, at step `step`, counted from 0 over all epochs.
@@ -75,9 +76,9 @@ impl Rate {
 
     /// Takes in the loss of an evaluation; says whether it is the best so far.
     pub fn observe(&mut self, loss: f64) -> bool {
-        let better = loss < self.best;
+        let better = self.best.is_none_or(|best| loss < best);
         if better {
-            (self.best, self.since_best) = (loss, 0);
+            (self.best, self.since_best) = (Some(loss), 0);
         } else {
             self.since_best += 1;
             self.worse += 1;
@@ -85,8 +86,8 @@ impl Rate {
         better
     }
 
-    /// The best loss taken in.
-    pub fn best(&self) -> f64 {
+    /// The best loss taken in, if any was.
+    pub fn best(&self) -> Option<f64> {
         self.best
     }
 

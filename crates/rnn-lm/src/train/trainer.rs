@@ -1,22 +1,102 @@
-//! One step after the other: forward, backward, update, and an end before the weights are spoilt.
+//! A training: step after step with a rate that changes, the mean of the weights where it is wanted, an end before the
+//! weights are spoilt, and a place from which it goes on with the same bits.
 
-use super::Optimizer;
+use super::{Average, Checkpoint, NonMonotone, Optimizer, Rate};
 use crate::data::Window;
 use crate::{Error, LanguageModel, Result};
+use candle_core::{Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+/// When the mean of the weights begins, which is what is then evaluated and kept.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Averaging {
+    /// Never.
+    #[default]
+    Never,
+    /// With the step after this one, counted from 0.
+    After(u64),
+    /// Once evaluations get no better: NT-ASGD (Merity, Keskar & Socher 2018).
+    NonMonotone(NonMonotone),
+}
 
 /// Trains a model window by window.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use rnn_core::Way;
+/// use rnn_lm::data::{Batches, Streams};
+/// use rnn_lm::model::{CellKind, LmSpec, build};
+/// use rnn_lm::train::{Adam, Optimizer, Trainer};
+/// let ids: Vec<u32> = (0..60).map(|i| i % 5).collect();
+/// let mut model = build(CellKind::Gru, &LmSpec::new(5, 4, 8), Way::Fused, (DType::F32, &Device::Cpu), 1)?;
+/// let mut trainer = Trainer::new(Optimizer::new(Adam::default(), 0.02));
+/// for epoch in 0..9 {
+///     for window in Streams::new(&ids, 2, 7)?.epoch(epoch) {
+///         trainer.step(model.as_mut(), &window)?;
+///     }
+///     trainer.epoch_ends();
+/// }
+/// assert!(model.evaluate(&ids, 16)?.perplexity() < 2.0);
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
-    /// What is done with the gradients.
-    pub optimizer: Optimizer,
-    /// Steps done.
-    pub steps: usize,
+    optimizer: Optimizer,
+    rate: Rate,
+    averaging: Averaging,
+    average: Average,
+    /// Whether each step's weights are taken into the mean.
+    averages: bool,
+    steps: u64,
+    epochs: usize,
+}
+
+/// What a checkpoint has beside its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Numbers {
+    steps: u64,
+    epochs: usize,
+    windows: u64,
+    optimizer: u64,
+    rate: Rate,
+    averages: bool,
+    averaged: u64,
+    losses: Vec<f64>,
 }
 
 impl Trainer {
-    /// A trainer that has done nothing yet.
+    /// A training that has done nothing yet, at the optimiser's rate.
     pub fn new(optimizer: Optimizer) -> Self {
-        Self { optimizer, steps: 0 }
+        let rate = Rate::new(optimizer.lr, super::Schedule::Constant);
+        let (averaging, average) = (Averaging::Never, Average::default());
+        Self { optimizer, rate, averaging, average, averages: false, steps: 0, epochs: 0 }
+    }
+
+    /// At a rate that changes.
+    #[must_use]
+    pub fn rate(self, rate: Rate) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// With a mean of the weights.
+    #[must_use]
+    pub fn averaging(self, averaging: Averaging) -> Self {
+        Self { averaging, ..self }
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Epochs that have ended.
+    pub fn epochs(&self) -> usize {
+        self.epochs
+    }
+
+    /// The rate of the next step.
+    pub fn lr(&self) -> f64 {
+        self.rate.at(self.epochs, self.steps)
     }
 
     /// One step; gives the window's mean loss before it.
@@ -25,17 +105,147 @@ impl Trainer {
     /// [`Error::Diverged`] where the loss or the gradients' norm is not finite, before any weight has been touched;
     /// and those of the model.
     pub fn step(&mut self, model: &mut dyn LanguageModel, window: &Window) -> Result<f64> {
-        let step = self.steps + 1;
+        let step = usize::try_from(self.steps).unwrap_or(usize::MAX).saturating_add(1);
         let loss = model.forward(window)?;
         if !loss.is_finite() {
             return Err(Error::Diverged { step, what: "loss", value: loss });
         }
         model.backward()?;
+        self.optimizer.lr = self.lr();
         model.update(&mut self.optimizer).map_err(|error| match error {
             Error::Diverged { what, value, .. } => Error::Diverged { step, what, value },
             other => other,
         })?;
-        self.steps = step;
+        self.averages |= self.averaging == Averaging::After(self.steps);
+        if self.averages {
+            self.average.add(&vars(model))?;
+        }
+        self.steps += 1;
         Ok(loss)
     }
+
+    /// An epoch is over: schedules that count epochs go on.
+    pub fn epoch_ends(&mut self) {
+        self.epochs += 1;
+    }
+
+    /// Does `f` with a model that has the mean of the weights, where there is one, and gives it its own back.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn with_average<R>(
+        &self,
+        model: &mut dyn LanguageModel,
+        f: impl FnOnce(&mut dyn LanguageModel) -> Result<R>,
+    ) -> Result<R> {
+        if self.average.count() == 0 {
+            return f(model);
+        }
+        let weights = vars(model);
+        self.average.exchange(&weights)?;
+        let result = f(model);
+        self.average.exchange(&weights)?;
+        result
+    }
+
+    /// Takes in the loss of an evaluation, on which the rate and the mean may depend; says whether it is the best so far.
+    pub fn observe(&mut self, loss: f64) -> bool {
+        if let Averaging::NonMonotone(rule) = &mut self.averaging {
+            self.averages |= rule.begins(loss);
+        }
+        self.rate.observe(loss)
+    }
+
+    /// Evaluations since the best one.
+    pub fn since_best(&self) -> usize {
+        self.rate.since_best()
+    }
+
+    /// Where it stands: of the model its weights, its state and its number of windows too.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn checkpoint(&self, model: &dyn LanguageModel) -> Result<Checkpoint> {
+        let losses = match &self.averaging {
+            Averaging::NonMonotone(rule) => rule.losses().to_vec(),
+            _ => Vec::new(),
+        };
+        let mut checkpoint = Checkpoint::new(&Numbers {
+            steps: self.steps,
+            epochs: self.epochs,
+            windows: model.windows(),
+            optimizer: self.optimizer.steps(),
+            rate: self.rate,
+            averages: self.averages,
+            averaged: self.average.count(),
+            losses,
+        })?;
+        let parameters = model.parameters();
+        let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
+        checkpoint.put("model", parameters.iter().map(|(name, var)| (name.as_str(), var.as_tensor())))?;
+        checkpoint.put("optimizer", borrowed(&self.optimizer.state(&names)?))?;
+        let means = self.average.means().iter().map(|mean| mean.as_tensor());
+        checkpoint.put("average", names.iter().map(String::as_str).zip(means))?;
+        checkpoint.put("state", borrowed(&model.state()?))?;
+        Ok(checkpoint)
+    }
+
+    /// Goes on from there, with the bits that it would have had; trainer and model are made as they were then.
+    ///
+    /// # Errors
+    /// Where something is missing, too much, or does not fit; nothing has been changed then.
+    pub fn resume(&mut self, model: &mut dyn LanguageModel, checkpoint: &Checkpoint) -> Result<()> {
+        let numbers: Numbers = checkpoint.numbers()?;
+        let parameters = model.parameters();
+        let odd = |(name, _): &(String, Tensor)| parameters.iter().all(|(other, _)| other != name);
+        let odd: Vec<String> =
+            checkpoint.under("model").into_iter().filter(odd).map(|(name, _)| name).collect();
+        if !odd.is_empty() {
+            let want = format!("the {} parameters of the model", parameters.len());
+            return Err(Error::invalid("Trainer::resume", want, format!("{} too", odd.join(", "))));
+        }
+        let found = |prefix: &str| -> Result<Vec<Tensor>> {
+            let of = |(name, var): &(String, Var)| fitting(checkpoint, &format!("{prefix}.{name}"), var);
+            parameters.iter().map(of).collect()
+        };
+        let weights = found("model")?;
+        let means = if numbers.averaged > 0 { found("average")? } else { Vec::new() };
+        let before = model.state()?;
+        model.set_state(&checkpoint.under("state"))?;
+        let kept = |name: &str| checkpoint.get(&format!("optimizer.{name}"));
+        if let Err(error) = self.optimizer.resume(numbers.optimizer, &parameters, kept) {
+            model.set_state(&before)?;
+            return Err(error);
+        }
+        for ((_, var), weight) in parameters.iter().zip(&weights) {
+            var.set(weight)?;
+        }
+        let means = means.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>()?;
+        self.average = Average::resume(means, numbers.averaged);
+        if let Averaging::NonMonotone(rule) = &mut self.averaging {
+            rule.resume(numbers.losses);
+        }
+        model.seek(numbers.windows);
+        (self.rate, self.averages) = (numbers.rate, numbers.averages);
+        (self.steps, self.epochs) = (numbers.steps, numbers.epochs);
+        Ok(())
+    }
+}
+
+fn vars(model: &dyn LanguageModel) -> Vec<Var> {
+    model.parameters().into_iter().map(|(_, var)| var).collect()
+}
+
+fn borrowed(tensors: &[(String, Tensor)]) -> impl Iterator<Item = (&str, &Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+}
+
+/// The tensor of this name, where the parameter is and like it.
+fn fitting(checkpoint: &Checkpoint, name: &str, like: &Var) -> Result<Tensor> {
+    let tensor = checkpoint.get(name)?;
+    let say = |tensor: &Tensor| format!("{:?} {}", tensor.dims(), tensor.dtype().as_str());
+    if say(&tensor) != say(like) {
+        return Err(Error::invalid(format!("Trainer::resume: {name}"), say(like), say(&tensor)));
+    }
+    Ok(tensor.to_device(like.device())?)
 }

@@ -1,0 +1,164 @@
+//! All that a training needs to go on as if it had not stopped, in one file of safetensors.
+//!
+//! | tensors | what |
+//! |---|---|
+//! | `model.*` | the parameters |
+//! | `optimizer.*` | what the rule keeps, such as `optimizer.mean.affine.bias` |
+//! | `average.*` | the mean of the weights, once there is one |
+//! | `state.*` | the state that is carried into the next window |
+//!
+//! Numbers that are no tensors stand in the file's metadata, as JSON under `training`.
+
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use rnn_core::border::file;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Where a training stands.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoint {
+    tensors: Vec<(String, Tensor)>,
+    numbers: String,
+}
+
+/// The metadata's key.
+const NUMBERS: &str = "training";
+
+/// A checksum's key: a file can be damaged and still be read.
+const CHECKSUM: &str = "crc32";
+
+impl Checkpoint {
+    /// Of numbers that are no tensors.
+    ///
+    /// # Errors
+    /// Where they cannot be written as JSON.
+    pub fn new(numbers: &impl Serialize) -> Result<Self> {
+        let numbers = serde_json::to_string(numbers)
+            .map_err(|error| Error::invalid("Checkpoint", "numbers that JSON has", error))?;
+        Ok(Self { tensors: Vec::new(), numbers })
+    }
+
+    /// Those numbers.
+    ///
+    /// # Errors
+    /// Where they are others than `N` has.
+    pub fn numbers<N: DeserializeOwned>(&self) -> Result<N> {
+        serde_json::from_str(&self.numbers)
+            .map_err(|error| Error::invalid("Checkpoint", "the numbers of a training", error))
+    }
+
+    /// Puts tensors in, each under `prefix.name`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn put<'a>(
+        &mut self,
+        prefix: &str,
+        tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<()> {
+        for (name, tensor) in tensors {
+            self.tensors.push((format!("{prefix}.{name}"), tensor.copy()?));
+        }
+        Ok(())
+    }
+
+    /// The tensor of this full name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        let found = self.tensors.iter().find(|(other, _)| other == name);
+        let found = found.map(|(_, tensor)| tensor.clone());
+        found.ok_or_else(|| Error::invalid("Checkpoint", name, "no tensor of that name"))
+    }
+
+    /// Names and tensors under `prefix`, without it.
+    pub fn under(&self, prefix: &str) -> Vec<(String, Tensor)> {
+        let short = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_string());
+        self.tensors.iter().filter_map(|(name, tensor)| Some((short(name)?, tensor.clone()))).collect()
+    }
+
+    /// Writes it; a file of that name stays as it is until the new one is whole.
+    ///
+    /// # Errors
+    /// Where a tensor is neither f32 nor f64, or the file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut all = Vec::with_capacity(self.tensors.len());
+        for (name, tensor) in &self.tensors {
+            let flat = tensor.flatten_all()?;
+            let (dtype, bytes): (_, Vec<u8>) = match tensor.dtype() {
+                DType::F32 => {
+                    (Dtype::F32, flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect())
+                }
+                DType::F64 => {
+                    (Dtype::F64, flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect())
+                }
+                other => {
+                    return Err(Error::invalid(format!("Checkpoint: {name}"), "f32 or f64", other.as_str()));
+                }
+            };
+            all.push((name.as_str(), dtype, tensor.dims().to_vec(), bytes));
+        }
+        all.sort_by_key(|(name, ..)| *name);
+        let checksum =
+            checksum(&self.numbers, all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())));
+        let views = all.iter().map(|(name, dtype, dims, bytes)| {
+            Ok((*name, TensorView::new(*dtype, dims.clone(), bytes).map_err(candle_core::Error::wrap)?))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        let metadata =
+            HashMap::from([(NUMBERS.to_string(), self.numbers.clone()), (CHECKSUM.to_string(), checksum)]);
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)?;
+        Ok(file::write(path.as_ref(), &bytes)?)
+    }
+
+    /// Reads one back.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is no checkpoint, or is damaged.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let wrong = |got: String| Error::invalid(path.display(), "a checkpoint of a training", got);
+        let bytes = file::read(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let metadata = header.metadata().as_ref();
+        let of = |key: &str| metadata.and_then(|metadata| metadata.get(key)).cloned();
+        let (Some(numbers), Some(checksum)) = (of(NUMBERS), of(CHECKSUM)) else {
+            return Err(wrong("a file of safetensors that is none".into()));
+        };
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let mut tensors = Vec::new();
+        for name in file.names() {
+            let view = file.tensor(name).map_err(|error| wrong(error.to_string()))?;
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F64 => DType::F64,
+                other => return Err(wrong(format!("{name} of type {other:?}"))),
+            };
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+            tensors.push((name.to_string(), tensor, view.data()));
+        }
+        tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let got = self::checksum(&numbers, tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
+        if got != checksum {
+            return Err(wrong("one that is damaged: its checksum is another".into()));
+        }
+        Ok(Self { tensors: tensors.into_iter().map(|(name, tensor, _)| (name, tensor)).collect(), numbers })
+    }
+}
+
+/// Over the numbers, and the tensors by their names.
+fn checksum<'a>(numbers: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(numbers.as_bytes());
+    for (name, bytes) in tensors {
+        sum.update(name.as_bytes());
+        sum.update(bytes);
+    }
+    format!("{:08x}", sum.finalize())
+}

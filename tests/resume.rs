@@ -1,0 +1,166 @@
+//! A training that stops and goes on has the bits of one that did not stop.
+
+use candle_core::{DType, Device};
+use rnn_core::{Penalty, Regularisers, Way};
+use rnn_lm::data::{Batches, Streams};
+use rnn_lm::model::{CellKind, Dropout, LanguageModel, LmSpec, build};
+use rnn_lm::train::{
+    Adam, Averaging, Checkpoint, Clip, Decay, NonMonotone, Optimizer, Rate, Schedule, Sgd, Trainer,
+};
+use std::path::Path;
+
+const V: usize = 30;
+const STEPS: usize = 200;
+
+fn corpus() -> Vec<u32> {
+    (0..401u32).map(|i| (i * i + i / 7) % V as u32).collect()
+}
+
+/// What makes a run, but for its seed.
+struct Recipe {
+    cell: CellKind,
+    way: Way,
+    dropout: Dropout,
+    trainer: fn() -> Trainer,
+}
+
+impl Recipe {
+    fn model(&self, seed: u64) -> Box<dyn LanguageModel> {
+        let spec = LmSpec::new(V, 8, 8).layers(2).tied(true).dropout(self.dropout);
+        build(self.cell, &spec, self.way, (DType::F32, &Device::Cpu), seed).unwrap()
+    }
+
+    /// Goes on to step `end`, with an evaluation after each epoch; after each step `f`.
+    fn train(
+        &self,
+        (trainer, model): (&mut Trainer, &mut dyn LanguageModel),
+        end: usize,
+        mut f: impl FnMut(&Trainer, &dyn LanguageModel),
+    ) {
+        let ids = corpus();
+        let streams = Streams::new(&ids, 4, 7).unwrap();
+        while (trainer.steps() as usize) < end {
+            let number = trainer.steps() as usize;
+            trainer.step(model, &streams.window(number)).unwrap();
+            if (number + 1).is_multiple_of(streams.per_epoch()) {
+                trainer.epoch_ends();
+                let loss = trainer.with_average(model, |model| Ok(model.evaluate(&ids, 16)?.loss())).unwrap();
+                trainer.observe(loss);
+            }
+            f(trainer, model);
+        }
+    }
+}
+
+fn recipes() -> [Recipe; 3] {
+    let dropout = Dropout {
+        words: 0.1,
+        input: 0.3,
+        between: 0.2,
+        output: 0.3,
+        locked: true,
+        recurrent: Regularisers { weight: 0.4, zoneout_h: 0.1, ..Regularisers::default() },
+        penalty: Penalty { activation: 2.0, temporal: 1.0 },
+    };
+    let adam = || {
+        let adam = Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0));
+        Trainer::new(adam.decay(Decay::Decoupled(0.01)))
+            .rate(Rate::new(0.01, Schedule::Cosine { warmup: 30, steps: 220 }))
+            .averaging(Averaging::After(90))
+    };
+    let sgd = || {
+        let sgd = Optimizer::new(Sgd { momentum: 0.5, nesterov: true }, 0.3).clip(Clip::Value(0.1));
+        Trainer::new(sgd)
+            .rate(Rate::new(4.0, Schedule::Plateau { divide: 1.2 }))
+            .averaging(Averaging::NonMonotone(NonMonotone::new(0)))
+    };
+    [
+        Recipe { cell: CellKind::Lstm, way: Way::Fused, dropout, trainer: adam },
+        // The chain, whose state is buffers.
+        Recipe { cell: CellKind::Lstm, way: Way::Fused, dropout: Dropout::default(), trainer: sgd },
+        Recipe { cell: CellKind::Gru, way: Way::Manual, dropout: Dropout::everywhere(0.5), trainer: sgd },
+    ]
+}
+
+fn bits(model: &dyn LanguageModel) -> Vec<u32> {
+    let numbers = |(_, var): &(String, candle_core::Var)| var.flatten_all()?.to_vec1::<f32>();
+    model.parameters().iter().flat_map(|named| numbers(named).unwrap()).map(f32::to_bits).collect()
+}
+
+#[test]
+fn at_every_tenth_step_of_two_hundred() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |step: usize| folder.path().join(format!("{step}.safetensors"));
+    for (number, recipe) in recipes().into_iter().enumerate() {
+        let (mut trainer, mut model) = ((recipe.trainer)(), recipe.model(1));
+        recipe.train((&mut trainer, model.as_mut()), STEPS, |trainer, model| {
+            let step = trainer.steps() as usize;
+            if step.is_multiple_of(10) {
+                trainer.checkpoint(model).unwrap().write(file(step)).unwrap();
+            }
+        });
+        let want = bits(model.as_ref());
+        let mean = |trainer: &Trainer, model: &mut dyn LanguageModel| {
+            trainer.with_average(model, |model| Ok(bits(model))).unwrap()
+        };
+        let want_mean = mean(&trainer, model.as_mut());
+        assert!(want_mean != want, "recipe {number} has a mean of its weights");
+        for step in (10..STEPS).step_by(10) {
+            let checkpoint = Checkpoint::read(file(step)).unwrap();
+            // The parameters of another seed are all replaced; the seed of the masks is the run's.
+            let (mut trainer, mut model) = ((recipe.trainer)(), recipe.model(1));
+            recipe.train((&mut trainer, model.as_mut()), 3, |_, _| ());
+            trainer.resume(model.as_mut(), &checkpoint).unwrap();
+            recipe.train((&mut trainer, model.as_mut()), STEPS, |_, _| ());
+            assert!(bits(model.as_ref()) == want, "recipe {number} from step {step}");
+            assert!(
+                mean(&trainer, model.as_mut()) == want_mean,
+                "recipe {number} from step {step}, the mean"
+            );
+        }
+    }
+}
+
+/// A checkpoint of a short run, and its file.
+fn checkpoint(recipe: &Recipe, path: &Path) {
+    let (mut trainer, mut model) = ((recipe.trainer)(), recipe.model(1));
+    recipe.train((&mut trainer, model.as_mut()), 12, |_, _| ());
+    trainer.checkpoint(model.as_ref()).unwrap().write(path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.safetensors");
+    let [recipe, ..] = recipes();
+    checkpoint(&recipe, &path);
+    let whole = std::fs::read(&path).unwrap();
+    let reading = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Checkpoint::read(&path).map(|_| ()).unwrap_err().to_string()
+    };
+    for cut in [0, 1, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        assert!(reading(&whole[..cut]).contains("a checkpoint of a training"), "cut at {cut}");
+    }
+    for at in (0..whole.len()).step_by(whole.len() / 97) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        reading(&flipped);
+    }
+
+    std::fs::write(&path, &whole).unwrap();
+    let read = Checkpoint::read(&path).unwrap();
+    let other = LmSpec::new(V, 8, 8).layers(1).tied(true);
+    let mut model = build(CellKind::Lstm, &other, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+    let before = bits(model.as_ref());
+    let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.1));
+    let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
+    assert!(error.contains("got rnn.bias_hh_l1, rnn.bias_ih_l1, "), "{error}");
+    assert!(bits(model.as_ref()) == before);
+    let wider = LmSpec::new(V, 9, 9).layers(2).tied(true);
+    let mut model = build(CellKind::Lstm, &wider, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+    let before = bits(model.as_ref());
+    let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
+    assert!(error.contains("model.embedding.weight: expected [30, 9] f32, got [30, 8] f32"), "{error}");
+    assert!(bits(model.as_ref()) == before && model.state().unwrap().is_empty());
+}
