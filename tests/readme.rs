@@ -51,6 +51,30 @@ fn borders() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn language_models() -> anyhow::Result<()> {
+    // README: begin
+    use candle_core::{DType, Device};
+    use rnn_core::Way;
+    use rnn_lm::data::{Batches, Streams};
+    use rnn_lm::model::{CellKind, Dropout, LmSpec, build};
+    use rnn_lm::train::{Adam, Checkpoint, Clip, Optimizer, Trainer};
+    let ids: Vec<u32> = (0..600).map(|i| i % 5).collect();
+    let spec = LmSpec::new(5, 16, 16).layers(2).tied(true).dropout(Dropout::everywhere(0.2));
+    let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), 1)?;
+    let mut trainer = Trainer::new(Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0)));
+    let streams = Streams::new(&ids, 4, 10)?;
+    for window in streams.epoch(0) {
+        trainer.step(model.as_mut(), &window)?;
+    }
+    let file = std::env::temp_dir().join("readme-checkpoint.safetensors");
+    trainer.checkpoint(model.as_ref())?.write(&file)?;
+    trainer.resume(model.as_mut(), &Checkpoint::read(&file)?)?; // goes on with the bits it would have had
+    assert_eq!(trainer.steps(), 15);
+    // README: end
+    std::fs::remove_file(file)?;
+    Ok(())
+}
+
 /// What stands between two lines, these not included, every time.
 fn blocks<'a>(text: &'a str, first: &str, last: &str) -> Vec<Vec<&'a str>> {
     let mut lines = text.lines();
@@ -66,13 +90,14 @@ fn the_examples_run() {
     first().unwrap();
     layers().unwrap();
     borders().unwrap();
+    language_models().unwrap();
 }
 
 #[test]
 fn the_examples_are_the_code_of_this_file() {
     let shown = blocks(README, "```rust", "```");
     let here = blocks(include_str!("readme.rs"), "// README: begin", "// README: end");
-    assert_eq!((shown.len(), here.len()), (3, 3));
+    assert_eq!((shown.len(), here.len()), (4, 4));
     for (shown, here) in shown.iter().zip(here) {
         let here: Vec<&str> =
             here.into_iter().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
