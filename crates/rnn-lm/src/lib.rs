@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod data;
 mod error;
 pub mod generate;

@@ -1,0 +1,264 @@
+//! What the settings make: a model's spec, a trainer, a vocabulary's options. Every word and number is looked at here.
+
+use super::{Config, Training};
+use crate::data::{Tokens, Unknown, VocabularyOptions};
+use crate::model::{CellKind, Dropout, LmSpec};
+use crate::train::{
+    Adam, Averaging, Clip, Decay, NonMonotone, Optimizer, Rate, RmsProp, Schedule, Sgd, Trainer,
+};
+use crate::{Error, Result};
+use rnn_core::{Bias, Penalty, Regularisers, Scheme};
+
+impl Config {
+    /// Looks at every setting, whatever is made of it.
+    ///
+    /// # Errors
+    /// Where one is a word that is none of its, or a number out of its range.
+    pub fn check(&self) -> Result<()> {
+        self.tokens()?;
+        self.cell()?;
+        self.spec(2)?;
+        self.trainer(1)?;
+        let Training { batch, time, epochs, .. } = self.training;
+        for (setting, value) in [
+            ("model.embed", self.model.embed),
+            ("model.hidden", self.model.hidden),
+            ("model.layers", self.model.layers),
+            ("training.batch", batch),
+            ("training.time", time),
+            ("training.epochs", epochs),
+        ] {
+            if value == 0 {
+                return Err(Error::invalid(setting, "at least 1", 0));
+            }
+        }
+        if self.data.max_vocab == 1 {
+            return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
+        }
+        word("training.order", &self.training.order, &[("streams", ()), ("book", ())])
+    }
+
+    /// What a token is.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub fn tokens(&self) -> Result<Tokens> {
+        word("data.tokens", &self.data.tokens, &[("word", Tokens::Word), ("char", Tokens::Char)])
+    }
+
+    /// How the vocabulary is made of the text.
+    pub fn vocabulary(&self) -> VocabularyOptions {
+        let max = Some(self.data.max_vocab).filter(|&max| max > 0);
+        let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
+        VocabularyOptions { max, unknown }
+    }
+
+    /// Which cell.
+    ///
+    /// # Errors
+    /// Where it is none that there is.
+    pub fn cell(&self) -> Result<CellKind> {
+        let cells = [("rnn", CellKind::Rnn), ("lstm", CellKind::Lstm), ("gru", CellKind::Gru)];
+        word("model.cell", &self.model.cell, &cells)
+    }
+
+    /// The model for a vocabulary of V.
+    ///
+    /// # Errors
+    /// Where a setting is a word that is none of its, or a range is not above 0.
+    pub fn spec(&self, vocabulary: usize) -> Result<LmSpec> {
+        let (model, rates) = (&self.model, &self.dropout);
+        let biases = [("none", Bias::None), ("single", Bias::Single), ("both", Bias::Both)];
+        let range = positive("model.init_range", model.init_range)?;
+        let schemes =
+            [("pytorch", Scheme::Pytorch), ("book", Scheme::Book), ("uniform", Scheme::Uniform(range))];
+        let recurrent = Regularisers {
+            recurrent: rates.recurrent,
+            weight: rates.weight,
+            zoneout_h: rates.zoneout_h,
+            zoneout_c: rates.zoneout_c,
+            ..Regularisers::default()
+        };
+        for (setting, rate) in [
+            ("dropout.words", rates.words),
+            ("dropout.input", rates.input),
+            ("dropout.between", rates.between),
+            ("dropout.output", rates.output),
+            ("dropout.weight", rates.weight),
+            ("dropout.recurrent", rates.recurrent),
+            ("dropout.zoneout_h", rates.zoneout_h),
+            ("dropout.zoneout_c", rates.zoneout_c),
+        ] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(Error::invalid(setting, "a rate of at least 0 and below 1", rate));
+            }
+        }
+        let penalty = Penalty {
+            activation: at_least_zero("dropout.activation", rates.activation)?,
+            temporal: at_least_zero("dropout.temporal", rates.temporal)?,
+        };
+        let dropout = Dropout {
+            words: rates.words,
+            input: rates.input,
+            between: rates.between,
+            output: rates.output,
+            locked: rates.locked,
+            recurrent,
+            penalty,
+        };
+        let spec = LmSpec::new(vocabulary, model.embed, model.hidden)
+            .layers(model.layers)
+            .bias(word("model.bias", &model.bias, &biases)?)
+            .init(word("model.init", &model.init, &schemes)?)
+            .tied(model.tied);
+        // That nothing is dropped is the same whether units were to be locked or not.
+        let spec = if dropout == (Dropout { locked: true, ..Dropout::default() }) {
+            spec
+        } else {
+            spec.dropout(dropout)
+        };
+        Ok(if model.last == 0 { spec } else { spec.last(model.last) })
+    }
+
+    /// The training, of windows of which an epoch has so many.
+    ///
+    /// # Errors
+    /// Where a setting is a word that is none of its, or a number out of its range.
+    pub fn trainer(&self, per_epoch: usize) -> Result<Trainer> {
+        let training = &self.training;
+        let lr = positive("training.lr", training.lr)?;
+        for (setting, share) in [
+            ("training.momentum", training.momentum),
+            ("training.beta1", training.beta1),
+            ("training.beta2", training.beta2),
+        ] {
+            if !(0.0..1.0).contains(&share) {
+                return Err(Error::invalid(setting, "at least 0 and below 1", share));
+            }
+        }
+        let &Training { momentum, nesterov, beta1, beta2, .. } = training;
+        let optimizer =
+            match word("training.rule", &training.rule, &[("sgd", 0), ("adam", 1), ("rms-prop", 2)])? {
+                0 => Optimizer::new(Sgd { momentum, nesterov }, lr),
+                1 => Optimizer::new(Adam { beta1, beta2, ..Adam::default() }, lr),
+                _ => Optimizer::new(RmsProp { alpha: beta2, ..RmsProp::default() }, lr),
+            };
+        let norm = at_least_zero("training.clip_norm", training.clip_norm)?;
+        let value = at_least_zero("training.clip_value", training.clip_value)?;
+        let clip = match (norm > 0.0, value > 0.0) {
+            (false, false) => Clip::None,
+            (true, false) => Clip::Norm(norm),
+            (false, true) => Clip::Value(value),
+            (true, true) => {
+                return Err(Error::invalid("training.clip_value", "0 where clip_norm is not", value)
+                    .hint("one of the two"));
+            }
+        };
+        let decay = match (at_least_zero("training.decay", training.decay)?, training.decoupled) {
+            (0.0, _) => Decay::None,
+            (by, false) => Decay::Coupled(by),
+            (by, true) => Decay::Decoupled(by),
+        };
+        let divide = positive("training.divide", training.divide)?;
+        let steps = (per_epoch as u64).saturating_mul(training.epochs as u64);
+        let schedules = [
+            ("constant", Schedule::Constant),
+            ("plateau", Schedule::Plateau { divide }),
+            ("decay", Schedule::Decay { after: training.after, divide }),
+            ("cosine", Schedule::Cosine { warmup: training.warmup, steps }),
+        ];
+        let schedule = word("training.schedule", &training.schedule, &schedules)?;
+        let patience = usize::try_from(training.patience).unwrap_or(usize::MAX);
+        let averages = [
+            ("never", Averaging::Never),
+            ("after", Averaging::After(training.patience)),
+            ("nt-asgd", Averaging::NonMonotone(NonMonotone::new(patience))),
+        ];
+        let averaging = word("training.average", &training.average, &averages)?;
+        let optimizer = optimizer.clip(clip).decay(decay);
+        Ok(Trainer::new(optimizer).rate(Rate::new(lr, schedule)).averaging(averaging))
+    }
+}
+
+/// What a word stands for.
+fn word<W: Clone>(setting: &str, got: &str, words: &[(&str, W)]) -> Result<W> {
+    let found = words.iter().find(|(word, _)| *word == got).map(|(_, meant)| meant.clone());
+    found.ok_or_else(|| {
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Error::invalid(setting, all.join(", "), format!("{got:?}"))
+    })
+}
+
+fn positive(setting: &str, value: f64) -> Result<f64> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Error::invalid(setting, "a number above 0", value)),
+    }
+}
+
+fn at_least_zero(setting: &str, value: f64) -> Result<f64> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(value),
+        false => Err(Error::invalid(setting, "a number of at least 0", value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PRESETS;
+
+    #[test]
+    fn the_papers_recipes() {
+        let medium = Config::preset("zaremba-medium").unwrap();
+        let spec = medium.spec(10_000).unwrap();
+        assert_eq!((spec.embed, spec.hidden, spec.layers, spec.tied), (650, 650, 2, false));
+        assert_eq!((spec.init, spec.dropout), (Scheme::Uniform(0.05), Dropout::everywhere(0.5)));
+        // A rate of 1 and a norm of 5 for a loss that is summed over 35 steps.
+        let mut trainer = medium.trainer(1327).unwrap();
+        let rates: Vec<f64> = (0..8).map(|_| (trainer.lr(), trainer.epoch_ends()).0 / 35.0).collect();
+        assert_eq!(rates[..6], [1.0; 6]);
+        assert!((rates[6] - 1.0 / 1.2).abs() < 1e-12 && (rates[7] - 1.0 / 1.44).abs() < 1e-12);
+        assert!((medium.training.clip_norm * 35.0 - 5.0).abs() < 1e-12);
+        let better = Config::preset("book-better").unwrap().spec(10_000).unwrap();
+        assert_eq!((better.tied, better.bias, better.init), (true, Bias::Single, Scheme::Book));
+        assert_eq!(Config::preset("book-lstm").unwrap().spec(9).unwrap().dropout, Dropout::default());
+    }
+
+    #[test]
+    fn every_preset_and_the_defaults_are_whole() {
+        Config::default().check().unwrap();
+        for (name, _) in PRESETS {
+            Config::preset(name).unwrap().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_range_names_its_setting() {
+        for (text, want) in [
+            ("[data]\ntokens = \"words\"", "data.tokens: expected word, char, got \"words\""),
+            ("[data]\nmax_vocab = 1", "data.max_vocab: expected 0, or at least 2: <unk> and a word, got 1"),
+            ("[model]\ncell = \"LSTM\"", "model.cell: expected rnn, lstm, gru, got \"LSTM\""),
+            ("[model]\nhidden = 0", "model.hidden: expected at least 1, got 0"),
+            ("[dropout]\nwords = 1", "dropout.words: expected a rate of at least 0 and below 1, got 1"),
+            ("[dropout]\ntemporal = -1", "dropout.temporal: expected a number of at least 0, got -1"),
+            ("[training]\nlr = 0", "training.lr: expected a number above 0, got 0"),
+            ("[training]\nlr = nan", "training.lr: expected a number above 0, got NaN"),
+            (
+                "[training]\nclip_value = 1",
+                "training.clip_value: expected 0 where clip_norm is not, got 1 (one of",
+            ),
+            ("[training]\nbeta2 = 1", "training.beta2: expected at least 0 and below 1, got 1"),
+            (
+                "[training]\nschedule = \"step\"",
+                "training.schedule: expected constant, plateau, decay, cosine,",
+            ),
+            ("[training]\norder = \"any\"", "training.order: expected streams, book, got \"any\""),
+            ("[training]\nepochs = 0", "training.epochs: expected at least 1, got 0"),
+        ] {
+            let config = Config::parse("c", text, &Config::default()).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(want), "{text:?}: {error}");
+        }
+    }
+}

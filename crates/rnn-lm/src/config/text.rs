@@ -1,0 +1,248 @@
+//! A configuration as text, there and back. What is wrong is named with its line, and with what was probably meant.
+
+use super::{Config, PRESETS};
+use crate::{Error, Result};
+use serde::Deserialize;
+use toml::Table;
+use toml::de::DeTable;
+
+/// What each setting says in a file that is written.
+const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
+    (
+        "data",
+        &[
+            ("tokens", "what a token is: word or char"),
+            ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all"),
+            ("first", "learn from so many tokens only; 0 from all"),
+        ],
+    ),
+    (
+        "model",
+        &[
+            ("cell", "rnn, lstm or gru"),
+            ("embed", "D, the size of a word's vector"),
+            ("hidden", "H, the size of the hidden state"),
+            ("layers", "L, recurrent layers on top of each other"),
+            ("last", "the size of the last layer; 0 for H"),
+            ("bias", "of recurrent layers: none, single (the book's) or both (PyTorch's)"),
+            ("init", "how parameters begin: pytorch, book or uniform"),
+            ("init_range", "r of uniform: from U(-r, r)"),
+            ("tied", "one table for words read and words predicted"),
+        ],
+    ),
+    (
+        "dropout",
+        &[
+            ("words", "the probability that a word of the vocabulary is missing in a window"),
+            ("input", "that a number is dropped of what the first layer takes"),
+            ("between", "... of what each layer takes of the one below"),
+            ("output", "... of what is predicted from"),
+            ("locked", "drop the same units at all steps of a window"),
+            ("weight", "that a recurrent weight is dropped (weight drop)"),
+            ("recurrent", "that a unit of the state that is fed back is dropped"),
+            ("zoneout_h", "that a unit of h keeps its value at a step"),
+            ("zoneout_c", "that a unit of an LSTM's c does"),
+            ("activation", "AR, the factor of the outputs' mean square in the loss"),
+            ("temporal", "TAR, the factor of the mean square of their changes"),
+        ],
+    ),
+    (
+        "training",
+        &[
+            ("batch", "N, streams of text read side by side"),
+            ("time", "T, steps that the gradient goes back"),
+            ("order", "streams (each prediction once an epoch) or book (the book's rule)"),
+            ("epochs", "times that the text is read"),
+            ("rule", "sgd, adam or rms-prop"),
+            ("lr", "the learning rate, for the mean loss of a window"),
+            ("momentum", "of sgd"),
+            ("nesterov", "of sgd: Nesterov's momentum"),
+            ("beta1", "of adam"),
+            ("beta2", "of adam, and of rms-prop its mean's"),
+            ("decay", "the factor of the weights' decay"),
+            ("decoupled", "decay beside the rule (AdamW) instead of in the gradient"),
+            ("clip_norm", "the longest gradient, over all parameters; 0 for any"),
+            ("clip_value", "the largest number of a gradient; 0 for any"),
+            ("schedule", "of the rate: constant, plateau, decay or cosine"),
+            ("divide", "by what plateau (an evaluation no better) and decay (each epoch) divide it"),
+            ("after", "epochs with the whole rate, of decay"),
+            ("warmup", "steps of the rise, of cosine"),
+            ("average", "of the weights: never, after (a step) or nt-asgd"),
+            ("patience", "steps before that, or evaluations that nt-asgd waits for"),
+            ("stop_after", "evaluations without a better one that end the training; 0 for none"),
+            ("seed", "where all random numbers come from"),
+        ],
+    ),
+];
+
+impl Config {
+    /// The preset of this name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn preset(name: &str) -> Result<Self> {
+        super::presets::preset(name).ok_or_else(|| {
+            let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+            let error = Error::invalid("preset", names.join(", "), format!("{name:?}"));
+            match nearest(name, &names) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error,
+            }
+        })
+    }
+
+    /// `base` with the settings that `text` has instead; `name` is that of the file, for errors.
+    ///
+    /// # Errors
+    /// Where it is no TOML, a setting does not exist or has another type: with the line, and the nearest name.
+    pub fn parse(name: &str, text: &str, base: &Self) -> Result<Self> {
+        let wrong = |error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| line(text, span.start));
+            Error::invalid(format!("{name}:{line}"), "settings", error.message())
+        };
+        let table = DeTable::parse(text).map_err(wrong)?;
+        for (section, settings) in table.get_ref() {
+            let at = format!("{name}:{}", line(text, section.span().start));
+            let sections: Vec<&str> = COMMENTS.iter().map(|(section, _)| *section).collect();
+            let known = COMMENTS.iter().find(|(known, _)| *known == section.get_ref());
+            let (Some((_, known)), Some(settings)) = (known, settings.get_ref().as_table()) else {
+                let named = section.get_ref();
+                return Err(unknown(&at, "a section", named, &sections, home_of(named)));
+            };
+            let known: Vec<&str> = known.iter().map(|(setting, _)| *setting).collect();
+            for (setting, _) in settings {
+                if !known.contains(&&**setting.get_ref()) {
+                    let at = format!("{name}:{}", line(text, setting.span().start));
+                    let what = format!("a setting of [{}]", section.get_ref());
+                    return Err(unknown(&at, &what, setting.get_ref(), &known, home_of(setting.get_ref())));
+                }
+            }
+        }
+        // Types, with their lines; then what is named takes the place of what there was.
+        toml::from_str::<Self>(text).map_err(wrong)?;
+        let changes: Table = toml::from_str(text).map_err(wrong)?;
+        let mut all = table_of(base)?;
+        for (section, changes) in changes {
+            let settings = all.get_mut(&section).and_then(toml::Value::as_table_mut);
+            if let (Some(settings), toml::Value::Table(changes)) = (settings, changes) {
+                settings.extend(changes);
+            }
+        }
+        Self::deserialize(all).map_err(wrong)
+    }
+
+    /// All settings with a comment each, as [`Self::parse`] reads them.
+    ///
+    /// # Errors
+    /// Where TOML has no way to write one.
+    pub fn to_toml(&self) -> Result<String> {
+        let all = table_of(self)?;
+        let mut text = String::from("# All settings of a run; the same file gives the same run.\n");
+        for (section, settings) in COMMENTS {
+            text.push_str(&format!("\n[{section}]\n"));
+            for (setting, comment) in settings {
+                let value = all.get(section).and_then(|section| section.get(setting));
+                let value = value.map_or_else(String::new, toml::Value::to_string);
+                let line = format!("{setting} = {value}");
+                text.push_str(&format!("{line:<24} # {comment}\n"));
+            }
+        }
+        Ok(text)
+    }
+}
+
+fn table_of(config: &Config) -> Result<Table> {
+    Table::try_from(config).map_err(|error| Error::invalid("Config", "settings that TOML has", error))
+}
+
+/// The number of the line that this byte is in.
+fn line(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// The section that has a setting of this name.
+fn home_of(setting: &str) -> Option<&'static str> {
+    let has = |settings: &[(&str, &str)]| settings.iter().any(|(name, _)| *name == setting);
+    COMMENTS.iter().find(|(_, settings)| has(settings)).map(|(section, _)| *section)
+}
+
+fn unknown(at: &str, what: &str, got: &str, known: &[&str], home: Option<&str>) -> Error {
+    let error = Error::invalid(at, what, format!("{got:?}"));
+    match (home, nearest(got, known)) {
+        (Some(home), _) => error.hint(format!("it is a setting of [{home}]")),
+        (None, Some(near)) => error.hint(format!("did you mean {near}?")),
+        (None, None) => error.hint(format!("there are {}", known.join(", "))),
+    }
+}
+
+/// The name that is meant, if one is near enough.
+fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().map(|name| (strsim::jaro_winkler(got, name), *name));
+    let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (near.0 > 0.8).then_some(near.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_comment_and_every_comment_a_setting() {
+        let all = table_of(&Config::default()).unwrap();
+        let names =
+            |section: &str| -> Vec<String> { all[section].as_table().unwrap().keys().cloned().collect() };
+        assert_eq!(all.len(), COMMENTS.len());
+        for (section, settings) in COMMENTS {
+            let mut commented: Vec<&str> = settings.iter().map(|(name, _)| *name).collect();
+            commented.sort_unstable();
+            let mut have = names(section);
+            have.sort_unstable();
+            assert_eq!(have, commented, "[{section}]");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_with_what_was_meant() {
+        for (text, want) in [
+            ("[modle]\nhidden = 3\n", "run.toml:1: expected a section, got \"modle\" (did you mean model?)"),
+            ("hidden = 3\n", "run.toml:1: expected a section, got \"hidden\" (it is a setting of [model])"),
+            (
+                "[model]\n\nhiden = 3\n",
+                "run.toml:3: expected a setting of [model], got \"hiden\" (did you mean hidden?)",
+            ),
+            (
+                "[model]\nlr = 3\n",
+                "run.toml:2: expected a setting of [model], got \"lr\" (it is a setting of [training])",
+            ),
+            (
+                "[model]\nhidden = \"big\"\n",
+                "run.toml:2: expected settings, got invalid type: string \"big\"",
+            ),
+            ("[model]\nhidden = -3\n", "run.toml:2: expected settings, got invalid value: integer `-3`"),
+            ("[model]\nhidden = \n", "run.toml:2: expected settings, got "),
+            ("model = 3\n", "run.toml:1: expected a section, got \"model\""),
+        ] {
+            let error = Config::parse("run.toml", text, &Config::default()).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{text:?}: {error}");
+        }
+        let error = Config::preset("zaremba-smal").unwrap_err().to_string();
+        assert!(error.ends_with("got \"zaremba-smal\" (did you mean zaremba-small?)"), "{error}");
+    }
+
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() {
+        for (name, _) in PRESETS {
+            let base = Config::preset(name).unwrap();
+            assert_eq!(
+                Config::parse("c", &base.to_toml().unwrap(), &Config::default()).unwrap(),
+                base,
+                "{name}"
+            );
+            assert_eq!(Config::parse("c", "", &base).unwrap(), base, "{name}");
+            let changed = Config::parse("c", "[training]\nseed = 77\n", &base).unwrap();
+            let mut want = base.clone();
+            want.training.seed = 77;
+            assert_eq!(changed, want, "{name}");
+        }
+    }
+}
