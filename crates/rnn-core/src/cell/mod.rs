@@ -171,7 +171,11 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Where the device has no memory left.
     fn zero_state(&self, batch: usize) -> Result<Self::State>;
 
-    /// The same pointwise part in lanes, which the fused engine runs; `None` for a cell that has tensor ops only.
+    /// The same arithmetic in lanes, which the fused engine runs; `None` for a cell that has tensor ops only.
+    ///
+    /// The engine finds parameters under the names of [`crate::convention`]: it normalises products where there are
+    /// `norm_ih` and `norm_hh`, which is all that it knows of [`Self::shape`], and hands what has no name there to the
+    /// kernel's stages as [`crate::kernels::pointwise::Inputs::own`].
     fn kernel(&self) -> Option<&'static dyn Kernel> {
         None
     }
