@@ -87,7 +87,7 @@ impl Average {
 /// use rnn_lm::train::NonMonotone;
 /// let mut rule = NonMonotone::new(2);
 /// let begins: Vec<bool> = [5.0, 4.0, 4.5, 4.2, 4.1].into_iter().map(|loss| rule.begins(loss)).collect();
-/// assert_eq!(begins, [false, false, false, true, true]);
+/// assert_eq!(begins, [false, false, false, false, true]);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonMonotone {
