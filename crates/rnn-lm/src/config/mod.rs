@@ -1,5 +1,5 @@
 //! Everything that makes a run, as one value and as a file: what a text is cut into, the model, what is dropped, and how it
-//! is trained. A [`preset`] is such a value; a file changes what it names, and nothing else.
+//! is trained. A preset ([`PRESETS`]) is such a value; a file changes what it names, and nothing else.
 //!
 //! The file is TOML. Every setting is a number, a word or a switch, and 0 means that there is none of it, so a resolved
 //! file has all of them:

@@ -9,6 +9,7 @@ mod optimizer;
 mod rule;
 mod schedule;
 mod trainer;
+mod update;
 
 pub use average::{Average, NonMonotone};
 pub use checkpoint::Checkpoint;

@@ -4,16 +4,12 @@
 //! with its momentum. Where neither is, it is left alone, which is the same.
 
 use super::rule::{MAX_KEPT, Rule};
+use super::update::{AnyRule, At, BLOCK};
 use super::{Clip, Grad, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
-use rnn_core::kernels::dispatch::{self, Instructions, Task};
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::{Real, lend, team};
-use std::fmt::Debug;
-
-/// Numbers that a member of the team takes at a time.
-const BLOCK: usize = 1 << 15;
 
 /// How weights shrink by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -262,177 +258,6 @@ fn check(param: &Var, grad: &Grad<'_>) -> Result<()> {
         return Err(Error::invalid("Optimizer: gradient", format!("{} numbers", rows * size), got));
     }
     Ok(())
-}
-
-/// What holds for all numbers of a step.
-#[derive(Debug, Clone, Copy)]
-struct At {
-    lr: f64,
-    step: u64,
-    /// Times each gradient, and then no further from zero than so much.
-    scale: f64,
-    most: f64,
-    decay: Decay,
-}
-
-/// A [`Rule`] of any type.
-trait AnyRule: Debug + Send + Sync {
-    fn kept(&self) -> &'static [&'static str];
-    fn f32(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f32]), kept: &[Var]) -> Result<()>;
-    fn f64(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f64]), kept: &[Var]) -> Result<()>;
-    fn in_ops(
-        &self,
-        at: (f64, u64),
-        weight: &Tensor,
-        grad: &Tensor,
-        kept: &[Tensor],
-    ) -> Result<(Tensor, Vec<Tensor>)>;
-}
-
-impl<R: Rule> AnyRule for R {
-    fn kept(&self) -> &'static [&'static str] {
-        Rule::kept(self)
-    }
-
-    fn f32(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f32]), kept: &[Var]) -> Result<()> {
-        on_cpu(self, at, param, grad, kept)
-    }
-
-    fn f64(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f64]), kept: &[Var]) -> Result<()> {
-        on_cpu(self, at, param, grad, kept)
-    }
-
-    fn in_ops(
-        &self,
-        at: (f64, u64),
-        weight: &Tensor,
-        grad: &Tensor,
-        kept: &[Tensor],
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        Rule::in_ops(self, at, weight, grad, kept)
-    }
-}
-
-fn on_cpu<T: Real, R: Rule>(
-    rule: &R,
-    at: At,
-    param: &Var,
-    (grad, values): (&Grad<'_>, &[T]),
-    kept: &[Var],
-) -> Result<()> {
-    let rows = param.dims().first().copied().unwrap_or(1).max(1);
-    let size = param.elem_count() / rows;
-    Ok(lend::write(param, |weights: &mut [T]| {
-        with_kept(kept, &mut |kept| match grad {
-            Grad::Dense(_) => dense(rule, at, weights, values, kept),
-            Grad::Rows { ids, .. } if kept[0].is_empty() && at.decay == Decay::None => {
-                for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {
-                    let start = id as usize * size;
-                    let weights = &mut weights[start..start + size];
-                    let piece = Piece { weights, values, kept: [&mut [], &mut []] };
-                    dispatch::run(dispatch::cpu(), Update { rule, at, piece });
-                }
-            }
-            Grad::Rows { ids, .. } => {
-                let mut all = vec![T::ZERO; weights.len()];
-                for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {
-                    all[id as usize * size..][..size].copy_from_slice(values);
-                }
-                dense(rule, at, weights, &all, kept);
-            }
-        })
-    })??)
-}
-
-/// Lends what is kept, all of it at once.
-fn with_kept<T: Real>(
-    kept: &[Var],
-    f: &mut (dyn FnMut([&mut [T]; MAX_KEPT]) + Send),
-) -> rnn_core::Result<()> {
-    match kept {
-        [] => f([&mut [], &mut []]),
-        [a] => lend::write(a, |a: &mut [T]| f([a, &mut []]))?,
-        [a, b, ..] => lend::write(a, |a: &mut [T]| lend::write(b, |b: &mut [T]| f([a, b])))??,
-    }
-    Ok(())
-}
-
-/// Weights, and what belongs to each.
-struct Piece<'a, T> {
-    weights: &'a mut [T],
-    values: &'a [T],
-    kept: [&'a mut [T]; MAX_KEPT],
-}
-
-fn dense<T: Real, R: Rule>(
-    rule: &R,
-    at: At,
-    weights: &mut [T],
-    values: &[T],
-    [mut a, mut b]: [&mut [T]; MAX_KEPT],
-) {
-    let mut pieces = Vec::with_capacity(values.len().div_ceil(BLOCK));
-    for (weights, values) in weights.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
-        let kept = [&mut a, &mut b].map(|rest| {
-            let (here, behind) = std::mem::take(rest).split_at_mut_checked(weights.len()).unwrap_or_default();
-            *rest = behind;
-            here
-        });
-        pieces.push(Piece { weights, values, kept });
-    }
-    let cpu = dispatch::cpu();
-    team::pieces(&mut pieces, 1, &|_, piece| {
-        for Piece { weights, values, kept: [a, b] } in piece {
-            dispatch::run(cpu, Update { rule, at, piece: Piece { weights, values, kept: [a, b] } });
-        }
-    });
-}
-
-struct Update<'a, T, R> {
-    rule: &'a R,
-    at: At,
-    piece: Piece<'a, T>,
-}
-
-impl<T: Real, R: Rule> Task for Update<'_, T, R> {
-    #[inline(always)]
-    fn run<I: Instructions>(self, _: I) {
-        let Self { rule, at: At { lr, step, scale, most, decay }, piece } = self;
-        let Piece { weights, values, kept: [a, b] } = piece;
-        let real = T::from_f64;
-        let update = rule.update::<T>(lr, step);
-        let (coupled, stays) = match decay {
-            Decay::None => (T::ZERO, T::ONE),
-            Decay::Coupled(by) => (real(by), T::ONE),
-            Decay::Decoupled(by) => (T::ZERO, real(1.0 - lr * by)),
-        };
-        let (scale, least, most) = (real(scale), real(-most), real(most));
-        let one = |w: &mut T, g: T, kept: [T; MAX_KEPT]| {
-            let g = g * scale;
-            let g = if g > most { most } else { g };
-            let g = if g < least { least } else { g };
-            let (next, kept) = update(*w * stays, g + coupled * *w, kept);
-            *w = next;
-            kept
-        };
-        match (a.is_empty(), b.is_empty()) {
-            (true, _) => {
-                for (w, &g) in weights.iter_mut().zip(values) {
-                    one(w, g, [T::ZERO; MAX_KEPT]);
-                }
-            }
-            (false, true) => {
-                for ((w, &g), a) in weights.iter_mut().zip(values).zip(a) {
-                    [*a, _] = one(w, g, [*a, T::ZERO]);
-                }
-            }
-            (false, false) => {
-                for (((w, &g), a), b) in weights.iter_mut().zip(values).zip(a).zip(b) {
-                    [*a, *b] = one(w, g, [*a, *b]);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
