@@ -29,5 +29,5 @@ pub use kernels::unroll::{Segments, Way, last_ran, reset_last_ran};
 pub use params::Parameters;
 pub use time::{
     Bidirectional, BothStates, Draw, Layer, LayerGrads, Penalty, Plan, Recurrent, Regularisers, Sliding,
-    Stack, StackState, StackStream, StackTape, Stateful, TimeRnn, TimeTape,
+    Stack, StackState, StackStream, StackTape, Stateful, TimeRnn, TimeTape, check_rate,
 };

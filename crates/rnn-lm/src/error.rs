@@ -1,5 +1,6 @@
 //! The crate's error: a file that cannot be used, an argument that does not fit, or an error from below.
 
+use candle_core::Tensor;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -66,5 +67,17 @@ impl Error {
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         Self::Core(error.into())
+    }
+}
+
+/// A tensor that has the shape and the type of another, where that one is.
+///
+/// # Errors
+/// Where it has others, or there is none.
+pub(crate) fn like(op: impl Display, got: Option<&Tensor>, want: &Tensor) -> Result<Tensor> {
+    let say = |tensor: &Tensor| format!("{:?} {}", tensor.dims(), tensor.dtype().as_str());
+    match got {
+        Some(got) if say(got) == say(want) => Ok(got.to_device(want.device())?.contiguous()?),
+        _ => Err(Error::invalid(op, say(want), got.map_or_else(|| "none".to_string(), say))),
     }
 }

@@ -14,7 +14,7 @@ mod time_rnn;
 pub use bidirectional::{Bidirectional, BothStates};
 pub use penalty::Penalty;
 pub use plan::{Draw, Plan};
-pub use regularise::Regularisers;
+pub use regularise::{Regularisers, check_rate};
 pub use sliding::Sliding;
 pub use stack::{Stack, StackState, StackTape};
 pub use stateful::Stateful;

@@ -62,9 +62,11 @@ impl Regularisers {
     }
 }
 
+/// What every rate of this project is held to.
+///
 /// # Errors
 /// Where it is no probability below 1.
-pub(super) fn check_rate(op: &str, rate: f64) -> Result<()> {
+pub fn check_rate(op: &str, rate: f64) -> Result<()> {
     match rate {
         rate if (0.0..1.0).contains(&rate) => Ok(()),
         _ => Err(Error::invalid(op, "a rate of at least 0 and below 1", rate)),

@@ -7,7 +7,7 @@ use crate::train::{
     Adam, Averaging, Clip, Decay, NonMonotone, Optimizer, Rate, RmsProp, Schedule, Sgd, Trainer,
 };
 use crate::{Error, Result};
-use rnn_core::{Bias, Penalty, Regularisers, Scheme};
+use rnn_core::{Bias, Penalty, Regularisers, Scheme, check_rate};
 
 impl Config {
     /// Looks at every setting, whatever is made of it.
@@ -89,9 +89,7 @@ impl Config {
             ("dropout.zoneout_h", rates.zoneout_h),
             ("dropout.zoneout_c", rates.zoneout_c),
         ] {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(Error::invalid(setting, "a rate of at least 0 and below 1", rate));
-            }
+            check_rate(setting, rate)?;
         }
         let penalty = Penalty {
             activation: at_least_zero("dropout.activation", rates.activation)?,
@@ -110,13 +108,8 @@ impl Config {
             .layers(model.layers)
             .bias(word("model.bias", &model.bias, &biases)?)
             .init(word("model.init", &model.init, &schemes)?)
-            .tied(model.tied);
-        // That nothing is dropped is the same whether units were to be locked or not.
-        let spec = if dropout == (Dropout { locked: true, ..Dropout::default() }) {
-            spec
-        } else {
-            spec.dropout(dropout)
-        };
+            .tied(model.tied)
+            .dropout(dropout);
         Ok(if model.last == 0 { spec } else { spec.last(model.last) })
     }
 

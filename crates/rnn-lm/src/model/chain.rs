@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::dropout::Draw;
+use super::ends::no_forward;
 use super::net::Net;
 use crate::data::Window;
 use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeEmbedding};
@@ -127,7 +128,7 @@ impl<T: Real> Engine for Chain<T> {
 
     fn backward(&mut self) -> Result<()> {
         if self.stage != Stage::Forward {
-            return Err(Error::invalid("backward", "a forward before it", "none"));
+            return Err(no_forward());
         }
         std::mem::swap(&mut self.dhs, &mut self.output.dhs);
         for k in (0..self.layers.len()).rev() {
@@ -156,7 +157,7 @@ impl<T: Real> Engine for Chain<T> {
     fn state(&self) -> Result<Option<Vec<Tensor>>> {
         let mut parts = Vec::new();
         for layer in &self.layers {
-            for part in layer.state.iter().take(if layer.carry { 2 } else { 1 }) {
+            for part in layer.state.iter().take(layer.parts()) {
                 if part.is_empty() {
                     return Ok(None);
                 }
@@ -170,7 +171,8 @@ impl<T: Real> Engine for Chain<T> {
     fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()> {
         let mut parts = parts.iter();
         for layer in &mut self.layers {
-            for slot in layer.state.iter_mut().take(if layer.carry { 2 } else { 1 }) {
+            let parts_of_layer = layer.parts();
+            for slot in layer.state.iter_mut().take(parts_of_layer) {
                 let part = parts.next().ok_or_else(|| Error::invalid("state", "a part", "none"))?;
                 slot.clear();
                 slot.extend_from_slice(read::<T>(part)?.slice());
@@ -194,6 +196,11 @@ impl<T: Real> Engine for Chain<T> {
 }
 
 impl<T: Real> Layer<T> {
+    /// The parts of its state.
+    fn parts(&self) -> usize {
+        if self.carry { 2 } else { 1 }
+    }
+
     fn forward(&mut self, xs: &[T], batch: usize, time: usize, scratch: &mut Scratch<T>) -> Result<()> {
         let (input, hidden) = (self.input, self.hidden);
         let dims = Dims { batch, time, input, hidden, output: hidden };

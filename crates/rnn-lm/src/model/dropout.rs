@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::rng::{Stream, bernoulli};
-use rnn_core::{Penalty, Regularisers};
+use rnn_core::{Penalty, Regularisers, check_rate};
 
 /// Everything that keeps a model from learning its text by heart. Every rate is the probability that something is dropped,
 /// from 0, which is never, to below 1; what stays is divided by `1 - rate`. An evaluation drops nothing.
@@ -38,9 +38,9 @@ impl Dropout {
         Self { input: rate, between: rate, output: rate, ..Self::default() }
     }
 
-    /// Whether there is any.
+    /// Whether there is any: that nothing is dropped is the same whether units were to be locked or not.
     pub fn any(&self) -> bool {
-        *self != Self::default()
+        Self { locked: false, ..*self } != Self::default()
     }
 
     /// # Errors
@@ -53,10 +53,7 @@ impl Dropout {
             ("output", self.output),
         ];
         for (name, rate) in rates {
-            if !(0.0..1.0).contains(&rate) {
-                let op = format!("Dropout: {name}");
-                return Err(Error::invalid(op, "a rate of at least 0 and below 1", rate));
-            }
+            check_rate(&format!("Dropout: {name}"), rate)?;
         }
         let Regularisers { input, output, .. } = self.recurrent;
         if input != 0.0 || output != 0.0 {

@@ -2,11 +2,12 @@
 
 use super::Engine;
 use super::dropout::Draw;
+use super::ends::no_forward;
 use super::net::Net;
+use crate::Result;
 use crate::data::Window;
 use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
 use crate::train::{Grad, Values};
-use crate::{Error, Result};
 use candle_core::{Tensor, Var};
 use rnn_core::{Cell, Penalty, Recurrent, StackState, State};
 
@@ -49,8 +50,7 @@ impl<C: Cell> Engine for Graph<C> {
     }
 
     fn backward(&mut self) -> Result<()> {
-        let loss =
-            self.loss.take().ok_or_else(|| Error::invalid("backward", "a forward before it", "none"))?;
+        let loss = self.loss.take().ok_or_else(no_forward)?;
         let store = loss.backward()?;
         let gradient = |var: &Var| match store.get(var.as_tensor()) {
             Some(gradient) => Ok(gradient.contiguous()?),
@@ -65,14 +65,11 @@ impl<C: Cell> Engine for Graph<C> {
     }
 
     fn state(&self) -> Result<Option<Vec<Tensor>>> {
-        Ok(self.state.as_ref().map(|state| state.parts().into_iter().map(Tensor::detach).collect()))
+        Ok(self.state.as_ref().map(|state| state.detach().parts().into_iter().cloned().collect()))
     }
 
     fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()> {
-        let rows = parts.first().map_or(Ok(1), |part| part.dim(0))?;
-        let mut parts = parts.into_iter();
-        let mut next = |part: &Tensor| Ok(parts.next().unwrap_or_else(|| part.clone()));
-        self.state = Some(self.net.stack.zero_state(rows)?.try_map(&mut next)?);
+        self.state = Some(self.net.state_of(parts)?);
         Ok(())
     }
 

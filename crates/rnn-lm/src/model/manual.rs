@@ -81,14 +81,11 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
     }
 
     fn state(&self) -> Result<Option<Vec<Tensor>>> {
-        Ok(self.state.as_ref().map(|state| state.parts().into_iter().map(Tensor::detach).collect()))
+        Ok(self.state.as_ref().map(|state| state.detach().parts().into_iter().cloned().collect()))
     }
 
     fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()> {
-        let rows = parts.first().map_or(Ok(1), |part| part.dim(0))?;
-        let mut parts = parts.into_iter();
-        let mut next = |part: &Tensor| Ok(parts.next().unwrap_or_else(|| part.clone()));
-        self.state = Some(self.net.stack.zero_state(rows)?.try_map(&mut next)?);
+        self.state = Some(self.net.state_of(parts)?);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::layers::{TimeAffine, TimeEmbedding};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use rnn_core::{Bias, Cell, LayerSpec, Plan, Recurrent, Scheme, Stack, StackState, TimeRnn, Way};
+use rnn_core::{Bias, Cell, LayerSpec, Plan, Recurrent, Scheme, Stack, StackState, State, TimeRnn, Way};
 
 /// The sizes of a language model, its biases and how it begins.
 ///
@@ -29,9 +29,9 @@ pub struct LmSpec {
     pub bias: Bias,
     /// How all parameters begin.
     pub init: Scheme,
-    /// Whether the output layer's weight is the embedding's table (Press & Wolf 2017; Inan et al. 2017), which takes
-    /// D = H, or D = the last layer's size where that is another. It is then the one parameter `embedding.weight`, begins as an output layer's does, and its gradient is the
-    /// sum of both.
+    /// Whether the output layer's weight is the embedding's table (Press & Wolf 2017; Inan et al. 2017), which takes D = H,
+    /// or D = the last layer's size where that is another. It is then the one parameter `embedding.weight`, begins as an
+    /// output layer's does, and its gradient is the sum of both.
     pub tied: bool,
     /// The size of the last layer where it is another than H.
     pub last: Option<usize>,
@@ -123,6 +123,14 @@ impl<C: Cell> Net<C> {
         let sizes = [vocabulary, input, self.affine.weight().dim(1)?];
         let kind = (table.dtype(), table.device());
         Masks::new(&self.dropout, draw, ids, sizes, kind)
+    }
+
+    /// The state that these parts are.
+    pub(super) fn state_of(&self, parts: Vec<Tensor>) -> Result<StackState<C::State>> {
+        let rows = parts.first().map_or(Ok(1), |part| part.dim(0))?;
+        let mut parts = parts.into_iter();
+        let mut next = |part: &Tensor| Ok(parts.next().unwrap_or_else(|| part.clone()));
+        Ok(self.stack.zero_state(rows)?.try_map(&mut next)?)
     }
 
     /// Through candle's graph: what the last layer gives for `ids [N, T]`, the same after dropout, and the next state.

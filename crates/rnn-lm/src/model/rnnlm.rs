@@ -6,6 +6,7 @@ use super::net::{LmSpec, Net};
 use super::{Engine, Evaluation, LanguageModel, LmStream, Sampling, infer, stream};
 use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
+use crate::error;
 use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, Optimizer, Values};
 use crate::{Error, Result};
@@ -143,12 +144,7 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         let like = self.net.stack.zero_state(rows.max(1))?;
         let parts = like.names().into_iter().zip(like.parts()).map(|(name, like)| {
             let found = state.iter().find(|(other, _)| *other == name).map(|(_, part)| part);
-            let say = |part: &Tensor| format!("{:?} {}", part.dims(), part.dtype().as_str());
-            let got = found.map_or_else(|| "none".to_string(), say);
-            match found {
-                Some(part) if say(part) == say(like) => Ok(part.to_device(like.device())?.contiguous()?),
-                _ => Err(Error::invalid(format!("Rnnlm::set_state: {name}"), say(like), got)),
-            }
+            error::like(format!("Rnnlm::set_state: {name}"), found, like)
         });
         let parts = parts.collect::<Result<Vec<_>>>()?;
         self.engine.set_state(parts)?;

@@ -6,6 +6,7 @@
 use super::rule::{MAX_KEPT, Rule};
 use super::update::{AnyRule, At, BLOCK};
 use super::{Clip, Grad, Values};
+use crate::error;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
 use rnn_core::kernels::profile::part;
@@ -191,13 +192,8 @@ impl Optimizer {
             let mut of_parameter = Vec::new();
             for what in self.rule.kept().iter().take(if steps > 0 { MAX_KEPT } else { 0 }) {
                 let name = format!("{what}.{name}");
-                let tensor = find(&name)?;
-                if (tensor.dims(), tensor.dtype()) != (param.dims(), param.dtype()) {
-                    let (want, got) = (param.as_tensor(), &tensor);
-                    let say = |tensor: &Tensor| format!("{:?} {}", tensor.dims(), tensor.dtype().as_str());
-                    return Err(Error::invalid(format!("Optimizer: {name}"), say(want), say(got)));
-                }
-                of_parameter.push(Var::from_tensor(&tensor.to_device(param.device())?.copy()?)?);
+                let tensor = error::like(format!("Optimizer: {name}"), Some(&find(&name)?), param)?;
+                of_parameter.push(Var::from_tensor(&tensor.copy()?)?);
             }
             all.push(of_parameter);
         }

@@ -3,6 +3,7 @@
 
 use super::{Average, Checkpoint, NonMonotone, Optimizer, Rate};
 use crate::data::Window;
+use crate::error;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -242,10 +243,5 @@ fn borrowed(tensors: &[(String, Tensor)]) -> impl Iterator<Item = (&str, &Tensor
 
 /// The tensor of this name, where the parameter is and like it.
 fn fitting(checkpoint: &Checkpoint, name: &str, like: &Var) -> Result<Tensor> {
-    let tensor = checkpoint.get(name)?;
-    let say = |tensor: &Tensor| format!("{:?} {}", tensor.dims(), tensor.dtype().as_str());
-    if say(&tensor) != say(like) {
-        return Err(Error::invalid(format!("Trainer::resume: {name}"), say(like), say(&tensor)));
-    }
-    Ok(tensor.to_device(like.device())?)
+    error::like(format!("Trainer::resume: {name}"), Some(&checkpoint.get(name)?), like)
 }

@@ -29,10 +29,17 @@ impl Pointwise for Lstm {
         let [i, f, g, o] = tape.gates;
         let tanh_c = tape.extra;
         let dc = dc + dh * o * (V::one() - tanh_c * tanh_c);
-        let di = dc * g * (i * (V::one() - i));
-        let df = dc * tape.c_before * (f * (V::one() - f));
-        let dg = dc * i * (V::one() - g * g);
+        let [di, df, dg] = write_back([i, f, g], tape.c_before, dc);
         let d_o = dh * tanh_c * (o * (V::one() - o));
         Backward { dc: dc * f, ..Backward::one_sided([di, df, dg, d_o]) }
     }
+}
+
+/// The gradients of the sums of i, f and g, from that of the c that they made of the one before.
+#[inline(always)]
+pub(super) fn write_back<V: Vector>([i, f, g]: [V; 3], c_before: V, dc: V) -> [V; 3] {
+    let di = dc * g * (i * (V::one() - i));
+    let df = dc * c_before * (f * (V::one() - f));
+    let dg = dc * i * (V::one() - g * g);
+    [di, df, dg]
 }

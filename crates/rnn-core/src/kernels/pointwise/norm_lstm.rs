@@ -1,6 +1,7 @@
 //! `c' = f c + i g` and behind the norm `h' = o tanh(gamma norm(c') + b)`; saved: i f g o, and the tanh as the extra; read
 //! besides: c before, then norm(c').
 
+use super::lstm::write_back;
 use super::{Backward, Between, Forward, Inputs, MAX_OWN, Pointwise, Reads, Stages, Tape};
 use crate::kernels::Vector;
 
@@ -36,9 +37,7 @@ impl Pointwise for Write {
     fn backward<V: Vector>(tape: &Tape<V>, through_norm: V, dc: V) -> Backward<V> {
         let [i, f, g, _] = tape.gates;
         let dc = dc + through_norm;
-        let di = dc * g * (i * (V::one() - i));
-        let df = dc * tape.c_before * (f * (V::one() - f));
-        let dg = dc * i * (V::one() - g * g);
+        let [di, df, dg] = write_back([i, f, g], tape.c_before, dc);
         Backward { dc: dc * f, ..Backward::one_sided([di, df, dg, V::zero()]) }
     }
 }

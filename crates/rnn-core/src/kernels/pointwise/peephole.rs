@@ -1,6 +1,7 @@
 //! As in `lstm.rs`, but i and f see the c before the step and o the one after it; saved: i f g o, and c' as the extra, from
 //! which the backward makes tanh(c') once more; read besides: c before.
 
+use super::lstm::write_back;
 use super::{Backward, Forward, Inputs, Pointwise, Reads, Tape};
 use crate::kernels::Vector;
 
@@ -34,9 +35,7 @@ impl Pointwise for PeepholeLstm {
         let tanh_c = c.tanh();
         let d_o = dh * tanh_c * (o * (V::one() - o));
         let dc = dc + dh * o * (V::one() - tanh_c * tanh_c) + d_o * seen_by_o;
-        let di = dc * g * (i * (V::one() - i));
-        let df = dc * c_before * (f * (V::one() - f));
-        let dg = dc * i * (V::one() - g * g);
+        let [di, df, dg] = write_back([i, f, g], c_before, dc);
         let dc_before = dc * f + di * seen_by_i + df * seen_by_f;
         let own = [di * c_before, df * c_before, d_o * c];
         Backward { dc: dc_before, own, ..Backward::one_sided([di, df, dg, d_o]) }

@@ -7,6 +7,7 @@
 //! The caller owns all memory: [`Tape`] and [`Scratch`] grow to the window's size once and are used again.
 
 pub use super::kernel::{Kernel, KernelOf, Traits};
+pub use super::memory::{Scratch, Tape, resize};
 pub use super::part::Course;
 use super::part::{
     Backward, BackwardWindow, Cut, Forward, ForwardWindow, GuidedBackward, GuidedForward, Norm, NormBack,
@@ -17,7 +18,7 @@ use super::{Keep, Way, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch;
 use crate::kernels::pointwise::Between;
-use crate::kernels::product::{Into, Mat, Rooms, WORTH_A_MEMBER, column_sums, gradients, product};
+use crate::kernels::product::{Into, Mat, WORTH_A_MEMBER, column_sums, gradients, product};
 use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
@@ -66,73 +67,6 @@ pub struct StateMut<'a, T> {
     pub h: &'a mut [T],
     /// `[N, H]` or empty.
     pub c: &'a mut [T],
-}
-
-/// What [`forward`] leaves for [`backward`].
-#[derive(Debug, Clone, Default)]
-pub struct Tape<T> {
-    pub(super) dims: Dims,
-    /// Activations `[N, T, G*H]`; a [`backward`] that need not keep them turns them into the gradients of the input
-    /// halves of the gate sums.
-    pub(super) gates: Vec<T>,
-    /// `[N, T, H]`, or empty where the cell has none.
-    pub(super) extra: Vec<T>,
-    /// The initial hidden state `[N, P]`.
-    pub(super) h: Vec<T>,
-    /// The c before each step, `[N, T, H]` or empty.
-    pub(super) c_before: Vec<T>,
-    /// What was projected, `[N, T, H]`, or empty.
-    pub(super) hidden: Vec<T>,
-    /// Of a window that was steered: what the recurrent product took at each step, and the hidden state that each started
-    /// with where that is another, `[N, T, P]`.
-    pub(super) fed: Vec<T>,
-    pub(super) before: Vec<T>,
-    /// Of a cell of two stages: what stood between them, `[N, T, H]`.
-    pub(super) between: Vec<T>,
-    /// What each norm left: the input product's, the recurrent product's, and that between two stages.
-    pub(super) norms: [Normed<T>; 3],
-    /// Whether there is something for a backward.
-    pub(super) kept: bool,
-}
-
-/// What a norm leaves for its backward.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Normed<T> {
-    /// The rows before their factor, `[N, T, size]`; empty where they stand elsewhere.
-    pub(super) rows: Vec<T>,
-    /// What each was multiplied with, `[N, T]`.
-    pub(super) scale: Vec<T>,
-}
-
-impl<T: Real> Normed<T> {
-    fn resize(&mut self, rows: usize, scale: usize) {
-        resize(&mut self.rows, rows);
-        resize(&mut self.scale, scale);
-    }
-}
-
-/// Memory that nothing is read from before it is written.
-#[derive(Debug, Default)]
-pub struct Scratch<T> {
-    /// What the members pack.
-    pub rooms: Rooms<T>,
-    /// Recurrent sums of one step, `[N, R*H]`, where they are not added to the input halves.
-    sums: Vec<T>,
-    /// Gradients of the input halves of the gate sums `[N, T, G*H]`, where they cannot take the activations' place.
-    dinput: Vec<T>,
-    /// Those of the recurrent halves, or empty where they are the same.
-    drecurrent: Vec<T>,
-    /// Of a window that was steered or projected: gradients of what the cell made `[N, T, P]` or `[N, P]`, of what was
-    /// projected at a step `[N, H]`, and of what was fed at one `[N, P]`.
-    made: Vec<T>,
-    dhidden: Vec<T>,
-    dfed: Vec<T>,
-    /// Gradients of the two products where they are normalised, `[N, T, G*H]` and `[N, T, R*H]`.
-    dproducts: [Vec<T>; 2],
-    /// Those of what stood between two stages at a step, `[N, H]`.
-    dbetween: Vec<T>,
-    /// What each row and step adds to the gradients of the cell's own, `[N, T, OWN*H]`.
-    terms: Vec<T>,
 }
 
 /// `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape if it is kept.
@@ -458,11 +392,4 @@ pub fn backward<T: Real>(
 /// A gradient that is wanted.
 fn present<'a, T>(slot: &'a mut &mut [T]) -> Option<&'a mut [T]> {
     (!slot.is_empty()).then_some(&mut **slot)
-}
-
-/// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.
-pub fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
-    if buffer.len() != len {
-        buffer.resize(len, T::ZERO);
-    }
 }

@@ -10,6 +10,7 @@ mod guides;
 mod kernel;
 mod lent;
 mod manual;
+mod memory;
 mod part;
 mod reference;
 mod segments;
