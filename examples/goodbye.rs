@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let mut sgd = Optimizer::new(Sgd::default(), 1.0).clip(Clip::Norm(1.0));
     for epoch in 0..200 {
         for window in Streams::new(ids, 2, 16)?.epoch(epoch) {
-            model.forward(&window)?;
+            model.forward(&window?)?;
             model.backward()?;
             model.update(&mut sgd)?;
         }

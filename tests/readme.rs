@@ -64,7 +64,7 @@ fn language_models() -> anyhow::Result<()> {
     let mut trainer = Trainer::new(Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0)));
     let streams = Streams::new(&ids, 4, 10)?;
     for window in streams.epoch(0) {
-        trainer.step(model.as_mut(), &window)?;
+        trainer.step(model.as_mut(), &window?)?;
     }
     let file = std::env::temp_dir().join("readme-checkpoint.safetensors");
     trainer.checkpoint(model.as_ref())?.write(&file)?;

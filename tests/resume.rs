@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use rnn_core::{Penalty, Regularisers, Way};
-use rnn_lm::data::{Batches, Streams};
+use rnn_lm::data::{Batches, Streams, Varied};
 use rnn_lm::model::{CellKind, Dropout, LanguageModel, LmSpec, build};
 use rnn_lm::train::{
     Adam, Averaging, Checkpoint, Clip, Decay, NonMonotone, Optimizer, Rate, Schedule, Sgd, Trainer,
@@ -38,11 +38,11 @@ impl Recipe {
         mut f: impl FnMut(&Trainer, &dyn LanguageModel),
     ) {
         let ids = corpus();
-        let streams = Streams::new(&ids, 4, 7).unwrap();
+        let streams = Varied::new(Streams::new(&ids, 4, 7).unwrap(), 3);
         while (trainer.steps() as usize) < end {
-            let number = trainer.steps() as usize;
-            trainer.step(model, &streams.window(number)).unwrap();
-            if (number + 1).is_multiple_of(streams.per_epoch()) {
+            let window = streams.window(trainer.epochs(), trainer.read()).unwrap();
+            trainer.step(model, &window).unwrap();
+            if trainer.read() == streams.windows(trainer.epochs()) {
                 trainer.epoch_ends();
                 let loss = trainer.with_average(model, |model| Ok(model.evaluate(&ids, 16)?.loss())).unwrap();
                 trainer.observe(loss);
@@ -52,7 +52,7 @@ impl Recipe {
     }
 }
 
-fn recipes() -> [Recipe; 3] {
+fn recipes() -> [Recipe; 4] {
     let dropout = Dropout {
         words: 0.1,
         input: 0.3,
@@ -74,11 +74,17 @@ fn recipes() -> [Recipe; 3] {
             .rate(Rate::new(4.0, Schedule::Plateau { divide: 1.2 }))
             .averaging(Averaging::NonMonotone(NonMonotone::new(0)))
     };
+    // Three windows a step: some checkpoints fall between them.
+    let accumulating = || {
+        let adam = Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0));
+        Trainer::new(adam).averaging(Averaging::After(90)).accumulate(3)
+    };
     [
         Recipe { cell: CellKind::Lstm, way: Way::Fused, dropout, trainer: adam },
         // The chain, whose state is buffers.
         Recipe { cell: CellKind::Lstm, way: Way::Fused, dropout: Dropout::default(), trainer: sgd },
         Recipe { cell: CellKind::Gru, way: Way::Manual, dropout: Dropout::everywhere(0.5), trainer: sgd },
+        Recipe { cell: CellKind::Rnn, way: Way::Fused, dropout: Dropout::default(), trainer: accumulating },
     ]
 }
 
@@ -95,6 +101,7 @@ fn at_every_tenth_step_of_two_hundred() {
         let (mut trainer, mut model) = ((recipe.trainer)(), recipe.model(1));
         recipe.train((&mut trainer, model.as_mut()), STEPS, |trainer, model| {
             let step = trainer.steps() as usize;
+            // Where a step takes several windows, the last checkpoint of its number is one between them.
             if step.is_multiple_of(10) {
                 trainer.checkpoint(model).unwrap().write(file(step)).unwrap();
             }

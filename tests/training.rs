@@ -5,7 +5,7 @@ use rnn_core::{Bias, LstmCell, Scheme, Way, last_ran, reset_last_ran};
 use rnn_lm::data::{Batches, IGNORE, Streams, Window};
 use rnn_lm::layers::TimeSoftmaxWithLoss;
 use rnn_lm::model::{CellKind, LanguageModel, LmSpec, Rnnlm, build};
-use rnn_lm::train::{Clip, Optimizer, Sgd};
+use rnn_lm::train::{Clip, Optimizer, Sgd, Trainer};
 use rnn_lm::{Error, Result};
 
 const CELLS: [CellKind; 3] = [CellKind::Rnn, CellKind::Lstm, CellKind::Gru];
@@ -51,7 +51,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 fn window() -> Window {
-    let mut window = Streams::new(&corpus(), 4, 7).unwrap().window(0);
+    let mut window = Streams::new(&corpus(), 4, 7).unwrap().window(0, 0).unwrap();
     for at in [0, 9, 27] {
         window.ts[at] = IGNORE;
         window.targets -= 1;
@@ -68,8 +68,9 @@ fn loss_curves_agree() {
             let curve = |way| {
                 let mut model = model(cell, way, dtype, Bias::Both);
                 reset_last_ran();
+                let windows = streams.endless().take(200);
                 let losses: Vec<f64> =
-                    (0..200).map(|i| step(model.as_mut(), &streams.window(i)).unwrap()).collect();
+                    windows.map(|window| step(model.as_mut(), &window.unwrap()).unwrap()).collect();
                 assert_eq!(model.way(), way);
                 assert_eq!(last_ran(), Some(way));
                 losses
@@ -166,8 +167,8 @@ fn threads_change_no_bit() {
             pool.install(|| {
                 let mut model = build(cell, &spec, Way::Fused, (DType::F32, &Device::Cpu), 5).unwrap();
                 let streams = Streams::new(&ids, 20, 35).unwrap();
-                for i in 0..2 {
-                    step(model.as_mut(), &streams.window(i)).unwrap();
+                for window in streams.endless().take(2) {
+                    step(model.as_mut(), &window.unwrap()).unwrap();
                 }
                 bits(model.as_ref())
             })
@@ -264,4 +265,30 @@ fn softmax_of_huge_logits_and_its_scaled_gradient() {
     let got = (loss * 3.0).unwrap().backward().unwrap();
     let want = (reference * 3.0).unwrap().backward().unwrap();
     assert!(largest_difference(got.get(&logits).unwrap(), want.get(&logits).unwrap()) < 1e-12);
+}
+
+#[test]
+fn windows_taken_together_are_one_of_all_their_rows() {
+    let whole = window();
+    let rows = |range: std::ops::Range<usize>| {
+        let part = |all: &[u32]| all[range.start * 7..range.end * 7].to_vec();
+        let ts = part(&whole.ts);
+        let targets = ts.iter().filter(|&&target| target != IGNORE).count();
+        Window { xs: part(&whole.xs), ts, batch: range.len(), targets, ..whole.clone() }
+    };
+    for way in WAYS {
+        let trained = |windows: &[Window]| {
+            let mut model = model(CellKind::Lstm, way, DType::F64, Bias::Both);
+            let mut trainer = Trainer::new(sgd()).accumulate(windows.len());
+            for window in windows {
+                trainer.step(model.as_mut(), window).unwrap();
+            }
+            assert_eq!(trainer.steps(), 1);
+            weights(model.as_ref())
+        };
+        let [together, one] = [trained(&[rows(0..1), rows(1..4)]), trained(std::slice::from_ref(&whole))];
+        for (a, b) in together.concat().iter().zip(&one.concat()) {
+            assert!((a - b).abs() < 1e-13, "{way:?}: {a} {b}");
+        }
+    }
 }

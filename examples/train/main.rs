@@ -276,11 +276,12 @@ fn learn(
     quiet: bool,
 ) -> Result<(f64, usize)> {
     let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), plan.lr).clip(plan.clip));
-    let mut progress = progress::Progress::new(batches.per_epoch(), plan.epochs, quiet);
+    let mut progress = progress::Progress::new(batches.windows(0), plan.epochs, quiet);
     let (mut mean, mut tokens) = (f64::NAN, 0);
     for epoch in 0..plan.epochs {
         let (mut nats, mut targets) = (0.0, 0);
         for window in batches.epoch(epoch) {
+            let window = window?;
             nats += trainer.step(model, &window).context("training stopped")? * window.targets as f64;
             targets += window.targets;
             mean = nats / targets as f64;

@@ -23,6 +23,12 @@ pub enum Error {
         /// Bytes before the first one that is not UTF-8.
         offset: usize,
     },
+    /// A text that is not UTF-8, of which nobody knows yet where it comes from.
+    #[error("not UTF-8: the first bad byte is at offset {offset}")]
+    BadText {
+        /// Bytes before the first one that is not UTF-8.
+        offset: usize,
+    },
     /// The loss or a gradient is not a number; the weights have not been touched.
     #[error(
         "step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr or --clip)"

@@ -15,7 +15,7 @@
 //! let before = model.evaluate(&corpus.ids, 16)?.perplexity();
 //! let mut sgd = Optimizer::new(Sgd::default(), 1.0).clip(Clip::Norm(1.0));
 //! for window in Streams::new(&corpus.ids, 2, 9)?.epoch(0) {
-//!     model.forward(&window)?;
+//!     model.forward(&window?)?;
 //!     model.backward()?;
 //!     model.update(&mut sgd)?;
 //! }
@@ -30,6 +30,8 @@ mod error;
 pub mod generate;
 pub mod layers;
 pub mod model;
+pub mod run;
+pub mod tokenizer;
 pub mod train;
 pub mod yardstick;
 

@@ -3,13 +3,14 @@
 //! [`Streams`] sees every prediction of an epoch once; [`BookBatches`] is the book's rule (chapter 5) to the letter.
 //! Neither shuffles: the state that a model carries from window to window makes sense only in the text's order.
 
+use super::Source;
 use crate::error::{Error, Result};
 
 /// The target that counts for nothing: no loss, no gradient.
 pub const IGNORE: u32 = u32::MAX;
 
 /// What a model sees in one training step: `batch` rows of `time` ids, and for each the id that follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Window {
     /// Inputs `[batch, time]`, row by row; 0 where the target is [`IGNORE`].
     pub xs: Vec<u32>,
@@ -23,20 +24,36 @@ pub struct Window {
     pub first: bool,
     /// How many targets are not [`IGNORE`].
     pub targets: usize,
+    /// The learning rate's share that the window gets: its length over the usual one where lengths vary
+    /// ([`super::Varied`]), else 1.
+    pub share: f64,
 }
 
-/// Windows by number, over as many epochs as wanted; so a training that knows its step can go on anywhere.
+/// Windows by number, epoch after epoch; so a training that knows where it is can go on anywhere.
 pub trait Batches {
-    /// The windows of one epoch.
-    fn per_epoch(&self) -> usize;
+    /// The windows of an epoch; epochs are counted from 0.
+    fn windows(&self, epoch: usize) -> usize;
 
-    /// Window `iteration`, counted from 0 over all epochs.
-    fn window(&self, iteration: usize) -> Window;
+    /// Window `number` of an epoch, counted from 0.
+    ///
+    /// # Errors
+    /// Where the ids cannot be read; of a row in memory they can.
+    fn window(&self, epoch: usize, number: usize) -> Result<Window>;
 
-    /// The windows of epoch `epoch`, counted from 0.
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Window> {
-        let start = epoch * self.per_epoch();
-        (start..start + self.per_epoch()).map(|iteration| self.window(iteration))
+    /// All windows of an epoch.
+    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Window>>
+    where
+        Self: Sized,
+    {
+        (0..self.windows(epoch)).map(move |number| self.window(epoch, number))
+    }
+
+    /// Epoch after epoch, without an end.
+    fn endless(&self) -> impl Iterator<Item = Result<Window>>
+    where
+        Self: Sized,
+    {
+        (0..).flat_map(|epoch| self.epoch(epoch))
     }
 }
 
@@ -51,7 +68,7 @@ pub trait Batches {
 /// use rnn_lm::data::{Batches, IGNORE, Streams};
 ///
 /// let streams = Streams::new(&[10, 11, 12, 13, 14, 15, 16, 17], 2, 3)?; // 7 predictions: rows of 4 and 3
-/// let windows: Vec<_> = streams.epoch(0).collect();
+/// let windows = streams.epoch(0).collect::<rnn_lm::Result<Vec<_>>>()?;
 /// assert_eq!(windows.len(), 2);
 /// assert_eq!(windows[0].xs, [10, 11, 12, /* row 1 */ 14, 15, 16]);
 /// assert_eq!(windows[0].ts, [11, 12, 13, /* row 1 */ 15, 16, 17]);
@@ -61,7 +78,7 @@ pub trait Batches {
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Streams<'a> {
-    ids: &'a [u32],
+    ids: Source<'a>,
     batch: usize,
     time: usize,
 }
@@ -71,7 +88,8 @@ impl<'a> Streams<'a> {
     ///
     /// # Errors
     /// A `batch` or `time` of 0, fewer predictions than one window holds, or an id that means [`IGNORE`].
-    pub fn new(ids: &'a [u32], batch: usize, time: usize) -> Result<Self> {
+    pub fn new(ids: impl Into<Source<'a>>, batch: usize, time: usize) -> Result<Self> {
+        let ids = ids.into();
         check("Streams::new", ids, batch, time)?;
         Ok(Self { ids, batch, time })
     }
@@ -87,29 +105,40 @@ impl<'a> Streams<'a> {
         (row * even + row.min(rest), even + usize::from(row < rest))
     }
 
+    /// T, the steps of a window.
+    pub(super) fn time(&self) -> usize {
+        self.time
+    }
+
     /// The length of the longest stream, which is the first.
-    fn steps(&self) -> usize {
+    pub(super) fn steps(&self) -> usize {
         self.predictions().div_ceil(self.batch)
+    }
+
+    /// What all streams have from step `begin` on, as far as `time` steps and the streams go.
+    pub(super) fn cut(&self, begin: usize, time: usize) -> Result<Window> {
+        let time = time.min(self.steps() - begin);
+        let mut window = Window::empty(self.batch, time, begin == 0);
+        let mut ids = vec![0; time + 1];
+        for row in 0..self.batch {
+            let (offset, length) = self.run(row);
+            let there = time.min(length - begin.min(length));
+            self.ids.copy(offset + begin, &mut ids[..there + usize::from(there > 0)])?;
+            for step in 0..time {
+                window.push((step < there).then(|| (ids[step], ids[step + 1])));
+            }
+        }
+        Ok(window)
     }
 }
 
 impl Batches for Streams<'_> {
-    fn per_epoch(&self) -> usize {
+    fn windows(&self, _: usize) -> usize {
         self.steps().div_ceil(self.time)
     }
 
-    fn window(&self, iteration: usize) -> Window {
-        let begin = iteration % self.per_epoch() * self.time;
-        let time = self.time.min(self.steps() - begin);
-        let mut window = Window::empty(self.batch, time, begin == 0);
-        for row in 0..self.batch {
-            let (offset, length) = self.run(row);
-            for step in begin..begin + time {
-                // `then`, not `then_some`: past the end of the last stream there is no id to look at.
-                window.push((step < length).then(|| (self.ids[offset + step], self.ids[offset + step + 1])));
-            }
-        }
-        window
+    fn window(&self, _: usize, number: usize) -> Result<Window> {
+        self.cut(number * self.time, self.time)
     }
 }
 
@@ -124,13 +153,13 @@ impl Batches for Streams<'_> {
 ///
 /// let ids: Vec<u32> = (0..1000).collect();
 /// let batches = BookBatches::new(&ids, 10, 5)?;
-/// assert_eq!(batches.per_epoch(), 19);
-/// assert_eq!(batches.window(19).xs[..5], [95, 96, 97, 98, 99]);
+/// assert_eq!(batches.windows(0), 19);
+/// assert_eq!(batches.window(1, 0)?.xs[..5], [95, 96, 97, 98, 99]);
 /// # Ok::<(), rnn_lm::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BookBatches<'a> {
-    ids: &'a [u32],
+    ids: Source<'a>,
     batch: usize,
     time: usize,
 }
@@ -140,37 +169,41 @@ impl<'a> BookBatches<'a> {
     ///
     /// # Errors
     /// A `batch` or `time` of 0, fewer predictions than one window holds, or an id that means [`IGNORE`].
-    pub fn new(ids: &'a [u32], batch: usize, time: usize) -> Result<Self> {
+    pub fn new(ids: impl Into<Source<'a>>, batch: usize, time: usize) -> Result<Self> {
+        let ids = ids.into();
         check("BookBatches::new", ids, batch, time)?;
         Ok(Self { ids, batch, time })
     }
 }
 
 impl Batches for BookBatches<'_> {
-    fn per_epoch(&self) -> usize {
+    fn windows(&self, _: usize) -> usize {
         (self.ids.len() - 1) / (self.batch * self.time)
     }
 
-    fn window(&self, iteration: usize) -> Window {
+    fn window(&self, epoch: usize, number: usize) -> Result<Window> {
         let data_size = self.ids.len() - 1;
         let jump = data_size / self.batch;
-        // The remainder first: it changes nothing on a ring and keeps the product small.
-        let time_idx = iteration % data_size * self.time;
-        let mut window = Window::empty(self.batch, self.time, iteration == 0);
+        // The remainders first: they change nothing on a ring and keep the products small.
+        let iteration = (epoch % data_size * self.windows(epoch) + number) % data_size;
+        let time_idx = iteration * self.time;
+        let mut window = Window::empty(self.batch, self.time, epoch == 0 && number == 0);
+        let mut pair = [0; 2];
         for row in 0..self.batch {
             for step in 0..self.time {
                 let at = (row * jump + time_idx + step) % data_size;
-                window.push(Some((self.ids[at], self.ids[at + 1])));
+                self.ids.copy(at, &mut pair)?;
+                window.push(Some((pair[0], pair[1])));
             }
         }
-        window
+        Ok(window)
     }
 }
 
 impl Window {
     fn empty(batch: usize, time: usize, first: bool) -> Self {
         let room = || Vec::with_capacity(batch * time);
-        Self { xs: room(), ts: room(), batch, time, first, targets: 0 }
+        Self { xs: room(), ts: room(), batch, time, first, targets: 0, share: 1.0 }
     }
 
     fn push(&mut self, prediction: Option<(u32, u32)>) {
@@ -182,7 +215,7 @@ impl Window {
 }
 
 /// What both orders ask of their arguments.
-fn check(op: &str, ids: &[u32], batch: usize, time: usize) -> Result<()> {
+fn check(op: &str, ids: Source<'_>, batch: usize, time: usize) -> Result<()> {
     for (name, value) in [("batch", batch), ("time", time)] {
         if value == 0 {
             return Err(Error::invalid(format!("{op}: {name}"), "at least 1", 0));
@@ -198,14 +231,7 @@ fn check(op: &str, ids: &[u32], batch: usize, time: usize) -> Result<()> {
         )
         .hint("lower --batch or --time, or take a longer text"));
     }
-    if let Some(at) = ids.iter().position(|&id| id == IGNORE) {
-        return Err(Error::invalid(
-            format!("{op}: id at index {at}"),
-            format!("below {IGNORE}"),
-            format!("{IGNORE}, which marks ignored targets"),
-        ));
-    }
-    Ok(())
+    ids.check(op)
 }
 
 #[cfg(test)]
@@ -235,7 +261,7 @@ mod tests {
         ) {
             let ids: Vec<u32> = (0..=u32::try_from(batch * time + extra)?).collect();
             let streams = Streams::new(&ids, batch, time).expect("streams");
-            let windows: Vec<Window> = streams.epoch(epoch).collect();
+            let windows: Vec<Window> = streams.epoch(epoch).collect::<Result<_>>().expect("windows");
             let rows = rows(&windows);
             // Row after row the predictions are the whole text: none twice, none missing, each row without a gap.
             let expected: Vec<_> = ids.windows(2).map(|pair| (pair[0], pair[1])).collect();
@@ -255,7 +281,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(windows.iter().map(|window| window.targets).sum::<usize>(), streams.predictions());
-            prop_assert_eq!(windows.len(), streams.per_epoch());
+            prop_assert_eq!(windows.len(), streams.windows(epoch));
         }
 
         #[test]
@@ -266,11 +292,12 @@ mod tests {
             let batches = BookBatches::new(&ids, batch, time).expect("batches");
             let (xs, ts) = (&ids[..ids.len() - 1], &ids[1..]);
             let data_size = xs.len();
-            prop_assert_eq!(batches.per_epoch(), data_size / (batch * time));
+            prop_assert_eq!(batches.windows(0), data_size / (batch * time));
             let jump = data_size / batch;
             let offsets: Vec<usize> = (0..batch).map(|i| i * jump).collect();
             let mut time_idx = 0;
-            for iteration in 0..3 * batches.per_epoch() {
+            let per_epoch = batches.windows(0);
+            for iteration in 0..3 * per_epoch {
                 let (mut batch_x, mut batch_t) = (vec![0; batch * time], vec![0; batch * time]);
                 for t in 0..time {
                     for (i, offset) in offsets.iter().enumerate() {
@@ -279,7 +306,7 @@ mod tests {
                     }
                     time_idx += 1;
                 }
-                let window = batches.window(iteration);
+                let window = batches.window(iteration / per_epoch, iteration % per_epoch).expect("a window");
                 prop_assert_eq!((window.xs, window.ts, window.first), (batch_x, batch_t, iteration == 0));
             }
         }
@@ -289,8 +316,9 @@ mod tests {
     fn book_batches_by_hand() {
         // 8 ids, 7 predictions, readers at 0 and 3; one window of 2 x 3 is an epoch.
         let batches = BookBatches::new(&[0, 1, 2, 3, 4, 5, 6, 7], 2, 3).expect("batches");
-        assert_eq!(batches.per_epoch(), 1);
-        let epochs: Vec<Window> = (0..3).flat_map(|epoch| batches.epoch(epoch)).collect();
+        assert_eq!(batches.windows(0), 1);
+        let epochs: Vec<Window> =
+            (0..3).flat_map(|epoch| batches.epoch(epoch)).collect::<Result<_>>().expect("windows");
         assert_eq!(epochs[0].xs, [0, 1, 2, 3, 4, 5]);
         assert_eq!(epochs[0].ts, [1, 2, 3, 4, 5, 6]);
         assert_eq!(epochs[1].xs, [3, 4, 5, 6, 0, 1]);
@@ -304,14 +332,15 @@ mod tests {
     fn streams_count_the_penn_treebank() {
         let ids = vec![1; 82_430];
         let streams = Streams::new(&ids, 10, 35).expect("streams");
-        assert_eq!((streams.predictions(), streams.per_epoch()), (82_429, 236));
-        let last = streams.window(235);
+        assert_eq!((streams.predictions(), streams.windows(0)), (82_429, 236));
+        let last = streams.window(0, 235).expect("the last");
         assert_eq!((last.batch, last.time, last.targets), (10, 18, 179));
     }
 
     #[test]
     fn the_shortest_corpus_is_one_window() {
-        let windows: Vec<_> = Streams::new(&[5, 6, 7, 8, 9], 2, 2).expect("streams").epoch(0).collect();
+        let streams = Streams::new(&[5, 6, 7, 8, 9], 2, 2).expect("streams");
+        let windows: Vec<_> = streams.epoch(0).collect::<Result<_>>().expect("windows");
         assert_eq!(windows.len(), 1);
         assert_eq!(windows[0].xs, [5, 6, 7, 8]);
     }

@@ -21,7 +21,7 @@ pub use rnnlm::{Rnnlm, SimpleRnnlm};
 pub use stream::LmStream;
 
 use crate::data::Window;
-use crate::train::{Grad, Optimizer};
+use crate::train::{Grad, MeanGrad, Optimizer};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{GruCell, LstmCell, RnnCell, Way};
@@ -47,6 +47,12 @@ pub trait LanguageModel: Send {
     /// # Errors
     /// Where there was no backward, or the norm is not finite: no weight has been touched then.
     fn update(&mut self, optimizer: &mut Optimizer) -> Result<f64>;
+
+    /// Adds the last backward's gradients to a mean, with this weight.
+    ///
+    /// # Errors
+    /// Where there was no backward.
+    fn add_gradients(&self, mean: &mut MeanGrad, weight: f64) -> Result<()>;
 
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);

@@ -8,7 +8,7 @@ use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::error;
 use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
-use crate::train::{Grad, Optimizer, Values};
+use crate::train::{Grad, MeanGrad, Optimizer, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{Cell, Parameters, Penalty, Recurrent, RnnCell, StackState, State, Way};
@@ -124,6 +124,11 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
     fn update(&mut self, optimizer: &mut Optimizer) -> Result<f64> {
         let grads = self.engine.grads().ok_or_else(|| missing("update"))?;
         optimizer.step(&self.parameters.vars(), &grads)
+    }
+
+    fn add_gradients(&self, mean: &mut MeanGrad, weight: f64) -> Result<()> {
+        let grads = self.engine.grads().ok_or_else(|| missing("add_gradients"))?;
+        mean.add(&self.parameters.vars(), &grads, weight)
     }
 
     fn reset_state(&mut self) {

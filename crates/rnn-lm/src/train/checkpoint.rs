@@ -5,9 +5,11 @@
 //! | `model.*` | the parameters |
 //! | `optimizer.*` | what the rule keeps, such as `optimizer.mean.affine.bias` |
 //! | `average.*` | the mean of the weights, once there is one |
+//! | `gradient.*` | the mean of those of windows that wait for a step |
 //! | `state.*` | the state that is carried into the next window |
 //!
-//! Numbers that are no tensors stand in the file's metadata, as JSON under `training`.
+//! Numbers that are no tensors stand in the file's metadata, as JSON under `training`; what else a run wants to know again,
+//! under `notes`.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -24,10 +26,14 @@ use std::path::Path;
 pub struct Checkpoint {
     tensors: Vec<(String, Tensor)>,
     numbers: String,
+    notes: String,
 }
 
 /// The metadata's key.
 const NUMBERS: &str = "training";
+
+/// The key of what others than the trainer want to know again.
+const NOTES: &str = "notes";
 
 /// A checksum's key: a file can be damaged and still be read.
 const CHECKSUM: &str = "crc32";
@@ -38,9 +44,24 @@ impl Checkpoint {
     /// # Errors
     /// Where they cannot be written as JSON.
     pub fn new(numbers: &impl Serialize) -> Result<Self> {
-        let numbers = serde_json::to_string(numbers)
-            .map_err(|error| Error::invalid("Checkpoint", "numbers that JSON has", error))?;
-        Ok(Self { tensors: Vec::new(), numbers })
+        Ok(Self { tensors: Vec::new(), numbers: json(numbers)?, notes: "null".into() })
+    }
+
+    /// With notes of whoever keeps it.
+    ///
+    /// # Errors
+    /// Where they cannot be written as JSON.
+    pub fn with_notes(self, notes: &impl Serialize) -> Result<Self> {
+        Ok(Self { notes: json(notes)?, ..self })
+    }
+
+    /// Those notes.
+    ///
+    /// # Errors
+    /// Where they are others than `N` has.
+    pub fn notes<N: DeserializeOwned>(&self) -> Result<N> {
+        serde_json::from_str(&self.notes)
+            .map_err(|error| Error::invalid("Checkpoint", "the notes of a run", error))
     }
 
     /// Those numbers.
@@ -106,13 +127,14 @@ impl Checkpoint {
         }
         all.sort_by_key(|(name, ..)| *name);
         let checksum =
-            checksum(&self.numbers, all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())));
+            checksum([&self.numbers, &self.notes], all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())));
         let views = all.iter().map(|(name, dtype, dims, bytes)| {
             Ok((*name, TensorView::new(*dtype, dims.clone(), bytes).map_err(candle_core::Error::wrap)?))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        let metadata =
-            HashMap::from([(NUMBERS.to_string(), self.numbers.clone()), (CHECKSUM.to_string(), checksum)]);
+        let metadata = [(NUMBERS, &self.numbers), (NOTES, &self.notes), (CHECKSUM, &checksum)];
+        let metadata = metadata.map(|(key, text)| (key.to_string(), text.clone()));
+        let metadata = HashMap::from(metadata);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)?;
         Ok(file::write(path.as_ref(), &bytes)?)
     }
@@ -128,7 +150,7 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
         let metadata = header.metadata().as_ref();
         let of = |key: &str| metadata.and_then(|metadata| metadata.get(key)).cloned();
-        let (Some(numbers), Some(checksum)) = (of(NUMBERS), of(CHECKSUM)) else {
+        let (Some(numbers), Some(notes), Some(checksum)) = (of(NUMBERS), of(NOTES), of(CHECKSUM)) else {
             return Err(wrong("a file of safetensors that is none".into()));
         };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
@@ -144,18 +166,23 @@ impl Checkpoint {
             tensors.push((name.to_string(), tensor, view.data()));
         }
         tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let got = self::checksum(&numbers, tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
+        let got = self::checksum([&numbers, &notes], tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
         if got != checksum {
             return Err(wrong("one that is damaged: its checksum is another".into()));
         }
-        Ok(Self { tensors: tensors.into_iter().map(|(name, tensor, _)| (name, tensor)).collect(), numbers })
+        let tensors = tensors.into_iter().map(|(name, tensor, _)| (name, tensor)).collect();
+        Ok(Self { tensors, numbers, notes })
     }
 }
 
-/// Over the numbers, and the tensors by their names.
-fn checksum<'a>(numbers: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::invalid("Checkpoint", "what JSON has", error))
+}
+
+/// Over the numbers, the notes, and the tensors by their names.
+fn checksum<'a>(texts: [&str; 2], tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut sum = crc32fast::Hasher::new();
-    sum.update(numbers.as_bytes());
+    texts.iter().for_each(|text| sum.update(text.as_bytes()));
     for (name, bytes) in tensors {
         sum.update(name.as_bytes());
         sum.update(bytes);

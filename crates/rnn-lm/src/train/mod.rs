@@ -1,6 +1,7 @@
 //! How gradients become new weights: an [`Optimizer`] with a [`Rule`], clipping and decay; a [`Rate`] that changes, an
-//! [`Average`] of the weights; and the [`Trainer`].
+//! [`Average`] of the weights, the [`MeanGrad`] of several windows; and the [`Trainer`].
 
+mod accumulate;
 mod average;
 mod checkpoint;
 mod clip;
@@ -11,6 +12,7 @@ mod schedule;
 mod trainer;
 mod update;
 
+pub use accumulate::MeanGrad;
 pub use average::{Average, NonMonotone};
 pub use checkpoint::Checkpoint;
 pub use clip::Clip;

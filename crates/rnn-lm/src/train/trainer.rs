@@ -1,7 +1,7 @@
 //! A training: step after step with a rate that changes, the mean of the weights where it is wanted, an end before the
 //! weights are spoilt, and a place from which it goes on with the same bits.
 
-use super::{Average, Checkpoint, NonMonotone, Optimizer, Rate};
+use super::{Average, Checkpoint, Grad, MeanGrad, NonMonotone, Optimizer, Rate, Values};
 use crate::data::Window;
 use crate::error;
 use crate::{Error, LanguageModel, Result};
@@ -33,7 +33,7 @@ pub enum Averaging {
 /// let mut trainer = Trainer::new(Optimizer::new(Adam::default(), 0.02));
 /// for epoch in 0..9 {
 ///     for window in Streams::new(&ids, 2, 7)?.epoch(epoch) {
-///         trainer.step(model.as_mut(), &window)?;
+///         trainer.step(model.as_mut(), &window?)?;
 ///     }
 ///     trainer.epoch_ends();
 /// }
@@ -48,8 +48,13 @@ pub struct Trainer {
     average: Average,
     /// Whether each step's weights are taken into the mean.
     averages: bool,
+    /// Windows whose gradients make a step, and the mean of those taken in since the last one.
+    every: usize,
+    mean: MeanGrad,
     steps: u64,
     epochs: usize,
+    /// Windows read of the epoch that goes on.
+    read: usize,
 }
 
 /// What a checkpoint has beside its tensors.
@@ -57,12 +62,14 @@ pub struct Trainer {
 struct Numbers {
     steps: u64,
     epochs: usize,
+    read: usize,
     windows: u64,
     optimizer: u64,
     rate: Rate,
     averages: bool,
     averaged: u64,
     losses: Vec<f64>,
+    accumulated: (f64, usize),
 }
 
 impl Trainer {
@@ -70,7 +77,8 @@ impl Trainer {
     pub fn new(optimizer: Optimizer) -> Self {
         let rate = Rate::new(optimizer.lr, super::Schedule::Constant);
         let (averaging, average) = (Averaging::Never, Average::default());
-        Self { optimizer, rate, averaging, average, averages: false, steps: 0, epochs: 0 }
+        let (every, mean) = (1, MeanGrad::default());
+        Self { optimizer, rate, averaging, average, averages: false, every, mean, steps: 0, epochs: 0, read: 0 }
     }
 
     /// At a rate that changes.
@@ -85,9 +93,20 @@ impl Trainer {
         Self { averaging, ..self }
     }
 
+    /// With so many windows a step: the mean of their gradients is that of one window with all their targets.
+    #[must_use]
+    pub fn accumulate(self, windows: usize) -> Self {
+        Self { every: windows.max(1), ..self }
+    }
+
     /// Steps done.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Windows read of the epoch that goes on: the number of the one that is next.
+    pub fn read(&self) -> usize {
+        self.read
     }
 
     /// Epochs that have ended.
@@ -100,7 +119,7 @@ impl Trainer {
         self.rate.at(self.epochs, self.steps)
     }
 
-    /// One step; gives the window's mean loss before it.
+    /// Takes in a window, and makes a step where that is due; gives the window's mean loss before it.
     ///
     /// # Errors
     /// [`Error::Diverged`] where the loss or the gradients' norm is not finite, before any weight has been touched;
@@ -112,11 +131,25 @@ impl Trainer {
             return Err(Error::Diverged { step, what: "loss", value: loss });
         }
         model.backward()?;
-        self.optimizer.lr = self.lr();
-        model.update(&mut self.optimizer).map_err(|error| match error {
+        if self.every > 1 {
+            model.add_gradients(&mut self.mean, window.targets as f64)?;
+        }
+        self.read += 1;
+        if self.every > 1 && self.mean.windows() < self.every {
+            return Ok(loss);
+        }
+        self.optimizer.lr = self.lr() * window.share;
+        let updated = if self.every > 1 {
+            let grads = self.mean.grads().iter().map(|mean| Grad::Dense(Values::Tensor(mean)));
+            self.optimizer.step(&vars(model), &grads.collect::<Vec<_>>())
+        } else {
+            model.update(&mut self.optimizer)
+        };
+        updated.map_err(|error| match error {
             Error::Diverged { what, value, .. } => Error::Diverged { step, what, value },
             other => other,
         })?;
+        self.mean.clear();
         self.averages |= self.averaging == Averaging::After(self.steps);
         if self.averages {
             self.average.add(&vars(model))?;
@@ -128,6 +161,7 @@ impl Trainer {
     /// An epoch is over: schedules that count epochs go on.
     pub fn epoch_ends(&mut self) {
         self.epochs += 1;
+        self.read = 0;
     }
 
     /// Does `f` with a model that has the mean of the weights, where there is one, and gives it its own back.
@@ -174,12 +208,14 @@ impl Trainer {
         let mut checkpoint = Checkpoint::new(&Numbers {
             steps: self.steps,
             epochs: self.epochs,
+            read: self.read,
             windows: model.windows(),
             optimizer: self.optimizer.steps(),
             rate: self.rate,
             averages: self.averages,
             averaged: self.average.count(),
             losses,
+            accumulated: (self.mean.weight(), self.mean.windows()),
         })?;
         let parameters = model.parameters();
         let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
@@ -187,6 +223,10 @@ impl Trainer {
         checkpoint.put("optimizer", borrowed(&self.optimizer.state(&names)?))?;
         let means = self.average.means().iter().map(|mean| mean.as_tensor());
         checkpoint.put("average", names.iter().map(String::as_str).zip(means))?;
+        if self.mean.windows() > 0 {
+            let means = self.mean.grads().iter().map(|mean| mean.as_tensor());
+            checkpoint.put("gradient", names.iter().map(String::as_str).zip(means))?;
+        }
         checkpoint.put("state", borrowed(&model.state()?))?;
         Ok(checkpoint)
     }
@@ -211,6 +251,8 @@ impl Trainer {
         };
         let weights = found("model")?;
         let means = if numbers.averaged > 0 { found("average")? } else { Vec::new() };
+        let (weight, windows) = numbers.accumulated;
+        let gradients = if windows > 0 { found("gradient")? } else { Vec::new() };
         let before = model.state()?;
         model.set_state(&checkpoint.under("state"))?;
         let kept = |name: &str| checkpoint.get(&format!("optimizer.{name}"));
@@ -221,14 +263,15 @@ impl Trainer {
         for ((_, var), weight) in parameters.iter().zip(&weights) {
             var.set(weight)?;
         }
-        let means = means.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>()?;
-        self.average = Average::resume(means, numbers.averaged);
+        let vars = |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
+        self.average = Average::resume(vars(&means)?, numbers.averaged);
+        self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
         if let Averaging::NonMonotone(rule) = &mut self.averaging {
             rule.resume(numbers.losses);
         }
         model.seek(numbers.windows);
         (self.rate, self.averages) = (numbers.rate, numbers.averages);
-        (self.steps, self.epochs) = (numbers.steps, numbers.epochs);
+        (self.steps, self.epochs, self.read) = (numbers.steps, numbers.epochs, numbers.read);
         Ok(())
     }
 }

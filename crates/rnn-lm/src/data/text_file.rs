@@ -1,0 +1,190 @@
+//! A file of text, or a part of one, read in pieces that end with a line: whatever its size.
+
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Bytes `from..to` of a file.
+///
+/// ```
+/// use rnn_lm::data::TextFile;
+/// let path = std::env::temp_dir().join("ten-lines.txt");
+/// std::fs::write(&path, "a line\n".repeat(10)).unwrap();
+/// let (train, valid) = TextFile::open(&path)?.split(0.25)?;
+/// assert_eq!((train.len(), valid.len()), (8 * 7, 2 * 7));
+/// assert_eq!(valid.read()?, b"a line\na line\n");
+/// # rnn_lm::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    path: PathBuf,
+    from: u64,
+    to: u64,
+}
+
+/// Bytes of a piece, more or less.
+const PIECE: usize = 1 << 22;
+
+impl TextFile {
+    /// The whole file, but for the byte order mark that some editors put in front.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let about = std::fs::metadata(path).map_err(Error::io(path))?;
+        if about.is_dir() {
+            return Err(Error::invalid(path.display(), "a file of text", "a folder"));
+        }
+        let whole = Self { path: path.into(), from: 0, to: about.len() };
+        let mut start = Vec::new();
+        whole.open_at(0)?.take(3).read_to_end(&mut start).map_err(Error::io(path))?;
+        let from = if start == "\u{feff}".as_bytes() { 3 } else { 0 };
+        Ok(Self { from, ..whole })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        self.to - self.from
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `len` bytes, or all of them where there are fewer, up to the end of the last line that is whole.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn first(&self, len: u64) -> Result<Self> {
+        if len >= self.len() { Ok(self.clone()) } else { Ok(Self { to: self.cut(self.from + len)?, ..self.clone() }) }
+    }
+
+    /// What comes before the last `share` of it, and that: cut behind the next end of a line, where there is one, or else
+    /// behind a blank.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn split(&self, share: f64) -> Result<(Self, Self)> {
+        let goal = self.from + ((1.0 - share) * self.len() as f64) as u64;
+        let at = self.cut(goal.min(self.to))?;
+        Ok((Self { to: at, ..self.clone() }, Self { from: at, ..self.clone() }))
+    }
+
+    /// A good place to cut, at `goal` or soon after.
+    fn cut(&self, goal: u64) -> Result<u64> {
+        // The byte before: a cut that is good already stays.
+        let begin = goal.saturating_sub(1).max(self.from);
+        let mut near = Vec::new();
+        let part = self.open_at(begin)?.take((self.to - begin).min(PIECE as u64));
+        { part }.read_to_end(&mut near).map_err(Error::io(&self.path))?;
+        let behind = |byte: fn(u8) -> bool| near.iter().position(|&b| byte(b)).map(|at| at + 1);
+        let at = behind(|b| b == b'\n').or_else(|| behind(|b| b.is_ascii_whitespace())).or_else(|| {
+            // Not inside a character.
+            (1..near.len()).find(|&at| near[at] & 0xC0 != 0x80)
+        });
+        Ok(at.map_or(self.to, |at| begin + at as u64))
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open_at(self.from)?.take(self.len()).read_to_end(&mut bytes).map_err(Error::io(&self.path))?;
+        Ok(bytes)
+    }
+
+    /// Piece by piece, each but the last with whole lines, if lines are not too long for that. What is wrong with a piece is
+    /// said of the file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, and what `f` says.
+    pub fn pieces(&self, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut rest = self.clone();
+        while !rest.is_empty() {
+            let piece = rest.first(PIECE as u64)?;
+            let bytes = piece.read()?;
+            if (bytes.len() as u64) < piece.len() {
+                let got = format!("{} bytes less", piece.len() - bytes.len() as u64);
+                return Err(Error::invalid(self.path.display(), "the file that it was a moment ago", got));
+            }
+            f(&bytes).map_err(|error| match error {
+                Error::BadText { offset } => {
+                    Error::NotUtf8 { path: self.path.clone(), offset: piece.from as usize + offset }
+                }
+                other => other,
+            })?;
+            rest.from = piece.to;
+        }
+        Ok(())
+    }
+
+    fn open_at(&self, at: u64) -> Result<File> {
+        let mut file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        file.seek(SeekFrom::Start(at)).map_err(Error::io(&self.path))?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, bytes: &[u8]) -> TextFile {
+        let path = folder.path().join("text");
+        std::fs::write(&path, bytes).unwrap();
+        TextFile::open(path).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_the_text() {
+        let folder = tempfile::tempdir().unwrap();
+        for line in ["abc\n".to_string(), "x".repeat(3 << 20) + "\n", "é".repeat(5 << 20)] {
+            let text = line.repeat((9 << 20) / line.len() + 1);
+            let (mut all, mut count) = (Vec::new(), 0);
+            let file = file(&folder, text.as_bytes());
+            file.pieces(|piece| {
+                assert!(std::str::from_utf8(piece).is_ok(), "cut inside a character");
+                all.extend_from_slice(piece);
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert!(all == text.as_bytes() && count > 1);
+        }
+    }
+
+    #[test]
+    fn it_is_cut_behind_lines_or_else_behind_words() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, want) in [
+            ("ab\ncd\nef\ngh\n", ("ab\ncd\n", "ef\ngh\n")),
+            ("one two three four", ("one two three ", "four")),
+            ("ééééé", ("ééé", "éé")),
+        ] {
+            let (a, b) = file(&folder, text.as_bytes()).split(0.5).unwrap();
+            assert_eq!((a.read().unwrap(), b.read().unwrap()), (want.0.into(), want.1.into()), "{text:?}");
+        }
+        let (all, none) = file(&folder, b"ab\ncd\n").split(0.0).unwrap();
+        assert_eq!((all.len(), none.len()), (6, 0));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text_and_a_bad_byte_has_its_place_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, "\u{feff}ab\n".as_bytes());
+        assert_eq!(file.read().unwrap(), b"ab\n");
+        let error = file.pieces(|_| Err(Error::BadText { offset: 2 })).unwrap_err();
+        assert!(matches!(error, Error::NotUtf8 { offset: 5, .. }), "{error}");
+        assert!(TextFile::open(folder.path()).unwrap_err().to_string().contains("got a folder"));
+    }
+}
