@@ -1,13 +1,23 @@
 //! What the settings make: a model's spec, a trainer, a vocabulary's options. Every word and number is looked at here.
 
 use super::{Config, Training};
-use crate::data::{Tokens, Unknown, VocabularyOptions};
+use crate::data::Unknown;
 use crate::model::{CellKind, Dropout, LmSpec};
+use crate::tokenizer::{self, Unit};
 use crate::train::{
     Adam, Averaging, Clip, Decay, NonMonotone, Optimizer, Rate, RmsProp, Schedule, Sgd, Trainer,
 };
 use crate::{Error, Result};
 use rnn_core::{Bias, Penalty, Regularisers, Scheme, check_rate};
+
+/// In which order windows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// [`crate::data::Streams`], or [`crate::data::Varied`] ones.
+    Streams,
+    /// [`crate::data::BookBatches`].
+    Book,
+}
 
 impl Config {
     /// Looks at every setting, whatever is made of it.
@@ -27,6 +37,7 @@ impl Config {
             ("training.batch", batch),
             ("training.time", time),
             ("training.epochs", epochs),
+            ("training.accumulate", self.training.accumulate),
         ] {
             if value == 0 {
                 return Err(Error::invalid(setting, "at least 1", 0));
@@ -35,22 +46,37 @@ impl Config {
         if self.data.max_vocab == 1 {
             return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
         }
-        word("training.order", &self.training.order, &[("streams", ()), ("book", ())])
+        if !(0.0..1.0).contains(&self.data.holdout) {
+            return Err(Error::invalid("data.holdout", "at least 0 and below 1", self.data.holdout));
+        }
+        let order = self.order()?;
+        if self.training.varied && order == Order::Book {
+            return Err(Error::invalid("training.varied", "false with order book", true)
+                .hint("the book's windows are all of one length"));
+        }
+        Ok(())
     }
 
-    /// What a token is.
+    /// In which order windows are read.
     ///
     /// # Errors
-    /// Where it is neither.
-    pub fn tokens(&self) -> Result<Tokens> {
-        word("data.tokens", &self.data.tokens, &[("word", Tokens::Word), ("char", Tokens::Char)])
+    /// Where it is none that there is.
+    pub fn order(&self) -> Result<Order> {
+        let orders = [("streams", Order::Streams), ("book", Order::Book)];
+        word("training.order", &self.training.order, &orders)
     }
 
-    /// How the vocabulary is made of the text.
-    pub fn vocabulary(&self) -> VocabularyOptions {
+    /// What a token is, and how the vocabulary is made of a text.
+    ///
+    /// # Errors
+    /// Where tokens are none of those that there are.
+    pub fn tokens(&self) -> Result<tokenizer::Options> {
+        let units = Unit::ALL.map(|unit| (unit.to_string(), unit));
+        let units: Vec<(&str, Unit)> = units.iter().map(|(name, unit)| (name.as_str(), *unit)).collect();
+        let unit = word("data.tokens", &self.data.tokens, &units)?;
         let max = Some(self.data.max_vocab).filter(|&max| max > 0);
         let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
-        VocabularyOptions { max, unknown }
+        Ok(tokenizer::Options { max, unknown, ..tokenizer::Options::new(unit) })
     }
 
     /// Which cell.
@@ -153,7 +179,8 @@ impl Config {
             (by, true) => Decay::Decoupled(by),
         };
         let divide = positive("training.divide", training.divide)?;
-        let steps = (per_epoch as u64).saturating_mul(training.epochs as u64);
+        let windows = (per_epoch as u64).saturating_mul(training.epochs as u64);
+        let steps = windows / training.accumulate.max(1) as u64;
         let schedules = [
             ("constant", Schedule::Constant),
             ("plateau", Schedule::Plateau { divide }),
@@ -169,7 +196,8 @@ impl Config {
         ];
         let averaging = word("training.average", &training.average, &averages)?;
         let optimizer = optimizer.clip(clip).decay(decay);
-        Ok(Trainer::new(optimizer).rate(Rate::new(lr, schedule)).averaging(averaging))
+        let trainer = Trainer::new(optimizer).rate(Rate::new(lr, schedule)).averaging(averaging);
+        Ok(trainer.accumulate(training.accumulate))
     }
 }
 

@@ -14,10 +14,13 @@
 //! ```
 
 mod build;
+mod suggest;
 mod presets;
 mod text;
 
+pub use build::Order;
 pub use presets::PRESETS;
+pub use text::Setting;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +42,13 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// `word` or `char`.
+    /// The file to learn from; it is the command's to say, and stands here for the record and for going on.
+    pub corpus: String,
+    /// The file to measure on; none where it is held out of the corpus.
+    pub valid: String,
+    /// The share of the corpus, at its end, that is held out where there is no other file.
+    pub holdout: f64,
+    /// `word`, `char`, `byte` or `bpe`.
     pub tokens: String,
     /// The most entries of the vocabulary, 0 for all.
     pub max_vocab: usize,
@@ -49,7 +58,8 @@ pub struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Self { tokens: "word".into(), max_vocab: 10_000, first: 0 }
+        let (corpus, valid) = (String::new(), String::new());
+        Self { corpus, valid, holdout: 0.1, tokens: "word".into(), max_vocab: 10_000, first: 0 }
     }
 }
 
@@ -131,6 +141,10 @@ pub struct Training {
     pub time: usize,
     /// `streams` or `book`.
     pub order: String,
+    /// Windows of lengths that are drawn anew in each epoch.
+    pub varied: bool,
+    /// Windows whose gradients make a step.
+    pub accumulate: usize,
     /// Times that the text is read.
     pub epochs: usize,
     /// `sgd`, `adam` or `rms-prop`.
@@ -165,6 +179,8 @@ pub struct Training {
     pub average: String,
     /// Steps before `after` begins, or evaluations that `nt-asgd` waits for.
     pub patience: u64,
+    /// Steps from one evaluation to the next, 0 for one at the end of each epoch.
+    pub evaluate_every: u64,
     /// Evaluations without a better one after which it ends, 0 for never.
     pub stop_after: usize,
     /// Where all random numbers come from.
@@ -177,6 +193,8 @@ impl Default for Training {
             batch: 20,
             time: 35,
             order: "streams".into(),
+            varied: false,
+            accumulate: 1,
             epochs: 2,
             rule: "sgd".into(),
             lr: 10.0,
@@ -194,6 +212,7 @@ impl Default for Training {
             warmup: 0,
             average: "never".into(),
             patience: 0,
+            evaluate_every: 0,
             stop_after: 0,
             seed: 1,
         }

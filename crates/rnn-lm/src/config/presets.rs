@@ -4,14 +4,16 @@
 use super::{Config, Data, Model, Rates, Training};
 
 /// Name and origin of each preset.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 9] = [
     ("book-rnn", "Deep Learning from Scratch 2, chapter 5: a plain RNN on 1000 words"),
     ("book-lstm", "the same, chapter 6: an LSTM of 100"),
     ("book-better", "the same: 2 x 650, tied, dropout, the rate divided by 4 on a plateau"),
     ("zaremba-small", "Zaremba et al. 2014: 2 x 200 without dropout"),
     ("zaremba-medium", "the same: 2 x 650, dropout 0.5"),
     ("zaremba-large", "the same: 2 x 1500, dropout 0.65"),
+    ("awd-lstm", "Merity et al. 2018: 3 layers of 1150, 1150 and 400, all that is dropped there, NT-ASGD"),
     ("char-small", "letter by letter: an LSTM of 512 with Adam"),
+    ("char-large", "letter by letter: 3 layers of 1000 with all that AWD drops (Merity et al. 2018 on characters)"),
 ];
 
 pub(super) fn preset(name: &str) -> Option<Config> {
@@ -48,6 +50,74 @@ pub(super) fn preset(name: &str) -> Option<Config> {
         "zaremba-large" => {
             zaremba(1500, 35, 0.04, Recipe { dropout: 0.65, clip: 10.0, epochs: 55, after: 14, divide: 1.15 })
         }
+        "awd-lstm" => Config {
+            model: Model {
+                embed: 400,
+                hidden: 1150,
+                layers: 3,
+                last: 400,
+                bias: "both".into(),
+                init: "pytorch".into(),
+                tied: true,
+                ..Model::default()
+            },
+            dropout: Rates {
+                words: 0.1,
+                input: 0.4,
+                between: 0.25,
+                output: 0.4,
+                locked: true,
+                weight: 0.5,
+                activation: 2.0,
+                temporal: 1.0,
+                ..Rates::default()
+            },
+            training: Training {
+                time: 70,
+                varied: true,
+                epochs: 500,
+                lr: 30.0,
+                decay: 1.2e-6,
+                average: "nt-asgd".into(),
+                patience: 5,
+                ..Training::default()
+            },
+            ..Config::default()
+        },
+        "char-large" => Config {
+            data: Data { tokens: "char".into(), max_vocab: 0, ..Data::default() },
+            model: Model {
+                embed: 200,
+                hidden: 1000,
+                layers: 3,
+                last: 200,
+                bias: "both".into(),
+                init: "pytorch".into(),
+                tied: true,
+                ..Model::default()
+            },
+            dropout: Rates {
+                input: 0.1,
+                between: 0.25,
+                output: 0.1,
+                locked: true,
+                weight: 0.5,
+                ..Rates::default()
+            },
+            training: Training {
+                batch: 128,
+                time: 150,
+                varied: true,
+                epochs: 50,
+                rule: "adam".into(),
+                lr: 0.002,
+                decay: 1.2e-6,
+                schedule: "cosine".into(),
+                warmup: 100,
+                ..Training::default()
+            },
+            ..Config::default()
+        },
         "char-small" => Config {
             data: Data { tokens: "char".into(), max_vocab: 0, ..Data::default() },
             model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },

@@ -11,7 +11,10 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
     (
         "data",
         &[
-            ("tokens", "what a token is: word or char"),
+            ("corpus", "the file to learn from"),
+            ("valid", "the file to measure on; none: the end of the corpus"),
+            ("holdout", "the share of the corpus that is then measured on"),
+            ("tokens", "what a token is: word, char, byte or bpe"),
             ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all"),
             ("first", "learn from so many tokens only; 0 from all"),
         ],
@@ -52,6 +55,8 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
             ("batch", "N, streams of text read side by side"),
             ("time", "T, steps that the gradient goes back"),
             ("order", "streams (each prediction once an epoch) or book (the book's rule)"),
+            ("varied", "windows of lengths that are drawn (of streams)"),
+            ("accumulate", "windows whose gradients make a step"),
             ("epochs", "times that the text is read"),
             ("rule", "sgd, adam or rms-prop"),
             ("lr", "the learning rate, for the mean loss of a window"),
@@ -69,13 +74,74 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
             ("warmup", "steps of the rise, of cosine"),
             ("average", "of the weights: never, after (a step) or nt-asgd"),
             ("patience", "steps before that, or evaluations that nt-asgd waits for"),
+            ("evaluate_every", "steps between two evaluations; 0 for one an epoch"),
             ("stop_after", "evaluations without a better one that end the training; 0 for none"),
             ("seed", "where all random numbers come from"),
         ],
     ),
 ];
 
+/// One setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Its section.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// What it is where nobody says otherwise, and of which type.
+    pub default: toml::Value,
+}
+
 impl Config {
+    /// All settings, in the order in which a file has them.
+    ///
+    /// # Errors
+    /// Where TOML has no way to write one.
+    pub fn settings() -> Result<Vec<Setting>> {
+        let defaults = table_of(&Self::default())?;
+        let mut settings = Vec::new();
+        for (section, named) in COMMENTS {
+            for (name, about) in named {
+                let default = defaults.get(section).and_then(|section| section.get(*name));
+                let default = default.cloned().unwrap_or(toml::Value::Boolean(false));
+                settings.push(Setting { section, name, about, default });
+            }
+        }
+        Ok(settings)
+    }
+
+    /// With one setting's value from text, as a command line has it.
+    ///
+    /// ```
+    /// use rnn_lm::config::Config;
+    /// let config = Config::default().with("model", "hidden", "300")?;
+    /// assert_eq!(config.model.hidden, 300);
+    /// assert!(Config::default().with("model", "hidden", "many").is_err());
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where there is no such setting, or it has another type.
+    pub fn with(&self, section: &str, name: &str, value: &str) -> Result<Self> {
+        use toml::Value;
+        let mut all = table_of(self)?;
+        let setting = all.get_mut(section).and_then(|section| section.get_mut(name));
+        let setting = setting.ok_or_else(|| Error::invalid("Config::with", "a setting", format!("{section}.{name}")))?;
+        let wrong = |want: &str| Error::invalid(format!("{section}.{name}"), want, format!("{value:?}"));
+        *setting = match setting {
+            Value::Integer(_) => {
+                let whole = value.parse().ok().filter(|&number: &i64| number >= 0);
+                Value::Integer(whole.ok_or_else(|| wrong("a whole number of at least 0"))?)
+            }
+            Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong("a number"))?),
+            Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong("true or false"))?),
+            _ => Value::String(value.into()),
+        };
+        Self::deserialize(all).map_err(|error| wrong(error.message()))
+    }
+
     /// The preset of this name.
     ///
     /// # Errors
