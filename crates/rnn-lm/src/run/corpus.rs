@@ -1,0 +1,163 @@
+//! What a run learns from and is measured on: from files to ids, in memory or, where they are too many, in a file.
+
+use crate::config::Config;
+use crate::data::{IdFile, Source, TextFile, Vocabulary};
+use crate::tokenizer::{Tokenizer, Unit};
+use crate::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The two texts of a run.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    /// To learn from.
+    pub train: TextFile,
+    /// To measure on, if there is such a text.
+    pub valid: Option<TextFile>,
+}
+
+/// Ids of a text.
+#[derive(Debug)]
+pub enum Ids {
+    /// In memory.
+    Memory(Vec<u32>),
+    /// In a file.
+    File(IdFile),
+}
+
+/// Bytes of text whose ids memory has room for, whatever the machine: they take four times as many.
+pub(super) const LARGE: u64 = 1 << 28;
+
+impl Texts {
+    /// Those that the settings name.
+    ///
+    /// # Errors
+    /// Where one cannot be read or is empty.
+    pub fn open(config: &Config) -> Result<Self> {
+        let open = |path: &str| {
+            let text = TextFile::open(path)?;
+            match text.is_empty() {
+                false => Ok(text),
+                true => Err(Error::invalid(path, "a text", "an empty file")),
+            }
+        };
+        let data = &config.data;
+        let train = open(&data.corpus)?;
+        if !data.valid.is_empty() {
+            return Ok(Self { train, valid: Some(open(&data.valid)?) });
+        }
+        // Whoever learns a few words by heart is measured on them.
+        if data.holdout == 0.0 || data.first > 0 {
+            return Ok(Self { train, valid: None });
+        }
+        let (train, valid) = train.split(data.holdout)?;
+        if train.is_empty() || valid.is_empty() {
+            let got = format!("{} bytes without a place to cut", train.len() + valid.len());
+            return Err(Error::invalid(&data.corpus, "a text to learn from and to measure on", got)
+                .hint("take a longer text, or --holdout 0 to measure on nothing"));
+        }
+        Ok(Self { train, valid: Some(valid) })
+    }
+
+    /// The tokenizer that is made of the text to learn from, of its first [`LARGE`] bytes where it is longer.
+    ///
+    /// # Errors
+    /// Where the text is not what the tokens need.
+    pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer> {
+        let of = self.train.first(LARGE)?;
+        let bytes = of.read()?;
+        let in_file = |error| in_file(error, &self.train);
+        let tokenizer = Tokenizer::train(&bytes, &config.tokens()?).map_err(in_file)?;
+        let first = config.data.first;
+        if first == 0 || !matches!(tokenizer.unit(), Unit::Word | Unit::Char) {
+            return Ok(tokenizer);
+        }
+        let ids = tokenizer.encode(&bytes).map_err(in_file)?;
+        let ids = ids.get(..first).ok_or_else(|| {
+            Error::invalid("data.first", format!("at most the {} tokens of the text", ids.len()), first)
+        })?;
+        // Ids are in the order in which tokens appear first.
+        let last = ids.iter().copied().max().unwrap_or(0);
+        let tokens = (0..=last).filter_map(|id| tokenizer.token(id));
+        Tokenizer::of_vocabulary(tokenizer.unit(), Arc::new(Vocabulary::from_tokens(tokens)?))
+    }
+}
+
+fn in_file(error: Error, text: &TextFile) -> Error {
+    match error {
+        Error::BadText { offset } => Error::NotUtf8 { path: text.path().into(), offset },
+        other => other,
+    }
+}
+
+impl Ids {
+    /// A text's ids, the first `first` of them where that is not 0; in the file `cache` where the text is larger than `large`
+    /// bytes. One that is there already and of the same text is used again.
+    ///
+    /// # Errors
+    /// Where the text cannot be read, has what the tokenizer cannot encode, or has no token.
+    pub fn encode(text: &TextFile, tokenizer: &Tokenizer, first: usize, cache: (&Path, u64)) -> Result<Self> {
+        let (cache, large) = cache;
+        if text.len() > large {
+            let of = name(text, tokenizer)?;
+            if cache.exists()
+                && let Some(file) = IdFile::open(cache, &of)?
+            {
+                return Ok(Self::File(file));
+            }
+            if let Some(folder) = cache.parent() {
+                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
+            let mut writer = IdFile::create(cache, &of, tokenizer.len())?;
+            text.pieces(|piece| writer.write(&tokenizer.encode(piece)?))?;
+            return Ok(Self::File(writer.finish()?));
+        }
+        let mut ids = Vec::new();
+        let enough = |ids: &Vec<u32>| first > 0 && ids.len() >= first;
+        text.pieces(|piece| {
+            if !enough(&ids) {
+                ids.extend(tokenizer.encode(piece)?);
+                if enough(&ids) {
+                    ids.truncate(first);
+                }
+            }
+            Ok(())
+        })?;
+        if ids.is_empty() {
+            let path = text.path().display();
+            return Err(Error::invalid(path, "a text with at least one token", "one of white space"));
+        }
+        Ok(Self::Memory(ids))
+    }
+
+    /// Where windows are read from.
+    pub fn source(&self) -> Source<'_> {
+        match self {
+            Self::Memory(ids) => ids.into(),
+            Self::File(file) => file.into(),
+        }
+    }
+
+    /// What tells them from others.
+    pub fn mark(&self) -> String {
+        let crc32 = match self {
+            Self::Memory(ids) => {
+                let mut crc32 = crc32fast::Hasher::new();
+                ids.iter().for_each(|id| crc32.update(&id.to_le_bytes()));
+                crc32.finalize()
+            }
+            Self::File(file) => file.crc32(),
+        };
+        format!("{} ids, checksum {crc32:08x}", self.source().len())
+    }
+}
+
+/// What a file of ids is of: the file's name, part, size and time, and the tokenizer.
+fn name(text: &TextFile, tokenizer: &Tokenizer) -> Result<String> {
+    let path = text.path();
+    let about = std::fs::metadata(path).map_err(Error::io(path))?;
+    let changed = about.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let changed = changed.map_or(0, |time| time.as_nanos());
+    let tokenizer = crc32fast::hash(tokenizer.to_json()?.as_bytes());
+    Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer:08x}", about.len()))
+}

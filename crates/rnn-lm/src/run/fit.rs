@@ -1,0 +1,377 @@
+//! A run's training: window after window, with evaluations, a line of `metrics.jsonl` for each, the best weights kept, and
+//! checkpoints from which it goes on with the bits that it would have had.
+
+use super::corpus::LARGE;
+use super::metrics::Metrics;
+use super::{CHECKPOINT, Ids, Lock, METRICS, Run, Texts, vacant};
+use crate::config::{Config, Order};
+use crate::data::{Batches, BookBatches, Streams, Varied, Window};
+use crate::train::{Checkpoint, Trainer};
+use crate::{Error, LanguageModel, Result};
+use candle_core::Device;
+use rnn_core::Way;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A training, begun or gone on with.
+pub struct Fit {
+    run: Run,
+    train: Ids,
+    valid: Option<Ids>,
+    model: Box<dyn LanguageModel>,
+    trainer: Trainer,
+    metrics: Metrics,
+    since: Since,
+    /// Time between two checkpoints, beside those at evaluations.
+    pause: Duration,
+    _lock: Lock,
+}
+
+/// What is counted from one evaluation to the next, and over all; part of a checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Since {
+    /// What the corpus was, to know it again.
+    corpus: String,
+    nats: f64,
+    targets: usize,
+    tokens: usize,
+    seconds: f64,
+    /// The best evaluation, in nats a token.
+    best: Option<f64>,
+}
+
+/// After a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Stepped {
+    /// The epoch that goes on, counted from 1, and how many there will be.
+    pub epoch: (usize, usize),
+    /// Windows read of it, and how many it has.
+    pub window: (usize, usize),
+    /// Steps done in all.
+    pub step: u64,
+    /// Mean loss since the last evaluation, in nats a token.
+    pub loss: f64,
+    /// Tokens learnt from in all.
+    pub tokens: usize,
+    /// The rate of the next step.
+    pub lr: f64,
+}
+
+/// After an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// Where it stands.
+    pub at: Stepped,
+    /// Loss on the text to measure on, if there is one, in nats a token.
+    pub valid: Option<f64>,
+    /// Whether that, or else the loss while learning, is the best so far: these weights are the run's then.
+    pub best: bool,
+    /// Seconds of training so far, in all processes that took part.
+    pub seconds: f64,
+}
+
+/// Who is told, and may stop it.
+pub trait Watch {
+    /// After each window.
+    fn stepped(&mut self, _: &Stepped, _: &dyn LanguageModel) {}
+    /// Before an evaluation.
+    fn measuring(&mut self) {}
+    /// After each evaluation.
+    fn measured(&mut self, _: &Measured, _: &dyn LanguageModel) {}
+    /// Whether to write a checkpoint and come back.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Why it came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All epochs are done.
+    Done,
+    /// Nothing better came for as long as the settings wait.
+    Early,
+    /// It was told to stop, and can go on.
+    Stopped,
+}
+
+impl Fit {
+    /// A new run in a folder that is not there yet: its corpus is read, its tokenizer made, its model drawn. Where anything is
+    /// wrong there is no folder afterwards.
+    ///
+    /// # Errors
+    /// Where the folder is in the way, a setting is out of its range, or the corpus cannot be read or is too short.
+    pub fn begin(folder: impl AsRef<Path>, config: &Config, device: &Device) -> Result<Self> {
+        let folder = folder.as_ref();
+        config.check()?;
+        vacant(folder)?;
+        let texts = Texts::open(config)?;
+        let tokenizer = texts.tokenizer(config)?;
+        let there = folder.exists();
+        let made = || {
+            let (train, valid) = ids(&texts, config, &tokenizer, folder)?;
+            let batches = batches(config, &train)?;
+            let run = Run { folder: folder.into(), config: config.clone(), tokenizer: tokenizer.clone() };
+            let model = run.untrained(Way::Fused, device)?;
+            let trainer = config.trainer(batches.windows(0))?;
+            drop(batches);
+            let run = Run::create(folder, config.clone(), tokenizer.clone())?;
+            let lock = Lock::take(folder)?;
+            let since = Since { corpus: train.mark(), ..Since::default() };
+            let metrics = Metrics::open(run.path(METRICS), 0)?;
+            Ok(Self { run, train, valid, model, trainer, metrics, since, pause: PAUSE, _lock: lock })
+        };
+        made().inspect_err(|_| {
+            // What was begun here is of no use to anyone.
+            let _ = fs::remove_dir_all(folder.join("cache"));
+            if !there {
+                let _ = fs::remove_dir(folder);
+            }
+        })
+    }
+
+    /// Goes on with a run from its last checkpoint; from its beginning where there is none. With `epochs` it goes on to another
+    /// number of them, which its settings then say.
+    ///
+    /// # Errors
+    /// Where a file of it is missing or wrong, another process trains it, or its corpus is not what it was.
+    pub fn resume(folder: impl AsRef<Path>, epochs: Option<usize>, device: &Device) -> Result<Self> {
+        let mut run = Run::open(folder)?;
+        let lock = Lock::take(run.folder())?;
+        if run.config.data.corpus.is_empty() {
+            return Err(Error::invalid(run.path(super::CONFIG).display(), "data.corpus, to learn from", "none")
+                .hint("a run without a corpus can be used, but not trained"));
+        }
+        if let Some(epochs) = epochs {
+            run.config.training.epochs = epochs;
+            run.config.check()?;
+        }
+        let config = &run.config;
+        let texts = Texts::open(config)?;
+        let (train, valid) = ids(&texts, config, &run.tokenizer, run.folder())?;
+        let mut model = run.untrained(Way::Fused, device)?;
+        let mut trainer = config.trainer(batches(config, &train)?.windows(0))?;
+        let mut since = Since { corpus: train.mark(), ..Since::default() };
+        let path = run.path(CHECKPOINT);
+        if path.exists() {
+            let checkpoint = Checkpoint::read(&path)?;
+            let was: Since = checkpoint.notes()?;
+            if was.corpus != since.corpus {
+                let want = format!("the text that the run began with ({})", was.corpus);
+                return Err(Error::invalid(&config.data.corpus, want, since.corpus)
+                    .hint("put that text back, or begin a new run"));
+            }
+            trainer.resume(model.as_mut(), &checkpoint)?;
+            since = was;
+        }
+        if epochs.is_some() {
+            rnn_core::border::file::write(&run.path(super::CONFIG), run.config.to_toml()?.as_bytes())?;
+        }
+        let metrics = Metrics::open(run.path(METRICS), trainer.steps())?;
+        Ok(Self { run, train, valid, model, trainer, metrics, since, pause: PAUSE, _lock: lock })
+    }
+
+    /// With another time between checkpoints.
+    #[must_use]
+    pub fn pause(self, pause: Duration) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Its model, as far as it has learnt.
+    pub fn model(&self) -> &dyn LanguageModel {
+        self.model.as_ref()
+    }
+
+    /// What it learns from.
+    pub fn train(&self) -> &Ids {
+        &self.train
+    }
+
+    /// What it is measured on.
+    pub fn valid(&self) -> Option<&Ids> {
+        self.valid.as_ref()
+    }
+
+    /// Steps done, and windows in all epochs, about.
+    pub fn steps(&self) -> u64 {
+        self.trainer.steps()
+    }
+
+    /// Trains to the end, or until it is told to stop.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], after which the last checkpoint stands as it was; and where a file cannot be written.
+    pub fn train_on(&mut self, watch: &mut dyn Watch) -> Result<End> {
+        let Self { run, train, valid, model, trainer, metrics, since, pause, .. } = self;
+        let model = model.as_mut();
+        let config = &run.config;
+        let batches = batches(config, train)?;
+        let valid = valid.as_ref().map(|valid| some(valid)).transpose()?;
+        let training = &config.training;
+        let (mut clock, mut saved) = (Instant::now(), Instant::now());
+        let keep = |trainer: &Trainer, model: &dyn LanguageModel, since: &Since| -> Result<()> {
+            let path = run.path(CHECKPOINT);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
+            trainer.checkpoint(model)?.with_notes(since)?.write(&path)
+        };
+        loop {
+            if training.stop_after > 0 && trainer.since_best() >= training.stop_after {
+                return Ok(End::Early);
+            }
+            if trainer.epochs() >= training.epochs {
+                return Ok(End::Done);
+            }
+            let windows = batches.windows(trainer.epochs());
+            let window = batches.window(trainer.epochs(), trainer.read())?;
+            let before = trainer.steps();
+            let loss = trainer.step(model, &window)?;
+            since.nats += loss * window.targets as f64;
+            since.targets += window.targets;
+            since.tokens += window.targets;
+            let at = Stepped {
+                epoch: (trainer.epochs() + 1, training.epochs),
+                window: (trainer.read(), windows),
+                step: trainer.steps(),
+                loss: since.nats / since.targets as f64,
+                tokens: since.tokens,
+                lr: trainer.lr(),
+            };
+            let ends = trainer.read() == windows;
+            if ends {
+                trainer.epoch_ends();
+            }
+            watch.stepped(&at, model);
+            let stepped = trainer.steps() > before;
+            let due = match training.evaluate_every {
+                0 => ends,
+                every => stepped && trainer.steps().is_multiple_of(every),
+            };
+            let last = ends && trainer.epochs() == training.epochs;
+            if due || last {
+                watch.measuring();
+                let measured = measure(trainer, model, valid.as_deref(), training.time)?;
+                let loss = measured.unwrap_or(at.loss);
+                let best = trainer.observe(loss);
+                if best {
+                    since.best = Some(loss);
+                    trainer.with_average(model, |model| run.save(model))?;
+                }
+                (since.nats, since.targets) = (0.0, 0);
+                since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+                // Before the checkpoint: a line too many is taken back, one that is missing is not made up for.
+                metrics.write(&json!({
+                    "step": at.step, "epoch": at.epoch.0, "tokens": at.tokens, "lr": at.lr,
+                    "train_loss": at.loss, "valid_loss": measured, "best": best, "seconds": since.seconds,
+                }))?;
+                keep(trainer, model, since)?;
+                saved = Instant::now();
+                watch.measured(&Measured { at, valid: measured, best, seconds: since.seconds }, model);
+            } else if watch.stop() || saved.elapsed() > *pause {
+                since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+                keep(trainer, model, since)?;
+                saved = Instant::now();
+            }
+            if watch.stop() {
+                return Ok(End::Stopped);
+            }
+        }
+    }
+}
+
+/// Time between two checkpoints.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The loss of the text to measure on, of the mean of the weights where there is one.
+fn measure(
+    trainer: &Trainer,
+    model: &mut dyn LanguageModel,
+    valid: Option<&[u32]>,
+    time: usize,
+) -> Result<Option<f64>> {
+    let Some(valid) = valid else { return Ok(None) };
+    let loss = trainer.with_average(model, |model| Ok(model.evaluate(valid, time.max(32))?.loss()))?;
+    if !loss.is_finite() {
+        let step = usize::try_from(trainer.steps()).unwrap_or(usize::MAX);
+        return Err(Error::Diverged { step, what: "loss of an evaluation", value: loss });
+    }
+    Ok(Some(loss))
+}
+
+/// Ids to measure on in memory: all, or so many of those in a file that an evaluation takes no longer than it is worth.
+fn some(ids: &Ids) -> Result<std::borrow::Cow<'_, [u32]>> {
+    const MOST: usize = 1 << 21;
+    match ids {
+        Ids::Memory(ids) => Ok(ids.into()),
+        Ids::File(_) => {
+            let source = ids.source();
+            let mut some = vec![0; source.len().min(MOST)];
+            source.copy(0, &mut some)?;
+            Ok(some.into())
+        }
+    }
+}
+
+fn ids(
+    texts: &Texts,
+    config: &Config,
+    tokenizer: &crate::tokenizer::Tokenizer,
+    folder: &Path,
+) -> Result<(Ids, Option<Ids>)> {
+    let cache = |name: &str| folder.join("cache").join(name);
+    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), LARGE))?;
+    let valid =
+        texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache("valid.ids"), LARGE)));
+    let valid = valid.transpose()?;
+    if let Some(valid) = valid.as_ref().filter(|valid| valid.source().len() < 2) {
+        return Err(Error::invalid("the text to measure on", "at least 2 tokens", valid.source().len())
+            .hint("take a longer one, or --holdout 0 for none"));
+    }
+    Ok((train, valid))
+}
+
+/// Windows in the order that the settings say.
+enum Windows<'a> {
+    Streams(Streams<'a>),
+    Varied(Varied<'a>),
+    Book(BookBatches<'a>),
+}
+
+fn batches<'a>(config: &Config, ids: &'a Ids) -> Result<Windows<'a>> {
+    let training = &config.training;
+    let (batch, time) = (training.batch, training.time);
+    Ok(match config.order()? {
+        Order::Book => Windows::Book(BookBatches::new(ids.source(), batch, time)?),
+        Order::Streams if training.varied => {
+            Windows::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
+        }
+        Order::Streams => Windows::Streams(Streams::new(ids.source(), batch, time)?),
+    })
+}
+
+impl Batches for Windows<'_> {
+    fn windows(&self, epoch: usize) -> usize {
+        match self {
+            Self::Streams(batches) => batches.windows(epoch),
+            Self::Varied(batches) => batches.windows(epoch),
+            Self::Book(batches) => batches.windows(epoch),
+        }
+    }
+
+    fn window(&self, epoch: usize, number: usize) -> Result<Window> {
+        match self {
+            Self::Streams(batches) => batches.window(epoch, number),
+            Self::Varied(batches) => batches.window(epoch, number),
+            Self::Book(batches) => batches.window(epoch, number),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Weights from elsewhere as those of a run: what the model is, seen from names and shapes, and its parameters under the
+//! names that they have here.
+
+use crate::config::Model;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use rnn_core::border::pytorch::StateDict;
+use rnn_core::border::{BookLayer, Kind, Network, NetworkSpec};
+use std::path::Path;
+
+/// How weights are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// *Deep Learning from Scratch 2*, chapters 5 and 6: `embed_W`, `lstm_Wx` (or `rnn_`), `lstm_Wh`, `lstm_b`, `affine_W`,
+    /// `affine_b`, where y = x W + b.
+    Book,
+    /// A PyTorch module of an embedding, a recurrent network and a linear layer, whatever they are called.
+    Pytorch,
+}
+
+/// A model from elsewhere.
+#[derive(Debug)]
+pub struct Imported {
+    /// Its sizes.
+    pub model: Model,
+    /// V
+    pub vocabulary: usize,
+    /// Its parameters, by the names that they have here.
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+impl Imported {
+    /// Reads a file of weights, `.safetensors` or `.pt`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not of this layout.
+    pub fn read(path: impl AsRef<Path>, layout: Layout) -> Result<Self> {
+        let path = path.as_ref();
+        let file = StateDict::read(path)?.with_dtype(DType::F32);
+        match layout {
+            Layout::Book => book(&file, path),
+            Layout::Pytorch => pytorch(&file, path),
+        }
+    }
+}
+
+fn book(file: &StateDict, path: &Path) -> Result<Imported> {
+    let names: Vec<&str> = file.shapes().map(|(name, _)| name).collect();
+    let cells = [("lstm", Kind::Lstm), ("rnn", Kind::RnnTanh)];
+    let found = cells.into_iter().find(|(cell, _)| names.contains(&format!("{cell}_Wx").as_str()));
+    let (cell, kind) = found.ok_or_else(|| {
+        Error::invalid(path.display(), "embed_W, lstm_Wx or rnn_Wx, and so on", names.join(", "))
+            .hint("`--layout pytorch` is for embedding.weight, rnn.weight_ih_l0, ...")
+    })?;
+    let [wx, wh, b] = ["Wx", "Wh", "b"].map(|name| file.tensor(&format!("{cell}_{name}")));
+    let layer = BookLayer { wx: wx?, wh: wh?, b: b? };
+    let spec = NetworkSpec::new(kind, matrix(&layer.wx, "Wx")?.0, matrix(&layer.wh, "Wh")?.0);
+    let network = Network::from_book(spec, &[layer])?;
+    let (embedding, weight, bias) = (file.tensor("embed_W")?, file.tensor("affine_W")?, file.tensor("affine_b")?);
+    let parts = Parts { embedding, weight: weight.t()?.contiguous()?, bias };
+    // The second bias is what the border adds, and zero.
+    assembled(parts, &network, "single", path)
+}
+
+/// The tensors that are not of the recurrent network.
+struct Parts {
+    embedding: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
+    let wrong = |want: &str, got: String| Error::invalid(path.display(), want, got);
+    let shapes: Vec<(&str, &[usize])> = file.shapes().collect();
+    let list = || shapes.iter().map(|(name, dims)| format!("{name} {dims:?}")).collect::<Vec<_>>().join(", ");
+    let prefixes: Vec<&str> =
+        shapes.iter().filter_map(|(name, _)| name.strip_suffix("weight_ih_l0")).collect();
+    let [prefix] = prefixes[..] else {
+        return Err(wrong("one recurrent network, whose names end in weight_ih_l0 and so on", list()));
+    };
+    let network = file.network(&file.spec(prefix)?, prefix)?;
+    let spec = network.spec();
+    if spec.bidirectional || spec.projection.is_some() {
+        let got = if spec.bidirectional { "two" } else { "one, with a projection" };
+        return Err(wrong("one direction, without projection", got.into()));
+    }
+    let others = || shapes.iter().filter(|(name, _)| !name.starts_with(prefix));
+    let tables: Vec<&str> = others().filter(|(_, dims)| dims.len() == 2).map(|(name, _)| *name).collect();
+    let vectors: Vec<&str> = others().filter(|(_, dims)| dims.len() == 1).map(|(name, _)| *name).collect();
+    let home = |name: &str| name.rsplit_once('.').map_or("", |(home, _)| home).to_string();
+    let (bias, of_bias) = match vectors[..] {
+        [bias] => (Some(file.tensor(bias)?), Some(home(bias))),
+        [] => (None, None),
+        _ => return Err(wrong("one bias beside the recurrent network's", vectors.join(", "))),
+    };
+    let is_output = |name: &str| of_bias.as_deref() == Some(&home(name));
+    let (embedding, weight) = match tables[..] {
+        [table] => (file.tensor(table)?, file.tensor(table)?),
+        [a, b] if is_output(a) => (file.tensor(b)?, file.tensor(a)?),
+        [a, b] => (file.tensor(a)?, file.tensor(b)?),
+        _ => return Err(wrong("an embedding and a linear layer beside the recurrent network", list())),
+    };
+    let bias = match bias {
+        Some(bias) => bias,
+        None => Tensor::zeros(matrix(&weight, "weight")?.0, DType::F32, &Device::Cpu)?,
+    };
+    let biases = if spec.bias { "both" } else { "none" };
+    assembled(Parts { embedding, weight, bias }, &network, biases, path)
+}
+
+fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result<Imported> {
+    let Parts { embedding, weight, bias: of_output } = parts;
+    let spec = network.spec();
+    let (vocabulary, embed) = matrix(&embedding, "embedding")?;
+    let outputs = matrix(&weight, "output weight")?;
+    if embed != spec.input || outputs != (vocabulary, spec.hidden) || of_output.dims() != [vocabulary] {
+        let want = format!(
+            "an embedding [V, {}], an output weight [V, {}] and a bias [V]",
+            spec.input, spec.hidden
+        );
+        let got = format!("{:?}, {:?} and {:?}", embedding.dims(), weight.dims(), of_output.dims());
+        return Err(Error::invalid(path.display(), want, got));
+    }
+    let cell = match spec.kind {
+        Kind::Lstm => "lstm",
+        Kind::Gru => "gru",
+        Kind::RnnTanh => "rnn",
+        Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
+    };
+    let same = |a: &Tensor, b: &Tensor| -> Result<bool> {
+        Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_scalar::<f32>()? == 0.0)
+    };
+    let tied = same(&embedding, &weight)?;
+    let mut tensors = vec![("embedding.weight".to_string(), embedding)];
+    for (name, tensor) in network.tensors() {
+        if bias == "both" || !name.starts_with("bias_hh") {
+            tensors.push((format!("rnn.{name}"), tensor.clone()));
+        }
+    }
+    if !tied {
+        tensors.push(("affine.weight".into(), weight));
+    }
+    tensors.push(("affine.bias".into(), of_output));
+    let model = Model {
+        cell: cell.into(),
+        embed,
+        hidden: spec.hidden,
+        layers: spec.layers,
+        bias: bias.into(),
+        tied,
+        ..Model::default()
+    };
+    Ok(Imported { model, vocabulary, tensors })
+}
+
+fn matrix(tensor: &Tensor, what: &str) -> Result<(usize, usize)> {
+    tensor.dims2().map_err(|_| Error::invalid(what, "a matrix", format!("{:?}", tensor.dims())))
+}

@@ -1,0 +1,45 @@
+//! One training at a time in a folder.
+
+use crate::{Error, Result};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+/// Held while it is there; the operating system takes it from a process that ends, however that ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder's lock.
+    ///
+    /// # Errors
+    /// Where another process has it, or the folder cannot be written.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join("lock");
+        let file = File::create(&path).map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::invalid(folder.display(), "a run that no other process trains", "one that is in use")
+                    .hint("wait for that process, or stop it"))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_one_holders_until_that_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let error = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("one that is in use"), "{error}");
+        drop(lock);
+        Lock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,177 @@
+//! A run: a model, how it came to be, and what it needs to be used or to go on, in one folder.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | every setting: the same file gives the same run |
+//! | `tokenizer.json` | from text to ids, as Hugging Face's `tokenizers` has it |
+//! | `model.safetensors` | the weights that measured best, under PyTorch's names |
+//! | `metrics.jsonl` | what was measured, a line each |
+//! | `checkpoints/latest.safetensors` | where the training stands |
+//! | `cache/` | ids of a corpus that memory has no room for; made again where it is missing |
+//!
+//! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is a run
+//! like any other.
+
+mod corpus;
+mod fit;
+mod import;
+mod lock;
+mod metrics;
+mod weights;
+
+pub use corpus::{Ids, Texts};
+pub use fit::{End, Fit, Measured, Stepped, Watch};
+pub use import::{Imported, Layout};
+pub use lock::Lock;
+
+use crate::config::Config;
+use crate::model::build;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, LanguageModel, Result};
+use candle_core::{DType, Device, Tensor};
+use rnn_core::Way;
+use rnn_core::border::file;
+use std::path::{Path, PathBuf};
+
+/// A run's folder, its settings and its tokenizer.
+#[derive(Debug, Clone)]
+pub struct Run {
+    folder: PathBuf,
+    /// Its settings.
+    pub config: Config,
+    /// Its tokens.
+    pub tokenizer: Tokenizer,
+}
+
+impl Run {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Where a file is missing or wrong.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        if !folder.is_dir() {
+            let got = if folder.exists() { "a file" } else { "nothing of that name" };
+            return Err(Error::invalid(folder.display(), "the folder of a run", got)
+                .hint("`rnn-lm train CORPUS --out RUN` makes one"));
+        }
+        let (path, text) = read(folder, CONFIG)?;
+        let config = Config::parse(&path.display().to_string(), &text, &Config::default())?;
+        config.check()?;
+        let (path, text) = read(folder, TOKENIZER)?;
+        let tokenizer = Tokenizer::from_json(&path.display().to_string(), &text)?;
+        let unit = config.tokens()?.unit;
+        if tokenizer.unit() != unit {
+            let got = format!("data.tokens = \"{unit}\" in {CONFIG}");
+            let want = format!("{}, as {TOKENIZER} has it", tokenizer.unit());
+            return Err(Error::invalid(folder.display(), want, got));
+        }
+        Ok(Self { folder: folder.into(), config, tokenizer })
+    }
+
+    /// Makes one of settings and a tokenizer: a folder that is not there yet, or is empty.
+    ///
+    /// # Errors
+    /// Where it is neither, or cannot be written.
+    pub fn create(folder: impl AsRef<Path>, config: Config, tokenizer: Tokenizer) -> Result<Self> {
+        let folder = folder.as_ref();
+        vacant(folder)?;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let run = Self { folder: folder.into(), config, tokenizer };
+        file::write(&run.path(CONFIG), run.config.to_toml()?.as_bytes())?;
+        file::write(&run.path(TOKENIZER), run.tokenizer.to_json()?.as_bytes())?;
+        Ok(run)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file of it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The model that its settings say, as it begins.
+    ///
+    /// # Errors
+    /// Where a size is zero or absurd.
+    pub fn untrained(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
+        let spec = self.config.spec(self.tokenizer.len())?;
+        build(self.config.cell()?, &spec, way, (DType::F32, device), self.config.training.seed)
+    }
+
+    /// The model with the weights of `model.safetensors`. Nothing is dropped in it, whatever it was trained with, so it can
+    /// be adapted too.
+    ///
+    /// # Errors
+    /// Where the file is missing, or its tensors are others than the settings say: all of them are named.
+    pub fn model(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
+        let mut plain = self.config.clone();
+        plain.dropout = Default::default();
+        let model = Self { config: plain, ..self.clone() }.untrained(way, device)?;
+        weights::load(model.as_ref(), &self.path(MODEL), &self.config)?;
+        Ok(model)
+    }
+
+    /// Writes a model's weights as the run's.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn save(&self, model: &dyn LanguageModel) -> Result<()> {
+        weights::save(model.parameters().into_iter().map(|(name, var)| (name, var.into_inner())), &self.path(MODEL))
+    }
+
+    /// Writes these weights as the run's.
+    ///
+    /// # Errors
+    /// Where they cannot be written, or are not those of its model: there is no file then.
+    pub fn save_tensors(&self, tensors: Vec<(String, Tensor)>) -> Result<()> {
+        let path = self.path(MODEL);
+        weights::save(tensors, &path)?;
+        self.model(Way::Fused, &Device::Cpu).map(drop).inspect_err(|_| drop(std::fs::remove_file(&path)))
+    }
+}
+
+/// The settings.
+pub const CONFIG: &str = "config.toml";
+/// The tokens.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The weights.
+pub const MODEL: &str = "model.safetensors";
+/// What was measured.
+pub const METRICS: &str = "metrics.jsonl";
+/// Where the training stands.
+pub const CHECKPOINT: &str = "checkpoints/latest.safetensors";
+
+/// Whether a run can be made there.
+///
+/// # Errors
+/// Where something is in the way.
+pub fn vacant(folder: &Path) -> Result<()> {
+    if folder.is_file() {
+        return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name"));
+    }
+    let Ok(mut there) = std::fs::read_dir(folder) else { return Ok(()) };
+    if there.next().is_none() {
+        return Ok(());
+    }
+    let error = Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
+    Err(match folder.join(CONFIG).exists() {
+        true => error.hint(format!("`rnn-lm resume {}` goes on with the run in it", folder.display())),
+        false => error.hint("choose another with --out"),
+    })
+}
+
+fn read(folder: &Path, name: &str) -> Result<(PathBuf, String)> {
+    let path = folder.join(name);
+    if !path.exists() {
+        return Err(Error::invalid(folder.display(), "the folder of a run", format!("one without {name}"))
+            .hint("a run has config.toml, tokenizer.json and model.safetensors"));
+    }
+    let bytes = file::read(&path)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Error::NotUtf8 { path: path.clone(), offset: error.utf8_error().valid_up_to() })?;
+    Ok((path, text))
+}

@@ -1,0 +1,69 @@
+//! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
+
+use crate::config::Config;
+use crate::{Error, LanguageModel, Result};
+use candle_core::{DType, Tensor};
+use rnn_core::border::file;
+use rnn_core::border::pytorch::StateDict;
+use safetensors::tensor::TensorView;
+use std::path::Path;
+
+/// Writes them; a file of that name stays as it is until the new one is whole.
+pub(super) fn save(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+    let mut all = Vec::new();
+    for (name, tensor) in tensors {
+        let numbers: Vec<f32> = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+        all.push((name, tensor.dims().to_vec(), bytes));
+    }
+    let views = all.iter().map(|(name, dims, bytes)| {
+        let view = TensorView::new(safetensors::Dtype::F32, dims.clone(), bytes);
+        Ok((name.as_str(), view.map_err(candle_core::Error::wrap)?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(views, None).map_err(candle_core::Error::wrap)?;
+    Ok(file::write(path, &bytes)?)
+}
+
+/// Reads them into a model: all, or none where one is missing, misshapen or too many.
+pub(super) fn load(model: &dyn LanguageModel, path: &Path, config: &Config) -> Result<()> {
+    if !path.exists() {
+        return Err(Error::invalid(path.display(), "the weights of a run", "no such file")
+            .hint("was its training stopped before the first evaluation? `rnn-lm resume` goes on"));
+    }
+    let weights = StateDict::read(path)?;
+    let parameters = model.parameters();
+    let mut wrong = Vec::new();
+    for (name, var) in &parameters {
+        match weights.shapes().find(|(other, _)| other == name) {
+            None => wrong.push(format!("{name} is missing")),
+            Some((_, dims)) if dims != var.dims() => {
+                wrong.push(format!("{name} is {dims:?}, not {:?}", var.dims()));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, _) in weights.shapes() {
+        if parameters.iter().all(|(other, _)| other != name) {
+            wrong.push(format!("{name} is one too many"));
+        }
+    }
+    if !wrong.is_empty() {
+        let model = &config.model;
+        let want = format!(
+            "the weights of the model in config.toml ({} {} of {}, embed {}, bias {}, tied {})",
+            model.layers, model.cell, model.hidden, model.embed, model.bias, model.tied
+        );
+        return Err(Error::invalid(path.display(), want, wrong.join("; "))
+            .hint("are config.toml and tokenizer.json those that belong to it?"));
+    }
+    let tensors = parameters.iter().map(|(name, var)| {
+        let tensor = weights.tensor(name)?.to_dtype(var.dtype())?.to_device(var.device())?;
+        Ok(tensor.contiguous()?)
+    });
+    let tensors = tensors.collect::<Result<Vec<Tensor>>>()?;
+    for ((_, var), tensor) in parameters.iter().zip(&tensors) {
+        var.set(tensor)?;
+    }
+    Ok(())
+}
