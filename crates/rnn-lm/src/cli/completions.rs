@@ -1,0 +1,24 @@
+//! `rnn-lm completions`: what a shell wants to know.
+
+use super::{Cli, settings};
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print a script that completes commands and flags
+///
+/// For example: `rnn-lm completions bash > ~/.local/share/bash-completion/completions/rnn-lm`
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// For which shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self) -> Result<()> {
+        let mut command = settings::added_to(Cli::command())?;
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "rnn-lm", &mut script);
+        Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?)
+    }
+}

@@ -1,0 +1,34 @@
+//! `rnn-lm config`: the settings that a run would have.
+
+use super::settings::{Base, presets};
+use anyhow::Result;
+use clap::{ArgMatches, Args};
+use rnn_lm::data::TextFile;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Print the settings that a run would have, each with what it means
+///
+/// What is printed can be changed and given to `rnn-lm train --config FILE`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The text that `train` would learn from, which the defaults depend on
+    corpus: Option<PathBuf>,
+    /// List the presets instead
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    base: Base,
+}
+
+impl Show {
+    pub(super) fn run(self, flags: &ArgMatches) -> Result<()> {
+        let text = if self.list {
+            presets()
+        } else {
+            let corpus = self.corpus.as_ref().map(TextFile::open).transpose()?;
+            self.base.settings(corpus.as_ref(), flags)?.to_toml()?
+        };
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+}

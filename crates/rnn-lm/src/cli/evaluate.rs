@@ -1,0 +1,136 @@
+//! `rnn-lm evaluate`: how well a model predicts a text.
+
+use super::progress::quality;
+use super::train::unit;
+use super::{Session, open, print};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rnn_lm::data::{Streams, TextFile};
+use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
+use rnn_lm::run::{Run, Texts};
+use rnn_lm::LanguageModel;
+use serde_json::json;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Measure a model on a text
+///
+/// One stream over every token, with the state carried, unless told otherwise: then the length of a window changes nothing
+/// but the memory it takes. With --batch N it is the book's way: N readers at equal distances, each from a state of zeros,
+/// and what is left over after whole windows of T steps is not counted.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rnn-lm evaluate runs/ptb ptb.test.txt
+  rnn-lm evaluate runs/ptb ptb.test.txt --batch 10 --time 35      as the book evaluates
+  rnn-lm evaluate runs/ptb ptb.test.txt --mode cache --theta 0.3 --lambda 0.1
+  rnn-lm evaluate runs/ptb ptb.test.txt --mode dynamic --rms --lr 0.002 --decay 0.02 --time 5")]
+pub(super) struct Evaluate {
+    /// The folder of the run
+    run: PathBuf,
+    /// The text
+    file: PathBuf,
+    /// N readers side by side, as the book evaluates
+    #[arg(long, value_name = "N", conflicts_with = "mode")]
+    batch: Option<usize>,
+    /// T, steps of a window; of dynamic evaluation those after which it learns [default: 35, dynamic 5]
+    #[arg(long, value_name = "T")]
+    time: Option<usize>,
+    /// What the model may do with what it has read
+    #[arg(long, value_enum, default_value_t = Mode::Plain)]
+    mode: Mode,
+    /// Dynamic: the learning rate
+    #[arg(long, value_name = "X", default_value_t = 0.1, help_heading = "dynamic evaluation")]
+    lr: f64,
+    /// Dynamic: how fast weights go back to what they were
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "dynamic evaluation")]
+    decay: f64,
+    /// Dynamic: divide each gradient by its size on the run's corpus
+    #[arg(long, help_heading = "dynamic evaluation")]
+    rms: bool,
+    /// Cache: tokens that it remembers
+    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "neural cache")]
+    size: usize,
+    /// Cache: how much likeness counts
+    #[arg(long, value_name = "X", default_value_t = 0.3, help_heading = "neural cache")]
+    theta: f64,
+    /// Cache: its share of the probability
+    #[arg(long, value_name = "X", default_value_t = 0.1, help_heading = "neural cache")]
+    lambda: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Nothing: it stays what it is
+    Plain,
+    /// Go on learning from it (Krause et al. 2018)
+    Dynamic,
+    /// Expect it again (Grave, Joulin & Usunier 2017)
+    Cache,
+}
+
+impl Evaluate {
+    pub(super) fn run(self, session: &Session) -> Result<()> {
+        let (run, mut model) = open(&self.run, &session.device)?;
+        let text = TextFile::open(&self.file)?;
+        let mut ids = Vec::new();
+        text.pieces(|piece| {
+            ids.extend(run.tokenizer.encode(piece)?);
+            Ok(())
+        })?;
+        let unknown = run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
+        let evaluation =
+            self.measure(&run, model.as_mut(), &ids, session).with_context(|| self.file.display().to_string())?;
+        let unit = unit(&run.tokenizer);
+        let bits = evaluation.nats / std::f64::consts::LN_2;
+        let per_token = bits / evaluation.predictions as f64;
+        let per_byte = bits / text.len() as f64;
+        let unknown = unknown as f64 / ids.len() as f64;
+        if self.json {
+            return print(json!({
+                "perplexity": evaluation.perplexity(), "loss": evaluation.loss(), "bits_per_token": per_token,
+                "bits_per_byte": per_byte, "tokens": ids.len(), "predictions": evaluation.predictions,
+                "unknown_rate": unknown, "bytes": text.len(), "token": unit,
+            }));
+        }
+        print(format_args!("perplexity      {:.2}", evaluation.perplexity()))?;
+        print(format_args!("bits a {unit:<9}{per_token:.4}"))?;
+        if unit != "byte" {
+            print(format_args!("bits a byte     {per_byte:.4}"))?;
+        }
+        print(format_args!("tokens          {} ({} predicted)", ids.len(), evaluation.predictions))?;
+        print(format_args!("unknown         {:.2} %", 100.0 * unknown))
+    }
+
+    fn measure(
+        &self,
+        run: &Run,
+        model: &mut dyn LanguageModel,
+        ids: &[u32],
+        session: &Session,
+    ) -> Result<Evaluation> {
+        let bar = bar(session, ids.len());
+        let mut progress = |done: usize| bar.set_position(done as u64);
+        let time = self.time.unwrap_or(if self.mode == Mode::Dynamic { 5 } else { 35 });
+        let result = match self.mode {
+            Mode::Plain => {
+                let order = self.batch.map_or(Order::Whole, |batch| Order::Book { batch });
+                order.evaluate(model, ids, time, Some(&mut progress))
+            }
+            Mode::Cache => {
+                let Self { size, theta, lambda, .. } = *self;
+                NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
+            }
+            Mode::Dynamic => {
+                let rule = if self.rms { DynamicRule::Rms(self.gradients(run, model, time)?) } else { DynamicRule::Sgd };
+                let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
+                dynamic.evaluate(model, ids, Some(&mut progress))
+            }
+        };
+        bar.finish_and_clear();
+        Ok(result?)
+    }
+}

@@ -1,0 +1,178 @@
+//! `rnn-lm generate`: text out of a model.
+
+use super::{Session, open, print};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rnn_lm::LanguageModel;
+use rnn_lm::generate::{Beam, Sampling, Stops, Writing};
+use rnn_lm::tokenizer::Tokenizer;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Write with a model
+///
+/// The text appears as it is made. The same seed gives the same text. With --beam it is not drawn, but the most probable
+/// continuation that a beam search finds.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rnn-lm generate runs/book --prompt \"once upon a\" --temperature 0.8 --top-p 0.95
+  rnn-lm generate runs/ptb --prompt \"the meaning of life is\" --skip \"<unk>,N,$\"
+  rnn-lm generate runs/book --prompt \"the king\" --beam 8 --length-penalty 0.7 --tokens 20")]
+pub(super) struct Generate {
+    /// The folder of the run
+    run: PathBuf,
+    /// What it goes on with; without it begins as after the end of a line
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    prompt: String,
+    /// Tokens to write [default: 100 words or pieces, 500 characters or bytes]
+    #[arg(long, short = 'n', value_name = "N")]
+    tokens: Option<usize>,
+    /// Below 1 bolder, above 1 wilder; 0 always takes the most probable
+    #[arg(long, short, value_name = "X", default_value_t = 1.0)]
+    temperature: f64,
+    /// Draw from the N most probable only; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the most probable that have so much of the probability together
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// Draw from those at least so probable, in shares of the most probable one
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f64,
+    /// Above 1: what was written already becomes less likely
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// End where this text appears; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Tokens that are never written, with commas between; <unk> is one unless this is given
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',')]
+    skip: Option<Vec<String>>,
+    /// Where random numbers come from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many texts, each of a seed of its own
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: usize,
+    /// Search with so many texts side by side instead of drawing
+    #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "samples"])]
+    beam: Option<usize>,
+    /// Beam search: log-probabilities are divided by the length to this power
+    #[arg(long, value_name = "X", default_value_t = 0.0, requires = "beam")]
+    length_penalty: f64,
+    /// Print JSON, one object a text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Generate {
+    pub(super) fn run(self, session: &Session) -> Result<()> {
+        let (run, model) = open(&self.run, &session.device)?;
+        let tokenizer = &run.tokenizer;
+        let mut prompt = tokenizer.encode_part(self.prompt.as_bytes()).context("--prompt")?;
+        if let Some(unknown) = tokenizer.unknown()
+            && prompt.contains(&unknown)
+            && !self.prompt.contains("<unk>")
+        {
+            session.say("note: the prompt has what the vocabulary does not; the model reads <unk> for it");
+        }
+        prompt.insert(0, tokenizer.begin());
+        let skip = match &self.skip {
+            None => tokenizer.unknown().into_iter().collect(),
+            Some(tokens) => tokens.iter().map(|token| id(tokenizer, token)).collect::<Result<Vec<_>>>()?,
+        };
+        let short = matches!(super::train::unit(tokenizer), "word" | "piece");
+        let count = self.tokens.unwrap_or(if short { 100 } else { 500 });
+        if let Some(width) = self.beam {
+            let beam = Beam { width, length: count, penalty: self.length_penalty, ends: Vec::new(), skip };
+            return self.search(&beam, model.as_ref(), &prompt, tokenizer);
+        }
+        if self.samples == 0 {
+            bail!("--samples: expected at least 1, got 0");
+        }
+        for number in 0..self.samples {
+            let seed = self.seed.wrapping_add(number as u64);
+            let sampling = Sampling {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition: self.repetition_penalty,
+                skip: skip.clone(),
+                seed,
+            };
+            self.write(&sampling, count, model.as_ref(), &prompt, tokenizer)?;
+        }
+        Ok(())
+    }
+
+    /// Draws, and shows what is there as soon as it is.
+    fn write(
+        &self,
+        sampling: &Sampling,
+        count: usize,
+        model: &dyn LanguageModel,
+        prompt: &[u32],
+        tokenizer: &Tokenizer,
+    ) -> Result<()> {
+        let mut out = std::io::stdout();
+        let mut show = |text: &str| -> Result<()> {
+            if !self.json {
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            Ok(())
+        };
+        let mut text = String::new();
+        show(&self.prompt)?;
+        let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
+        let mut stops = Stops::new(&self.stop);
+        let mut ids = Vec::new();
+        for id in Writing::new(model, prompt, sampling)?.take(count) {
+            let id = id?;
+            ids.push(id);
+            let shown = stops.push(&pieces.push(id)?);
+            show(&shown.text)?;
+            text.push_str(&shown.text);
+            if shown.stopped {
+                break;
+            }
+        }
+        let rest = stops.finish();
+        show(&rest)?;
+        text.push_str(&rest);
+        if self.json {
+            return print(json!({ "prompt": self.prompt, "text": text, "ids": ids, "seed": sampling.seed }));
+        }
+        show("\n")
+    }
+
+    fn search(&self, beam: &Beam, model: &dyn LanguageModel, prompt: &[u32], tokenizer: &Tokenizer) -> Result<()> {
+        for found in beam.search(model, prompt)? {
+            let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
+            let mut text = String::new();
+            for &id in &found.ids {
+                text.push_str(&pieces.push(id)?);
+            }
+            text.push_str(&pieces.finish());
+            if self.json {
+                print(json!({
+                    "prompt": self.prompt, "text": text, "ids": found.ids, "log_prob": found.log_prob,
+                    "score": found.score,
+                }))?;
+            } else {
+                print(format_args!("{:>9.3}  {}{}", found.score, self.prompt, text.replace('\n', "\\n")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The token of this text.
+fn id(tokenizer: &Tokenizer, token: &str) -> Result<u32> {
+    match tokenizer.id(token) {
+        Some(id) => Ok(id),
+        None => bail!("--skip: expected a token of the vocabulary, got {token:?}"),
+    }
+}

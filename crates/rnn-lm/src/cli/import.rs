@@ -1,0 +1,79 @@
+//! `rnn-lm import`: a run out of weights from elsewhere.
+
+use super::settings::Base;
+use super::Session;
+use super::train::{unit, whole};
+use anyhow::{Context, Result, bail};
+use clap::{ArgMatches, Args, ValueEnum};
+use rnn_lm::data::{TextFile, Unknown};
+use rnn_lm::run::{Imported, Layout, Run, vacant};
+use rnn_lm::tokenizer::{Options, Tokenizer};
+use std::path::PathBuf;
+
+/// Make a run out of weights from elsewhere
+///
+/// The vocabulary is that of the corpus, in the order in which its tokens appear first: the book's order, and that of most
+/// scripts that build one. Sizes are seen from the weights.
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The weights: .safetensors, or .pt of PyTorch
+    weights: PathBuf,
+    /// How they are laid out
+    #[arg(long, value_enum)]
+    layout: Named,
+    /// The text that they were trained on
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+    /// The folder of the run
+    #[arg(long, short, value_name = "RUN")]
+    out: PathBuf,
+    #[command(flatten)]
+    base: Base,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Named {
+    /// embed_W, lstm_Wx (or rnn_Wx), lstm_Wh, lstm_b, affine_W, affine_b
+    Book,
+    /// An embedding, a recurrent network and a linear layer, whatever they are called
+    Pytorch,
+}
+
+impl Import {
+    pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
+        vacant(&self.out)?;
+        let text = TextFile::open(&self.corpus).context("--corpus")?;
+        let mut config = self.base.settings(Some(&text), flags)?;
+        let layout = match self.layout {
+            Named::Book => Layout::Book,
+            Named::Pytorch => Layout::Pytorch,
+        };
+        let Imported { model, vocabulary, tensors } = Imported::read(&self.weights, layout)?;
+        config.model = model;
+        config.data.corpus = whole(&self.corpus)?;
+        let bytes = text.read()?;
+        // With or without <unk>, whichever the weights have.
+        let options = config.tokens()?;
+        let made = |unknown| Tokenizer::train(&bytes, &Options { unknown, ..options.clone() });
+        let mut tokenizer = made(options.unknown).with_context(|| self.corpus.display().to_string())?;
+        if tokenizer.len() != vocabulary {
+            let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };
+            let other = made(other)?;
+            if other.len() != vocabulary {
+                bail!(
+                    "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it \
+                     the text that they were trained on? --tokens and --max-vocab say how it is cut)",
+                    self.corpus.display(),
+                    unit(&tokenizer),
+                    tokenizer.len()
+                );
+            }
+            tokenizer = other;
+        }
+        let run = Run::create(&self.out, config, tokenizer)?;
+        run.save_tensors(tensors)?;
+        session.say(format_args!("run      {}", self.out.display()));
+        session.say(format_args!("measure  rnn-lm evaluate {} FILE", self.out.display()));
+        Ok(())
+    }
+}

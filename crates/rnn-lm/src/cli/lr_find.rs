@@ -1,0 +1,112 @@
+//! `rnn-lm lr-find`: which learning rate a model can take (the range test of Smith 2017).
+
+use super::settings::Base;
+use super::{Session, print};
+use anyhow::{Result, bail};
+use clap::{ArgMatches, Args};
+use rnn_core::Way;
+use rnn_lm::Error;
+use rnn_lm::data::{Batches, Streams, TextFile};
+use rnn_lm::model::build;
+use rnn_lm::run::Texts;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Look for a learning rate: steps at rates that rise from one to the next, until the loss does
+///
+/// Draws the loss over the rate and names a rate that is well below where training breaks down.
+#[derive(Debug, Args)]
+pub(super) struct LrFind {
+    /// The text to learn from
+    corpus: PathBuf,
+    /// The first rate [default: a thousandth of the settings']
+    #[arg(long, value_name = "X")]
+    from: Option<f64>,
+    /// The last rate [default: a hundred times the settings']
+    #[arg(long, value_name = "X")]
+    to: Option<f64>,
+    /// Steps between them
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    steps: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    base: Base,
+}
+
+/// A rate, and the loss about there.
+type Point = (f64, f64);
+
+impl LrFind {
+    pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
+        let text = TextFile::open(&self.corpus)?;
+        let mut config = self.base.settings(Some(&text), flags)?;
+        config.data.corpus = self.corpus.display().to_string();
+        // The beginning of the text is enough.
+        let texts = Texts { train: text.first(1 << 23)?, valid: None };
+        let tokenizer = texts.tokenizer(&config)?;
+        let ids = tokenizer.encode(&texts.train.read()?)?;
+        let training = &config.training;
+        let streams = Streams::new(&ids, training.batch, training.time)?;
+        let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e2));
+        if !(from > 0.0 && to > from && to.is_finite()) {
+            bail!("--from and --to: expected rates above 0, the second above the first, got {from} and {to}");
+        }
+        if self.steps < 10 {
+            bail!("--steps: expected at least 10, got {}", self.steps);
+        }
+        let spec = config.spec(tokenizer.len())?;
+        let kind = (candle_core::DType::F32, &session.device);
+        let mut model = build(config.cell()?, &spec, Way::Fused, kind, training.seed)?;
+        let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
+        for (i, window) in streams.endless().take(self.steps).enumerate() {
+            let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);
+            config.training.lr = lr;
+            // A rule keeps nothing here: each step is one at its rate.
+            let mut trainer = config.trainer(1)?;
+            let loss = match trainer.step(model.as_mut(), &window?) {
+                Ok(loss) => loss,
+                Err(Error::Diverged { .. }) => break,
+                Err(error) => return Err(error.into()),
+            };
+            // As the paper smooths: a mean that forgets, without the bias of its beginning.
+            mean = 0.9 * mean + 0.1 * loss;
+            let smooth = mean / (1.0 - 0.9f64.powi(i as i32 + 1));
+            points.push((lr, smooth));
+            best = f64::min(best, smooth);
+            if smooth > 2.0 * best || !smooth.is_finite() {
+                break;
+            }
+        }
+        let suggestion = suggestion(&points)?;
+        if self.json {
+            return print(json!({ "lr": suggestion, "points": points }));
+        }
+        print(chart(&points))?;
+        print(format_args!("--lr {suggestion:.2e}: a third of the rate at which the loss was lowest"))
+    }
+}
+
+/// A third of the rate with the lowest loss.
+fn suggestion(points: &[Point]) -> Result<f64> {
+    match points.iter().min_by(|(_, a), (_, b)| a.total_cmp(b)) {
+        Some((lr, _)) => Ok(lr / 3.0),
+        None => bail!("the loss was no number at the first rate: begin with a lower one (--from)"),
+    }
+}
+
+/// The loss over the rate, a line for some of them.
+fn chart(points: &[Point]) -> String {
+    const LINES: usize = 25;
+    const WIDTH: f64 = 50.0;
+    let losses = || points.iter().map(|(_, loss)| *loss);
+    let (low, high) = (losses().fold(f64::INFINITY, f64::min), losses().fold(0.0, f64::max));
+    let every = points.len().div_ceil(LINES).max(1);
+    let line = |(lr, loss): &Point| {
+        let length = ((loss - low) / (high - low).max(1e-9) * WIDTH).round() as usize;
+        format!("{lr:>9.2e}  {loss:>8.3}  {}\n", "█".repeat(length.max(1)))
+    };
+    let lines: String = points.iter().step_by(every).map(line).collect();
+    format!("{:>9}  {:>8}\n{lines}", "lr", "loss")
+}

@@ -1,0 +1,177 @@
+//! The command line: what there is to say, and how it ends. Each command is a file.
+
+mod completions;
+mod config;
+mod evaluate;
+mod generate;
+mod import;
+mod info;
+mod lr_find;
+mod progress;
+mod score;
+mod settings;
+mod train;
+mod verdict;
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use rnn_lm::run::Run;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Trains recurrent language models, measures them, and writes with them.
+///
+/// A model lives in a folder, its run: settings, tokenizer, weights, what was measured, and checkpoints from which training
+/// goes on as if it had never stopped. `rnn-lm train CORPUS` makes one of any text; the other commands take it.
+#[derive(Debug, Parser)]
+#[command(name = "rnn-lm", version, max_term_width = 100, after_long_help = CODES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How it ends.
+const CODES: &str = "\
+Exit codes:
+  0    it is done
+  1    something was wrong: a file, a value, a run in use; the message says what, and what to do
+  2    the command line was
+  3    training diverged; the last checkpoint stands as it was
+  130  interrupted (Ctrl-C); `rnn-lm resume RUN` goes on with the same bits
+
+`rnn-lm help COMMAND` says more about one. RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512)
+are honoured; results do not depend on the number of threads.";
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Say nothing but the result
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Where to compute: auto, cpu, or cuda:N
+    #[arg(long, global = true, default_value = "auto", hide_default_value = true)]
+    device: String,
+    /// Threads to compute with [default: all]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Train),
+    Resume(train::Resume),
+    Evaluate(evaluate::Evaluate),
+    Score(score::Score),
+    Generate(generate::Generate),
+    LrFind(lr_find::LrFind),
+    Config(config::Show),
+    Info(info::Info),
+    Import(import::Import),
+    Completions(completions::Completions),
+}
+
+/// What every command has at hand.
+struct Session {
+    quiet: bool,
+    device: Device,
+}
+
+/// The exit code of a training that diverged, and that of one that was interrupted.
+const DIVERGED: u8 = 3;
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn main() -> ExitCode {
+    let command = settings::added_to(Cli::command());
+    let (cli, matches) = match command.map(clap::Command::try_get_matches) {
+        Ok(Ok(matches)) => match Cli::from_arg_matches(&matches) {
+            Ok(cli) => (cli, matches),
+            Err(error) => error.exit(),
+        },
+        Ok(Err(error)) => error.exit(),
+        Err(error) => return failed(&error),
+    };
+    match cli.run(&matches) {
+        Ok(code) => code,
+        // Whoever reads no further is no failure.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "rnn-lm: {error:#}");
+    let diverged = error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<rnn_lm::Error>(), Some(rnn_lm::Error::Diverged { .. })));
+    if diverged { ExitCode::from(DIVERGED) } else { ExitCode::FAILURE }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let cause = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    };
+    error.chain().any(cause)
+}
+
+impl Cli {
+    fn run(self, matches: &ArgMatches) -> Result<ExitCode> {
+        let session = self.common.session()?;
+        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+        match self.command {
+            Command::Train(train) => train.run(&session, matches),
+            Command::Resume(resume) => resume.run(&session),
+            Command::Evaluate(evaluate) => done(evaluate.run(&session)),
+            Command::Score(score) => done(score.run(&session)),
+            Command::Generate(generate) => done(generate.run(&session)),
+            Command::LrFind(find) => done(find.run(&session, matches)),
+            Command::Config(show) => done(show.run(matches)),
+            Command::Info(info) => done(info.run()),
+            Command::Import(import) => done(import.run(&session, matches)),
+            Command::Completions(completions) => done(completions.run()),
+        }
+    }
+}
+
+fn done(result: Result<()>) -> Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+impl Common {
+    fn session(&self) -> Result<Session> {
+        /// More than any machine is likely to have.
+        const MOST: usize = 512;
+        if let Some(threads) = self.threads {
+            if !(1..=MOST).contains(&threads) {
+                bail!("--threads: expected at least 1 and at most {MOST}, got {threads}");
+            }
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build_global().context("--threads")?;
+        }
+        let device = rnn_core::device(&self.device).context("--device")?;
+        Ok(Session { quiet: self.quiet, device })
+    }
+}
+
+/// A line for a person who reads along: on standard error, unless nothing is to be said.
+impl Session {
+    fn say(&self, line: impl std::fmt::Display) {
+        if !self.quiet {
+            // Nobody may be reading: that is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+}
+
+/// A line of the result.
+fn print(line: impl std::fmt::Display) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+/// The run of a folder and its model.
+fn open(folder: &std::path::Path, device: &Device) -> Result<(Run, Box<dyn rnn_lm::LanguageModel>)> {
+    let run = Run::open(folder)?;
+    let model = run.model(rnn_core::Way::Fused, device)?;
+    Ok((run, model))
+}

@@ -1,0 +1,102 @@
+//! How far a training has come: a bar in a terminal, a plain line now and then elsewhere.
+
+use super::Session;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rnn_lm::run::Stepped;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    plain: bool,
+    /// When it began, with how many tokens and what share of the work done.
+    begun: Option<(Instant, usize, f64)>,
+    last_line: Instant,
+    unit: &'static str,
+}
+
+/// Time between two plain lines.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Positions of the bar.
+const LENGTH: u64 = 1000;
+
+impl Progress {
+    pub(super) fn new(session: &Session, unit: &'static str) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (terminal && !session.quiet).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(LENGTH), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {prefix}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let plain = !terminal && !session.quiet;
+        Self { bar, plain, begun: None, last_line: Instant::now(), unit }
+    }
+
+    /// After each window.
+    pub(super) fn step(&mut self, at: &Stepped) {
+        let share = (at.epoch.0 as f64 - 1.0 + at.window.0 as f64 / at.window.1 as f64) / at.epoch.1 as f64;
+        let (begun, tokens, from) = *self.begun.get_or_insert((Instant::now(), at.tokens, share));
+        let seconds = begun.elapsed().as_secs_f64();
+        if self.bar.is_none() && !(self.plain && self.last_line.elapsed() > PAUSE) {
+            return;
+        }
+        let speed = (at.tokens - tokens) as f64 / seconds.max(1e-9);
+        let left = seconds / (share - from).max(1e-9) * (1.0 - share);
+        let left = if share > from { format!("{} left", time(left)) } else { String::new() };
+        let message = format!(
+            "epoch {}/{}  loss {:.3}  {}  {speed:.0} {}s/s",
+            at.epoch.0,
+            at.epoch.1,
+            at.loss,
+            quality(at.loss, self.unit),
+            self.unit
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(message);
+                bar.set_prefix(left);
+                bar.set_position((share * LENGTH as f64) as u64);
+            }
+            None => {
+                let _ = writeln!(std::io::stderr(), "{message}  step {}  {left}", at.step);
+                self.last_line = Instant::now();
+            }
+        }
+    }
+
+    /// A line that stays, above the bar where there is one.
+    pub(super) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None if self.plain => drop(writeln!(std::io::stderr(), "{line}")),
+            None => {}
+        }
+    }
+
+    /// Leaves the last state of the bar where it is.
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+    }
+}
+
+/// A loss in nats as people of the field say it: perplexity of words, bits of what is smaller.
+pub(super) fn quality(loss: f64, unit: &str) -> String {
+    match unit {
+        "word" | "piece" => format!("perplexity {:.1}", loss.exp()),
+        _ => format!("{:.3} bits a {unit}", loss / std::f64::consts::LN_2),
+    }
+}
+
+/// Seconds as a person says them.
+pub(super) fn time(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}

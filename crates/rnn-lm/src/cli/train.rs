@@ -1,0 +1,221 @@
+//! `rnn-lm train` and `rnn-lm resume`.
+
+use super::progress::{Progress, quality, time};
+use super::settings::Base;
+use super::{INTERRUPTED, Session, print, verdict};
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Args};
+use rnn_core::device_name;
+use rnn_lm::LanguageModel;
+use rnn_lm::data::TextFile;
+use rnn_lm::model::Sampling;
+use rnn_lm::run::{End, Fit, Measured, Stepped, Watch};
+use rnn_lm::tokenizer::{Tokenizer, Unit};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Train a model on a text
+///
+/// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
+/// enough; the last tenth of the text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every
+/// setting is a flag too, which goes before both.
+///
+/// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rnn-lm train book.txt
+  rnn-lm train ptb.train.txt --valid ptb.valid.txt --preset zaremba-small --out runs/small
+  rnn-lm train book.txt --tokens bpe --max-vocab 4000 --cell gru --layers 2 --dropout 0.3")]
+pub(super) struct Train {
+    /// The text to learn from
+    corpus: PathBuf,
+    /// A text to measure on, instead of the end of the corpus
+    #[arg(long, value_name = "FILE")]
+    valid: Option<PathBuf>,
+    /// The folder of the run [default: runs/ and the name of the text]
+    #[arg(long, short, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    base: Base,
+}
+
+/// Go on with a run that was stopped
+///
+/// Weights, what the optimiser keeps, the carried state, random numbers and the place in the text are those of the last
+/// checkpoint, so the result has the bits of a training that did not stop.
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    /// The folder of the run
+    run: PathBuf,
+    /// Go on to another number of epochs
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Train {
+    pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<ExitCode> {
+        let text = TextFile::open(&self.corpus)?;
+        let mut config = self.base.settings(Some(&text), flags)?;
+        config.data.corpus = whole(&self.corpus)?;
+        if let Some(valid) = &self.valid {
+            config.data.valid = whole(valid).context("--valid")?;
+        }
+        let out = self.out.unwrap_or_else(|| free(&self.corpus));
+        session.say(format_args!("reading {}", self.corpus.display()));
+        let fit = Fit::begin(&out, &config, &session.device)?;
+        session.say(format_args!("run      {} (`rnn-lm resume` goes on with it)", out.display()));
+        train(fit, session, self.json)
+    }
+}
+
+impl Resume {
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode> {
+        let fit = Fit::resume(&self.run, self.epochs, &session.device)?;
+        session.say(format_args!("run      {}, from step {}", self.run.display(), fit.steps()));
+        train(fit, session, self.json)
+    }
+}
+
+/// A path that is the same from everywhere.
+pub(super) fn whole(path: &Path) -> Result<String> {
+    let whole = path.canonicalize().with_context(|| path.display().to_string())?;
+    let text = whole.to_str().map(str::to_string);
+    text.with_context(|| format!("{}: expected a name in Unicode", path.display()))
+}
+
+/// A folder that is not there yet.
+fn free(corpus: &Path) -> PathBuf {
+    let name = corpus.file_stem().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
+    names.find(|path| !path.exists()).unwrap_or_else(|| Path::new("runs").join(&name))
+}
+
+/// How a person calls a token.
+pub(super) fn unit(tokenizer: &Tokenizer) -> &'static str {
+    match tokenizer.unit() {
+        Unit::Word => "word",
+        Unit::Char => "character",
+        Unit::Byte => "byte",
+        Unit::Bpe => "piece",
+    }
+}
+
+fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
+    let (run, tokens) = (fit.run(), fit.train().source().len());
+    let config = &run.config;
+    let unit = unit(&run.tokenizer);
+    let parameters: usize = fit.model().parameters().iter().map(|(_, var)| var.elem_count()).sum();
+    let measured_on = match fit.valid() {
+        Some(valid) => format!(", measured on {}", valid.source().len()),
+        None => String::new(),
+    };
+    session.say(format_args!(
+        "corpus   {tokens} {unit}s, {} different ones{measured_on}",
+        run.tokenizer.len()
+    ));
+    session.say(format_args!(
+        "model    {} x {} of {}, {parameters} parameters",
+        config.model.layers, config.model.cell, config.model.hidden
+    ));
+    session.say(format_args!("way      {} on {}", fit.model().way(), device_name(&session.device)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    ctrlc::set_handler(move || told.store(true, Ordering::Relaxed)).context("Ctrl-C")?;
+    let mut show = Show {
+        progress: Progress::new(session, unit),
+        tokenizer: run.tokenizer.clone(),
+        seed: config.training.seed,
+        unit,
+        stop,
+        first_sample: Some(Instant::now() + FIRST_SAMPLE),
+        quiet: session.quiet,
+    };
+    let end = fit.train_on(&mut show);
+    show.progress.finish();
+    let folder = fit.run().folder().display().to_string();
+    match end.with_context(|| format!("run {folder}"))? {
+        End::Stopped => {
+            session.say(format_args!("stopped at step {}; `rnn-lm resume {folder}` goes on", fit.steps()));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        End::Early => session.say("nothing better came for as long as stop_after says: it ends here"),
+        End::Done => {}
+    }
+    let verdict = verdict::Verdict::new(&fit, session)?;
+    if json {
+        print(verdict.json())?;
+    } else {
+        print(verdict.text())?;
+        session.say(format_args!("\nwhat it writes: `rnn-lm generate {folder} --prompt TEXT`"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Time after which a person sees what it writes so far.
+const FIRST_SAMPLE: Duration = Duration::from_secs(20);
+
+/// Shows a training to a person.
+struct Show {
+    progress: Progress,
+    tokenizer: Tokenizer,
+    seed: u64,
+    unit: &'static str,
+    stop: Arc<AtomicBool>,
+    first_sample: Option<Instant>,
+    quiet: bool,
+}
+
+impl Show {
+    fn sample(&self, model: &dyn LanguageModel) {
+        if self.quiet {
+            return;
+        }
+        let count = if self.unit == "word" { 30 } else { 160 };
+        let skip = self.tokenizer.unknown().into_iter().collect();
+        let sampling = Sampling { temperature: 0.8, skip, seed: self.seed };
+        let drawn = model.generate(&[self.tokenizer.begin()], count, &sampling);
+        if let Ok(text) = drawn.and_then(|ids| self.tokenizer.decode(&ids)) {
+            let lines = text.trim().lines().map(|line| format!("    | {line}\n"));
+            self.progress.say(&lines.collect::<String>());
+        }
+    }
+}
+
+impl Watch for Show {
+    fn stepped(&mut self, at: &Stepped, model: &dyn LanguageModel) {
+        self.progress.step(at);
+        if self.first_sample.is_some_and(|due| Instant::now() > due) {
+            self.first_sample = None;
+            self.progress.say(&format!("what it writes after {} steps:", at.step));
+            self.sample(model);
+        }
+    }
+
+    fn measured(&mut self, measured: &Measured, model: &dyn LanguageModel) {
+        let Measured { at, valid, best, seconds } = measured;
+        let learnt = quality(at.loss, self.unit);
+        let on_valid = match valid {
+            Some(loss) => format!(", {} on the text to measure on", quality(*loss, self.unit)),
+            None => String::new(),
+        };
+        let best = if *best { " (the best so far)" } else { "" };
+        let after = time(*seconds);
+        self.progress.say(&format!("epoch {}, {after}: {learnt} while learning{on_valid}{best}", at.epoch.0));
+        self.first_sample = None;
+        self.sample(model);
+    }
+
+    fn stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,108 @@
+//! What a training came to, beside what counting achieves on the same text.
+
+use super::Session;
+use super::progress::quality;
+use super::train::unit;
+use anyhow::Result;
+use rnn_lm::run::{Fit, Ids};
+use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// The figures.
+pub(super) struct Verdict {
+    run: String,
+    unit: &'static str,
+    /// Of the model, in nats a token: on the text to measure on, as one stream.
+    model: Option<f64>,
+    /// Name and loss of each yardstick.
+    yardsticks: Vec<(String, f64)>,
+    /// Why there are none.
+    silent: Option<&'static str>,
+    tokens: usize,
+    steps: u64,
+}
+
+/// Tokens that counting has room for.
+const MOST: usize = 20_000_000;
+
+impl Verdict {
+    pub(super) fn new(fit: &Fit, session: &Session) -> Result<Self> {
+        let run = fit.run();
+        let unit = unit(&run.tokenizer);
+        let mut verdict = Self {
+            run: run.folder().display().to_string(),
+            unit,
+            model: None,
+            yardsticks: Vec::new(),
+            silent: None,
+            tokens: 0,
+            steps: fit.steps(),
+        };
+        let (train, valid) = match (fit.train(), fit.valid()) {
+            (_, None) => {
+                verdict.silent = Some("there was no text to measure on");
+                return Ok(verdict);
+            }
+            (Ids::Memory(train), Some(Ids::Memory(valid))) if train.len() <= MOST => (train, valid),
+            _ => {
+                verdict.silent = Some("the text is too long to count all its phrases");
+                return Ok(verdict);
+            }
+        };
+        session.say("measuring the best weights, and counting for comparison");
+        let model = run.model(rnn_core::Way::Fused, &session.device)?;
+        verdict.model = Some(model.evaluate(valid, 64)?.loss());
+        verdict.tokens = valid.len();
+        let vocabulary = run.tokenizer.len();
+        let order = if matches!(unit, "word" | "piece") { 5 } else { 8 }.min(train.len());
+        let unigram = perplexity(&Unigram::new(train, vocabulary)?, valid)?;
+        let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, valid)?;
+        verdict.yardsticks = vec![
+            ("nothing known but the vocabulary".into(), (vocabulary as f64).ln()),
+            ("how often each comes (unigram)".into(), unigram.ln()),
+            (format!("phrases counted (Kneser-Ney, order {order})"), phrases.ln()),
+        ];
+        Ok(verdict)
+    }
+
+    /// Whether the model has learnt more than counting knows.
+    fn wins(&self) -> Option<bool> {
+        let best = self.yardsticks.iter().map(|(_, loss)| *loss).reduce(f64::min)?;
+        Some(self.model? < best)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let Some(model) = self.model else {
+            let why = self.silent.unwrap_or("nothing was measured");
+            return format!("trained {} steps; no comparison: {why}", self.steps);
+        };
+        let _ = writeln!(text, "on the {} {}s to measure on:", self.tokens, self.unit);
+        for (name, loss) in self.yardsticks.iter().chain([&("this model".to_string(), model)]) {
+            let _ = writeln!(text, "  {name:<42}{}", quality(*loss, self.unit));
+        }
+        text.push_str(match self.wins() {
+            Some(true) => "It has learnt more than counting knows.",
+            _ => {
+                "Counting still wins: let it learn longer (`rnn-lm resume RUN --epochs N`), make it larger (--hidden), \
+                 or,\nif the loss while learning is far below this, drop more (--dropout 0.5) or find more text."
+            }
+        });
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let yardsticks: serde_json::Map<String, Value> = ["uniform", "unigram", "kneser_ney"]
+            .iter()
+            .zip(&self.yardsticks)
+            .map(|(name, (_, loss))| ((*name).to_string(), json!(loss.exp())))
+            .collect();
+        json!({
+            "run": self.run, "steps": self.steps, "token": self.unit, "tokens": self.tokens,
+            "perplexity": self.model.map(f64::exp),
+            "bits_per_token": self.model.map(|loss| loss / std::f64::consts::LN_2),
+            "yardsticks": yardsticks, "beats_counting": self.wins(),
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! What users get wrong: the real program says what is wrong, with its value, and the way out; it never panics. All that it
+//! says stands in `snapshots/`, as one text to read; `INSTA_UPDATE=always cargo test --test mistakes` writes it anew.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder with what the mistakes are made on.
+struct Bench {
+    folder: tempfile::TempDir,
+    said: String,
+    count: usize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap(), said: String::new(), count: 0 };
+        let words = "the cat sat on the mat and the dog sat on the cat\n";
+        bench.file("text.txt", words.repeat(60).as_bytes());
+        bench.file("other.txt", "a quite different text of other words\n".repeat(60).as_bytes());
+        bench.file("short.txt", b"only a few words\nand a few more\n");
+        bench.file("line.txt", b"cat\n");
+        bench.file("empty.txt", b"");
+        bench.file("blank.txt", &b" \n".repeat(3000));
+        bench.file("latin.txt", &b"caf\xe9 au lait, s'il vous pla\xeet\n".repeat(90));
+        bench.file("not-a-model.safetensors", b"nothing of that kind");
+        std::fs::create_dir(bench.path("folder")).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rnn-lm"));
+        command.current_dir(self.folder.path()).args(line.split_whitespace());
+        for name in ["RUST_BACKTRACE", "RAYON_NUM_THREADS", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// What has to work, so that a mistake can be made with it.
+    fn works(&self, line: &str) {
+        let output = self.command(line).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn mistake(&mut self, line: &str) {
+        let output = self.command(line).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{line}: it was taken");
+        assert!(!stderr.contains("panicked") && !stderr.contains("stack backtrace"), "{line}: {stderr}");
+        let code = output.status.code().unwrap();
+        let folder = self.folder.path().display().to_string();
+        let real = self.folder.path().canonicalize().unwrap().display().to_string();
+        let stderr = stderr.replace(&real, "[folder]").replace(&folder, "[folder]");
+        // Of a line of usage only what is wrong.
+        let stderr: Vec<&str> = stderr.trim().lines().take_while(|line| !line.starts_with("Usage")).collect();
+        let stderr = stderr.join("\n");
+        writeln!(self.said, "$ rnn-lm {line}\n{}\n[exit code {code}]\n", stderr.trim()).unwrap();
+        self.count += 1;
+    }
+}
+
+/// A small training that ends soon.
+const QUICK: &str = "--quiet --tokens word --embed 4 --hidden 4 --dropout 0 --batch 2 --time 8 --epochs 1";
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target).unwrap()) }
+    }
+}
+
+#[test]
+fn each_is_named_with_its_value_and_the_way_out() {
+    let mut bench = Bench::new();
+    // The command line.
+    for line in [
+        "",
+        "trian text.txt",
+        "train",
+        "train text.txt --hiden 20",
+        "train text.txt --layers",
+        "completions bosh",
+        "generate run --beam 4 --temperature 0.5",
+    ] {
+        bench.mistake(line);
+    }
+    // Texts.
+    for line in [
+        "train missing.txt",
+        "train folder",
+        "train empty.txt",
+        "train blank.txt --tokens word",
+        "train latin.txt --tokens word",
+        "train latin.txt --tokens char",
+        "train short.txt --out run",
+        "train line.txt --tokens word --holdout 0.5",
+        "train text.txt --valid missing.txt",
+        "train text.txt --valid empty.txt",
+        "train text.txt --valid line.txt --tokens char --unknown-flag 3",
+    ] {
+        bench.mistake(line);
+    }
+    // Settings.
+    for settings in [
+        "--preset zaremba-smal",
+        "--hidden many",
+        "--hidden 0",
+        "--hidden -3",
+        "--lr 0",
+        "--lr fast",
+        "--dropout 1.5",
+        "--dropout-weight 1",
+        "--cell lstmm",
+        "--tokens words",
+        "--max-vocab 1",
+        "--epochs 0",
+        "--accumulate 0",
+        "--holdout 1",
+        "--schedule step",
+        "--clip-norm 1 --clip-value 1",
+        "--tokens word --tied --embed 8 --hidden 16 --last 0",
+        "--order book --varied",
+        "--batch 100000",
+        "--hidden 1000000",
+        "--device cuda:0",
+        "--device gpu",
+        "--threads 0",
+        "--config missing.toml",
+    ] {
+        bench.mistake(&format!("train text.txt {settings}"));
+    }
+    for (name, text) in [
+        ("key.toml", "[model]\nhiden = 20\n"),
+        ("section.toml", "[modle]\nhidden = 20\n"),
+        ("elsewhere.toml", "[model]\nlr = 20\n"),
+        ("type.toml", "[model]\nhidden = \"large\"\n"),
+        ("broken.toml", "[model\nhidden = 20\n"),
+    ] {
+        bench.file(name, text.as_bytes());
+        bench.mistake(&format!("train text.txt --config {name}"));
+    }
+    // Folders of runs.
+    bench.works(&format!("train text.txt {QUICK} --out run"));
+    bench.works(&format!("train other.txt {QUICK} --out other"));
+    bench.mistake("train text.txt --out run");
+    bench.mistake("train text.txt --out text.txt");
+    bench.file("folder/notes", b"mine");
+    bench.mistake("train text.txt --out folder");
+    bench.mistake(&format!("train text.txt {QUICK} --out diverged --lr 1e38 --clip-norm 0"));
+    bench.mistake("resume nowhere");
+    bench.mistake("resume folder");
+    bench.mistake("resume text.txt");
+    bench.mistake("info folder");
+    {
+        let lock = std::fs::File::create(bench.path("run/lock")).unwrap();
+        lock.lock().unwrap();
+        bench.mistake("resume run");
+    }
+    copy(&bench.path("run"), &bench.path("damaged"));
+    bench.file("damaged/checkpoints/latest.safetensors", b"nothing of that kind");
+    bench.mistake("resume damaged");
+    let text = std::fs::read(bench.path("text.txt")).unwrap();
+    bench.file("text.txt", &text[..text.len() - 50]);
+    bench.mistake("resume run --epochs 2");
+    std::fs::remove_file(bench.path("text.txt")).unwrap();
+    bench.mistake("resume run --epochs 2");
+    bench.file("text.txt", &text);
+    // Weights.
+    bench.mistake("evaluate nowhere text.txt");
+    bench.mistake("evaluate run missing.txt");
+    bench.mistake("evaluate run empty.txt");
+    bench.mistake("evaluate run text.txt --batch 0");
+    bench.mistake("evaluate run text.txt --batch 10000");
+    bench.mistake("evaluate run text.txt --time 0");
+    bench.mistake("evaluate run text.txt --mode cache --lambda 1");
+    bench.mistake("evaluate run text.txt --mode faster");
+    copy(&bench.path("run"), &bench.path("mixed"));
+    std::fs::copy(bench.path("other/tokenizer.json"), bench.path("mixed/tokenizer.json")).unwrap();
+    bench.mistake("evaluate mixed text.txt");
+    std::fs::remove_file(bench.path("mixed/model.safetensors")).unwrap();
+    bench.mistake("evaluate mixed text.txt");
+    bench.file("mixed/model.safetensors", b"nothing of that kind");
+    bench.mistake("generate mixed");
+    bench.file("mixed/tokenizer.json", b"{\"model\": 3");
+    bench.mistake("generate mixed");
+    std::fs::remove_file(bench.path("mixed/tokenizer.json")).unwrap();
+    bench.mistake("score mixed text.txt");
+    // Use.
+    bench.mistake("score run missing.txt");
+    bench.mistake("score run latin.txt");
+    for flags in [
+        "--temperature -1",
+        "--top-p 0",
+        "--top-p 2",
+        "--min-p 1.5",
+        "--repetition-penalty 0",
+        "--beam 0",
+        "--skip nosuchword",
+        "--samples 0",
+    ] {
+        bench.mistake(&format!("generate run {flags}"));
+    }
+    bench.mistake("lr-find text.txt --from 1 --to 0.1");
+    bench.mistake("lr-find missing.txt");
+    // Weights from elsewhere.
+    bench.mistake("import missing.safetensors --layout book --corpus text.txt --out new");
+    bench.mistake("import not-a-model.safetensors --layout book --corpus text.txt --out new");
+    bench.mistake("import text.txt --layout pytorch --corpus text.txt --out new");
+    bench.mistake("import run/model.safetensors --layout book --corpus text.txt --out new");
+    bench.mistake("import run/model.safetensors --layout pytorch --corpus other.txt --tokens word --out new");
+    bench.mistake("import run/model.safetensors --layout pytorch --corpus text.txt --out run");
+    assert!(!bench.path("new").exists(), "what could not be imported left something behind");
+    assert!(bench.count >= 40, "{} mistakes", bench.count);
+    insta::assert_snapshot!("mistakes", bench.said);
+}

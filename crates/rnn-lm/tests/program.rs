@@ -1,0 +1,267 @@
+//! The program as a user has it: a run trained, stopped, gone on with, measured and used.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        std::fs::write(self.path(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rnn-lm"));
+        command.current_dir(self.0.path()).args(line.split_whitespace());
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// Standard output of a command that works.
+    fn out(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.out(&format!("{line} --json"))).unwrap()
+    }
+}
+
+/// Sentences that have something to be learnt, the same ones everywhere.
+fn text(lines: usize) -> String {
+    let (who, does, what) =
+        (["the cat", "a dog", "the old man"], ["sees", "eats", "likes", "wants"], ["fish", "the sea", "a bone"]);
+    let line = |i: usize| {
+        let pick = |words: &[&'static str], by: usize| words[(i * by + i / 5) % words.len()];
+        format!("{} {} {}\n", pick(&who, 7), pick(&does, 11), pick(&what, 13))
+    };
+    (0..lines).map(line).collect()
+}
+
+const SMALL: &str = "--tokens word --embed 8 --hidden 12 --layers 2 --dropout 0.2 --rule adam --lr 0.01 --clip-norm 1 \
+    --batch 4 --time 6";
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn with_nothing_but_a_text_it_makes_a_run_that_can_be_used() {
+    let folder = Folder::new();
+    folder.file("small.txt", text(60));
+    let output = folder.run("train small.txt --epochs 2 --hidden 16");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    // What a person reads: the result beside what counting achieves, and what to do next.
+    for part in ["Kneser-Ney, order 8", "this model", "bits a character", "ounting"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    assert!(stderr.contains("rnn-lm generate runs/small --prompt"), "{stderr}");
+    for name in ["config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl", "checkpoints/latest.safetensors"] {
+        assert!(folder.path("runs/small").join(name).exists(), "{name}");
+    }
+    assert!(folder.out("info runs/small").contains("epoch 2 of 2"));
+    // A second run of the same text has a folder of its own.
+    folder.out("train small.txt --epochs 1 --hidden 8 --quiet");
+    assert!(folder.path("runs/small-2/model.safetensors").exists());
+}
+
+#[test]
+fn quiet_is_quiet_and_the_result_is_one_object() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    let output = folder.run(&format!("train t.txt {SMALL} --epochs 1 --out r --quiet --json"));
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["perplexity"].as_f64().is_some_and(|perplexity| perplexity > 1.0), "{report}");
+    assert!(report["yardsticks"]["kneser_ney"].as_f64().is_some(), "{report}");
+    // No terminal: no codes of one.
+    let output = folder.run(&format!("train t.txt {SMALL} --epochs 1 --out r2"));
+    assert!(!output.stderr.contains(&0x1b), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_settings_of_a_run_make_the_same_run_again() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 2 --varied --accumulate 2 --quiet --out a"));
+    folder.out("train t.txt --config a/config.toml --quiet --out b");
+    for name in ["model.safetensors", "config.toml", "tokenizer.json"] {
+        assert!(bytes(&folder.path("a").join(name)) == bytes(&folder.path("b").join(name)), "{name}");
+    }
+    // A flag goes before the file, the file before the preset.
+    let settings = folder.out("config t.txt --preset zaremba-small --config a/config.toml --hidden 33");
+    for line in ["hidden = 33", "embed = 8", "rule = \"adam\""] {
+        assert!(settings.contains(line), "{line}: {settings}");
+    }
+}
+
+#[test]
+fn a_training_that_is_killed_goes_on_with_the_bits_it_would_have_had() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(600));
+    let line = format!("train t.txt {SMALL} --varied --epochs 6 --average nt-asgd --seed 5 --quiet");
+    folder.out(&format!("{line} --out whole"));
+    let mut child = folder.command(&format!("{line} --out killed")).stdout(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let metrics = folder.path("killed/metrics.jsonl");
+    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no evaluation for a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    folder.out("resume killed --quiet");
+    let [whole, killed] = ["whole", "killed"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
+    assert!(whole == killed);
+    let lines = |run: &str| -> Vec<(Value, Value)> {
+        let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].clone(), line["valid_loss"].clone())).collect()
+    };
+    assert_eq!(lines("whole"), lines("killed"));
+    // It is done: going on does nothing, unless to more epochs.
+    folder.out("resume killed --quiet");
+    folder.out("resume killed --epochs 7 --quiet");
+    assert_eq!(lines("killed").len(), 7);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(3000));
+    let line = format!("train t.txt {SMALL} --epochs 1000 --out r");
+    let child = folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.path("r/config.toml").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("`rnn-lm resume r` goes on"), "{stderr}");
+    assert!(folder.path("r/checkpoints/latest.safetensors").exists());
+}
+
+#[test]
+fn what_is_measured_depends_neither_on_the_window_nor_on_who_measures() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(200));
+    let test = folder.file("test.txt", text(37) + "a cat sees the sky\n");
+    folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out r"));
+    let perplexity = |flags: &str| {
+        folder.json(&format!("evaluate r test.txt {flags}"))["perplexity"].as_f64().unwrap()
+    };
+    let whole = perplexity("");
+    for time in [1, 7, 64, 1000] {
+        assert!((perplexity(&format!("--time {time}")) / whole - 1.0).abs() < 1e-5, "time {time}");
+    }
+    let evaluated = folder.json("evaluate r test.txt");
+    let tokens = evaluated["tokens"].as_u64().unwrap();
+    assert_eq!(evaluated["predictions"], tokens - 1);
+    assert!(evaluated["unknown_rate"].as_f64().unwrap() > 0.0, "sky is no word of the text: {evaluated}");
+    let bits = evaluated["bits_per_token"].as_f64().unwrap();
+    assert!((bits.exp2() / whole - 1.0).abs() < 1e-12);
+    let all = bits * (tokens - 1) as f64;
+    let per_byte = evaluated["bits_per_byte"].as_f64().unwrap();
+    assert!((per_byte * bytes(&test).len() as f64 / all - 1.0).abs() < 1e-12);
+
+    // Scores, one line following the other, are the same measure; their tokens' are theirs.
+    let lines = |flags: &str| -> Vec<Value> {
+        let out = folder.out(&format!("score r test.txt {flags}"));
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let carried = lines("--carry");
+    assert_eq!(carried.len(), 38);
+    let sum: f64 = carried.iter().map(|line| line["log_prob"].as_f64().unwrap()).sum();
+    assert!((-sum / std::f64::consts::LN_2 / all - 1.0).abs() < 1e-6, "{sum} {all}");
+    assert!(carried[0]["tokens"][0]["log_prob"].is_null());
+    for line in lines("") {
+        let tokens = line["tokens"].as_array().unwrap();
+        let sum: f64 = tokens.iter().map(|token| token["log_prob"].as_f64().unwrap()).sum();
+        assert!((sum - line["log_prob"].as_f64().unwrap()).abs() < 1e-9);
+    }
+    // As the book evaluates: what is left over is not counted.
+    let book = folder.json("evaluate r test.txt --batch 3 --time 5");
+    assert_eq!(book["predictions"].as_u64().unwrap(), (tokens - 1) / 15 * 15);
+    // What was read may help: each mode by its name.
+    for mode in ["dynamic --lr 0.1", "dynamic --rms --lr 0.001 --decay 0.01", "cache --lambda 0.05"] {
+        let value = perplexity(&format!("--mode {mode}"));
+        assert!(value.is_finite() && value != whole && value < 2.0 * whole, "{mode}: {value}, plain {whole}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text_and_it_appears_as_json_too() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(200));
+    folder.out(&format!("train t.txt {SMALL} --epochs 3 --quiet --out r"));
+    let text = |flags: &str| folder.out(&format!("generate r -n 12 {flags}"));
+    assert_eq!(text("--seed 3"), text("--seed 3"));
+    assert_ne!(text("--seed 3"), text("--seed 4"));
+    assert_eq!(text("--temperature 0 --seed 1"), text("--temperature 0 --seed 2"));
+    let shown = text("--prompt cat --seed 3");
+    assert!(shown.starts_with("cat"), "{shown}");
+    let json = folder.json("generate r -n 12 --prompt cat --seed 3");
+    assert_eq!(format!("cat{}\n", json["text"].as_str().unwrap()), shown);
+    let stopped = folder.json("generate r -n 200 --seed 3 --stop eats");
+    assert!(!stopped["text"].as_str().unwrap().contains("eats"));
+    assert!(!text("-n 300 --skip eats,<unk>").contains("eats"));
+    let beams = folder.out("generate r --prompt the --beam 4 -n 5");
+    assert_eq!(beams.lines().count(), 4, "{beams}");
+}
+
+#[test]
+fn every_kind_of_token_is_learnt_measured_and_written() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(150) + "déjà vu 世界\n");
+    for tokens in ["word", "char", "byte", "bpe --max-vocab 280"] {
+        let run = tokens.split(' ').next().unwrap();
+        folder.out(&format!(
+            "train t.txt --tokens {tokens} --embed 8 --hidden 12 --batch 4 --time 6 --epochs 1 --quiet --out {run}"
+        ));
+        let measured = folder.json(&format!("evaluate {run} t.txt"));
+        assert!(measured["bits_per_byte"].as_f64().unwrap() > 0.0, "{measured}");
+        assert!(!folder.out(&format!("generate {run} -n 20 --prompt the")).is_empty());
+        folder.out(&format!("score {run} t.txt"));
+    }
+    // A text that is no UTF-8 is bytes.
+    folder.file("latin.txt", b"caf\xe9 au lait\n".repeat(100));
+    folder.out("train latin.txt --hidden 8 --embed 4 --batch 4 --epochs 1 --quiet --out latin");
+    assert!(folder.out("info latin").contains("bytes, 256 different ones"));
+}
+
+#[test]
+fn a_rate_is_found_and_completions_are_printed() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(200));
+    let found = folder.json(&format!("lr-find t.txt {SMALL} --steps 40"));
+    let lr = found["lr"].as_f64().unwrap();
+    assert!((1e-5..1.0).contains(&lr), "{found}");
+    assert!(folder.out(&format!("lr-find t.txt {SMALL} --steps 40")).contains("--lr "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(folder.out(&format!("completions {shell}")).contains("dropout-weight"), "{shell}");
+    }
+    assert!(folder.out("config --list").contains("awd-lstm"));
+}
