@@ -27,6 +27,7 @@
 pub mod config;
 pub mod data;
 mod error;
+pub mod evaluate;
 pub mod generate;
 pub mod layers;
 pub mod model;

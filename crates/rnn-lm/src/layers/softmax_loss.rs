@@ -136,26 +136,30 @@ pub fn softmax_loss<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usiz
     Ok(rows(logits, targets, vocabulary, Some(1.0 / count as f64)) / count as f64)
 }
 
-/// The sum of `-log softmax(logits)[target]`; what `logits` holds afterwards is of no use.
-pub(crate) fn negative_log_likelihood<T: Real>(
-    logits: &mut [T],
-    targets: &[u32],
-    vocabulary: usize,
-) -> Result<f64> {
+/// `-log softmax(logits)[target]` of each row, 0 of ignored ones; what `logits` holds afterwards is of no use.
+///
+/// # Errors
+/// Those of [`softmax_loss`].
+pub(crate) fn losses<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize) -> Result<Vec<f64>> {
     check(targets, whole_rows("softmax_loss: logits", logits, vocabulary)?, vocabulary)?;
-    Ok(rows(logits, targets, vocabulary, None))
+    Ok(each_row(logits, targets, vocabulary, None))
 }
 
-/// All rows, over the team; the sum of their losses in the order of the rows, whoever did them. With a `scale` the
-/// logits become their gradient times it.
+/// All rows; the sum of their losses in the order of the rows, whoever did them. With a `scale` the logits become their
+/// gradient times it.
 pub(super) fn rows<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize, scale: Option<f64>) -> f64 {
+    each_row(logits, targets, vocabulary, scale).iter().sum()
+}
+
+/// The loss of each row, over the team.
+fn each_row<T: Real>(logits: &mut [T], targets: &[u32], vocabulary: usize, scale: Option<f64>) -> Vec<f64> {
     let cpu = cpu();
     let mut losses = vec![0.0; targets.len()];
     let rows: Vec<_> = logits.chunks_mut(vocabulary).zip(targets).zip(&mut losses).collect();
     let mut work: Vec<_> =
         rows.into_iter().map(|((logits, &target), loss)| Row { logits, target, scale, loss }).collect();
     team::pieces(&mut work, 1, &|_, rows| rows.iter_mut().for_each(|row| run(cpu, row)));
-    losses.iter().sum()
+    losses
 }
 
 /// One row.

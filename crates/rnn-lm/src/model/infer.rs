@@ -1,75 +1,13 @@
-//! A model in use: the loss of a text, and text out of it. Nothing is recorded; memory does not grow with the text.
+//! A model in use: what it expects, and text out of it. Nothing is recorded.
 
 use super::net::Net;
 use super::stream::stream;
-use crate::data::IGNORE;
-use crate::layers::{check_ids, ids_tensor, negative_log_likelihood};
+use crate::layers::{check_ids, ids_tensor};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
-use rnn_core::kernels::{Typed, lend};
+use candle_core::DType;
+use rnn_core::kernels::Typed;
 use rnn_core::rng::Stream;
 use rnn_core::{Cell, Recurrent};
-
-/// How well a model predicts a text.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Evaluation {
-    /// The sum of -log p over all predictions, in nats.
-    pub nats: f64,
-    /// How many there were: one less than ids.
-    pub predictions: usize,
-}
-
-impl Evaluation {
-    /// Mean loss in nats a prediction.
-    pub fn loss(&self) -> f64 {
-        self.nats / self.predictions as f64
-    }
-
-    /// exp of the mean loss: as if the model had to choose among so many equally likely words, its branching factor.
-    ///
-    /// ```
-    /// let evaluation = rnn_lm::model::Evaluation { nats: 3.0 * 8f64.ln(), predictions: 3 };
-    /// assert!((evaluation.perplexity() - 8.0).abs() < 1e-12);
-    /// ```
-    pub fn perplexity(&self) -> f64 {
-        self.loss().exp()
-    }
-}
-
-pub(super) fn evaluate<C: Cell>(net: &Net<C>, ids: &[u32], time: usize) -> Result<Evaluation> {
-    let vocabulary = net.embedding.weight().dim(0)?;
-    if ids.len() < 2 {
-        return Err(Error::invalid("evaluate: ids", "at least 2: a word and the one after it", ids.len()));
-    }
-    if time == 0 {
-        return Err(Error::invalid("evaluate: time", "at least 1", 0));
-    }
-    check_ids("evaluate: ids", ids, vocabulary)?;
-    let (xs, ts) = (&ids[..ids.len() - 1], &ids[1..]);
-    let mut state = net.stack.zero_state(1)?;
-    let mut nats = 0.0;
-    for (xs, ts) in xs.chunks(time).zip(ts.chunks(time)) {
-        let ids = ids_tensor(xs, 1, xs.len(), net.embedding.weight().device())?;
-        let (hs, next) = net.stack.infer(&net.embedding.forward(&ids)?.detach(), &state)?;
-        state = next;
-        nats += loss_of(&net.affine.infer(&hs)?, ts, vocabulary)?;
-    }
-    Ok(Evaluation { nats, predictions: ts.len() })
-}
-
-fn loss_of(logits: &Tensor, targets: &[u32], vocabulary: usize) -> Result<f64> {
-    debug_assert!(!targets.contains(&IGNORE));
-    let flat = logits.flatten_all()?.to_device(&candle_core::Device::Cpu)?;
-    match flat.dtype() {
-        DType::F64 => {
-            negative_log_likelihood(&mut lend::read::<f64>(&flat)?.slice().to_vec(), targets, vocabulary)
-        }
-        _ => {
-            let flat = flat.to_dtype(DType::F32)?;
-            negative_log_likelihood(&mut lend::read::<f32>(&flat)?.slice().to_vec(), targets, vocabulary)
-        }
-    }
-}
 
 pub(super) fn probabilities<C: Cell>(net: &Net<C>, ids: &[u32]) -> Result<Vec<Vec<f64>>> {
     if ids.is_empty() {

@@ -11,12 +11,15 @@ mod graph;
 mod infer;
 mod manual;
 mod net;
+mod read;
 mod rnnlm;
 mod stream;
 
+pub use crate::evaluate::Evaluation;
 pub use dropout::Dropout;
-pub use infer::{Evaluation, Sampling};
+pub use infer::Sampling;
 pub use net::LmSpec;
+pub use read::Reading;
 pub use rnnlm::{Rnnlm, SimpleRnnlm};
 pub use stream::LmStream;
 
@@ -93,6 +96,18 @@ pub trait LanguageModel: Send {
     /// Where there are fewer than two ids, or one is outside the vocabulary.
     fn evaluate(&self, ids: &[u32], time: usize) -> Result<Evaluation>;
 
+    /// Reads window after window and tells `each` what it made of it: what every measure of a text is made from,
+    /// see [`crate::evaluate`]. The state is carried from one to the next, from zero where a window is a first one;
+    /// that of [`Self::forward`] is another and stays what it is. Nothing is dropped.
+    ///
+    /// # Errors
+    /// Where an id is outside the vocabulary, or sizes do not fit; and those of `each`.
+    fn read(
+        &self,
+        windows: &mut dyn Iterator<Item = Window>,
+        each: &mut dyn FnMut(&Reading<'_>) -> Result<()>,
+    ) -> Result<()>;
+
     /// What is expected after each of `ids`, read as one stream from a state of zeros: V probabilities a position.
     ///
     /// # Errors
@@ -110,6 +125,12 @@ pub trait LanguageModel: Send {
     /// # Errors
     /// Where `rows` is 0.
     fn stream(&self, rows: usize) -> Result<Box<dyn LmStream + '_>>;
+
+    /// The size of the vocabulary, V.
+    fn vocabulary(&self) -> usize;
+
+    /// What [`Self::forward`] drops, and adds to the loss.
+    fn dropout(&self) -> Dropout;
 
     /// The way that runs.
     fn way(&self) -> Way;

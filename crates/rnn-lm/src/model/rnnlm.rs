@@ -3,10 +3,11 @@
 use super::dropout::Draw;
 use super::ends::{InKernels, InOps};
 use super::net::{LmSpec, Net};
-use super::{Engine, Evaluation, LanguageModel, LmStream, Sampling, infer, stream};
+use super::{Dropout, Engine, Evaluation, LanguageModel, LmStream, Reading, Sampling, infer, read, stream};
 use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::error;
+use crate::evaluate::Order;
 use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
 use crate::train::{Grad, MeanGrad, Optimizer, Values};
 use crate::{Error, Result};
@@ -180,7 +181,15 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
     }
 
     fn evaluate(&self, ids: &[u32], time: usize) -> Result<Evaluation> {
-        infer::evaluate(&self.net, ids, time)
+        Order::Whole.evaluate(self, ids, time, None)
+    }
+
+    fn read(
+        &self,
+        windows: &mut dyn Iterator<Item = Window>,
+        each: &mut dyn FnMut(&Reading<'_>) -> Result<()>,
+    ) -> Result<()> {
+        read::read(&self.net, windows, each)
     }
 
     fn probabilities(&self, ids: &[u32]) -> Result<Vec<Vec<f64>>> {
@@ -193,6 +202,14 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
 
     fn stream(&self, rows: usize) -> Result<Box<dyn LmStream + '_>> {
         stream::stream(&self.net, rows)
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.net.embedding.weight().dims().first().copied().unwrap_or(0)
+    }
+
+    fn dropout(&self) -> Dropout {
+        self.net.dropout
     }
 
     fn way(&self) -> Way {
