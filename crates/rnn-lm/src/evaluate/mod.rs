@@ -1,8 +1,11 @@
-//! How well a model predicts a text. [`Order`] says how the text is read, and [`log_probs`] gives each id's share.
+//! How well a model predicts a text. [`Order`] says how the text is read by a model that stays what it is,
+//! and [`log_probs`] gives each id's share. [`Dynamic`] evaluation lets it profit from what it has just read.
 
+mod dynamic;
 mod order;
 mod score;
 
+pub use dynamic::{Dynamic, DynamicRule, GradientRms};
 pub use order::Order;
 pub use score::log_probs;
 
