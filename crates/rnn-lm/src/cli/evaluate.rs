@@ -3,7 +3,7 @@
 use super::progress::quality;
 use super::train::unit;
 use super::{Session, open, print};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rnn_lm::data::{Streams, TextFile};
@@ -125,12 +125,45 @@ impl Evaluate {
                 NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
             }
             Mode::Dynamic => {
-                let rule = if self.rms { DynamicRule::Rms(self.gradients(run, model, time)?) } else { DynamicRule::Sgd };
+                let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
                 let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
                 dynamic.evaluate(model, ids, Some(&mut progress))
             }
         };
         bar.finish_and_clear();
         Ok(result?)
+    }
+}
+
+/// The size of each weight's gradient on the text that the run learnt from: of its beginning, in windows as it had them.
+fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Result<DynamicRule> {
+    /// Windows that are enough.
+    const WINDOWS: usize = 500;
+    /// The authors' program has this.
+    const EPSILON: f64 = 1e-3;
+    let config = &run.config;
+    if config.data.corpus.is_empty() {
+        bail!("--rms: expected a run that knows its corpus (data.corpus in config.toml), got one without");
+    }
+    let texts = Texts::open(config).context("--rms looks at the corpus")?;
+    let ids = run.tokenizer.encode(&texts.train.first(1 << 22)?.read()?)?;
+    let streams = Streams::new(&ids, config.training.batch, config.training.time)?;
+    let bar = bar(session, WINDOWS * config.training.batch * config.training.time);
+    let mut progress = |done: usize| bar.set_position(done as u64);
+    let windows = &mut streams.epoch(0).take(WINDOWS);
+    let gradients = GradientRms::collect(model, windows, Some(&mut progress))?;
+    bar.finish_and_clear();
+    Ok(DynamicRule::Rms { gradients, epsilon: EPSILON })
+}
+
+/// How far it has come, in a terminal.
+fn bar(session: &Session, length: usize) -> ProgressBar {
+    if session.quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }

@@ -51,6 +51,7 @@ fn flag(setting: &Setting) -> Arg {
         toml::Value::Integer(_) => ("N", false),
         toml::Value::Float(_) => ("X", false),
         toml::Value::Boolean(_) => ("true|false", true),
+        toml::Value::Array(_) => ("N,N,...", false),
         _ => ("NAME", false),
     };
     let arg = Arg::new(name.clone())

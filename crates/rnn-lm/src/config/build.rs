@@ -2,6 +2,7 @@
 
 use super::{Config, Training};
 use crate::data::Unknown;
+use crate::layers::Cutoffs;
 use crate::model::{CellKind, Dropout, LmSpec};
 use crate::tokenizer::{self, Unit};
 use crate::train::{
@@ -76,7 +77,8 @@ impl Config {
         let unit = word("data.tokens", &self.data.tokens, &units)?;
         let max = Some(self.data.max_vocab).filter(|&max| max > 0);
         let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
-        Ok(tokenizer::Options { max, unknown, ..tokenizer::Options::new(unit) })
+        let by_frequency = !self.model.cutoffs.is_empty();
+        Ok(tokenizer::Options { unit, max, unknown, by_frequency })
     }
 
     /// Which cell.
@@ -136,7 +138,12 @@ impl Config {
             .init(word("model.init", &model.init, &schemes)?)
             .tied(model.tied)
             .dropout(dropout);
-        Ok(if model.last == 0 { spec } else { spec.last(model.last) })
+        let spec = if model.last == 0 { spec } else { spec.last(model.last) };
+        if model.cutoffs.is_empty() {
+            return Ok(spec);
+        }
+        let cutoffs = Cutoffs::new(&model.cutoffs);
+        Ok(spec.adaptive(cutoffs.map_err(|error| error.hint("as in model.cutoffs = [2000, 10000]"))?))
     }
 
     /// The training, of windows of which an epoch has so many.

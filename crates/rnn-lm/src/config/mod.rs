@@ -85,6 +85,8 @@ pub struct Model {
     pub init_range: f64,
     /// One table for both ends.
     pub tied: bool,
+    /// Where clusters of an adaptive softmax begin; empty for one softmax over all words.
+    pub cutoffs: Vec<usize>,
 }
 
 impl Default for Model {
@@ -99,6 +101,7 @@ impl Default for Model {
             init: "book".into(),
             init_range: 0.1,
             tied: false,
+            cutoffs: Vec::new(),
         }
     }
 }

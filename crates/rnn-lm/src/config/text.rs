@@ -31,6 +31,7 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
             ("init", "how parameters begin: pytorch, book or uniform"),
             ("init_range", "r of uniform: from U(-r, r)"),
             ("tied", "one table for words read and words predicted"),
+            ("cutoffs", "ids at which an adaptive softmax begins its clusters; none for one softmax"),
         ],
     ),
     (
@@ -136,6 +137,11 @@ impl Config {
                 Value::Integer(whole.ok_or_else(|| wrong("a whole number of at least 0"))?)
             }
             Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong("a number"))?),
+            Value::Array(_) => {
+                let numbers = value.split(',').map(str::trim).filter(|number| !number.is_empty());
+                let numbers = numbers.map(|number| number.parse().map(Value::Integer)).collect::<std::result::Result<_, _>>();
+                Value::Array(numbers.map_err(|_| wrong("whole numbers with commas between"))?)
+            }
             Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong("true or false"))?),
             _ => Value::String(value.into()),
         };

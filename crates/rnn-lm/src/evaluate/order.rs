@@ -69,7 +69,7 @@ impl Order {
 
 fn sum(
     model: &dyn LanguageModel,
-    windows: &mut dyn Iterator<Item = Window>,
+    windows: &mut dyn Iterator<Item = Result<Window>>,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
     let mut all = Sum::new(progress);

@@ -1,10 +1,12 @@
 //! The book's layers over a whole window: each with its backward by hand, and a path through candle's autograd.
 
+mod adaptive;
 mod affine;
 mod embedding;
 mod output;
 mod softmax_loss;
 
+pub use adaptive::{AdaptiveGrads, Cutoffs, TimeAdaptive};
 pub use affine::{AffineGrads, TimeAffine};
 pub use embedding::TimeEmbedding;
 pub(crate) use embedding::{check_ids, ids_tensor};

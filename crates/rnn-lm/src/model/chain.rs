@@ -81,7 +81,8 @@ impl<T: Real> Chain<T> {
                 params,
             });
         }
-        let (weight, bias) = (net.affine.weight().clone(), net.affine.bias().clone());
+        let affine = net.head.full()?;
+        let (weight, bias) = (affine.weight().clone(), affine.bias().clone());
         Ok(Self {
             embedding: net.embedding.weight().clone(),
             layers,

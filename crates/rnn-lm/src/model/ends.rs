@@ -1,10 +1,9 @@
-//! Both ends of a model by hand: the table that ids are looked up in, and the affine layer with the loss. In tensor ops,
-//! on any device; and in kernels, where memory is used again and gradients of the table are rows.
+//! Both ends of a model by hand: the table that ids are looked up in, and the head with the loss. In tensor ops, on any
+//! device; and in kernels, where memory is used again and gradients of the table are rows.
 
+use super::head::Head;
 use super::net::Net;
-use crate::layers::{
-    AffineGrads, AffineLoss, AffineParams, RowGrad, TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss,
-};
+use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -19,50 +18,59 @@ pub(super) trait Ends: Send {
     fn loss(&mut self, hs: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)>;
     /// The gradient of the table, from that of what was looked up, `dxs [N, T, D]`.
     fn looked_up(&mut self, ids: &[u32], dxs: &Tensor) -> Result<()>;
-    /// Of the table, of the affine weight where it is another, and of the bias.
-    fn grads(&self) -> Option<(Grad<'_>, Option<Grad<'_>>, Grad<'_>)>;
+    /// Of the table, and of the head's own parameters in their order.
+    fn grads(&self) -> Option<(Grad<'_>, Vec<Grad<'_>>)>;
 }
 
 /// In tensor ops.
 pub(super) struct InOps {
     embedding: TimeEmbedding,
-    affine: TimeAffine,
+    head: Head,
     tied: bool,
-    of_affine: Option<AffineGrads>,
+    /// Of the head's parameters, the weight first where that is the table.
+    of_head: Vec<Tensor>,
     of_table: Option<Tensor>,
 }
 
 impl InOps {
     pub(super) fn new<C: Cell>(net: &Net<C>) -> Self {
-        let (embedding, affine) = (net.embedding.clone(), net.affine.clone());
-        Self { embedding, affine, tied: net.tied, of_affine: None, of_table: None }
+        let (embedding, head) = (net.embedding.clone(), net.head.clone());
+        Self { embedding, head, tied: net.tied, of_head: Vec::new(), of_table: None }
     }
 }
 
 impl Ends for InOps {
     fn loss(&mut self, hs: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
-        let (loss, dlogits) = TimeSoftmaxWithLoss.forward_taped(&self.affine.infer(hs)?, targets)?;
-        let grads = self.affine.backward(hs, &dlogits)?;
-        let dhs = grads.dxs.clone();
-        self.of_affine = Some(grads);
+        self.of_table = None;
+        let (loss, dhs);
+        match &self.head {
+            Head::Full(affine) => {
+                let (of_window, dlogits) = TimeSoftmaxWithLoss.forward_taped(&affine.infer(hs)?, targets)?;
+                let grads = affine.backward(hs, &dlogits)?;
+                (loss, dhs, self.of_head) = (of_window, grads.dxs, vec![grads.weight, grads.bias]);
+            }
+            Head::Adaptive(adaptive) => {
+                let (of_window, grads) = adaptive.forward_taped(hs, targets)?;
+                (loss, dhs, self.of_head) = (of_window, grads.dhs, grads.parameters);
+            }
+        }
         Ok((loss, dhs))
     }
 
     fn looked_up(&mut self, ids: &[u32], dxs: &Tensor) -> Result<()> {
         let ids = Tensor::from_slice(ids, ids.len(), dxs.device())?;
         let mut of_table = self.embedding.backward(&ids, dxs)?;
-        if let Some(of_affine) = self.of_affine.as_ref().filter(|_| self.tied) {
-            of_table = (of_table + &of_affine.weight)?;
+        if self.tied {
+            of_table = (of_table + &self.of_head[0])?;
         }
         self.of_table = Some(of_table);
         Ok(())
     }
 
-    fn grads(&self) -> Option<(Grad<'_>, Option<Grad<'_>>, Grad<'_>)> {
+    fn grads(&self) -> Option<(Grad<'_>, Vec<Grad<'_>>)> {
         let dense = |tensor| Grad::Dense(Values::Tensor(tensor));
-        let affine = self.of_affine.as_ref()?;
-        let weight = (!self.tied).then(|| dense(&affine.weight));
-        Some((dense(self.of_table.as_ref()?), weight, dense(&affine.bias)))
+        let own = self.of_head.iter().skip(usize::from(self.tied)).map(dense);
+        Some((dense(self.of_table.as_ref()?), own.collect()))
     }
 }
 
@@ -78,10 +86,10 @@ pub(super) struct InKernels<T: Real> {
 }
 
 impl<T: Real> InKernels<T> {
-    pub(super) fn new<C: Cell>(net: &Net<C>) -> Self {
-        let (embedding, affine) = (net.embedding.clone(), net.affine.clone());
+    pub(super) fn new<C: Cell>(net: &Net<C>) -> Result<Self> {
+        let (embedding, affine) = (net.embedding.clone(), net.head.full()?.clone());
         let (output, rows, rooms) = (AffineLoss::default(), RowGrad::default(), Rooms::default());
-        Self { embedding, affine, tied: net.tied, output, rows, rooms, made: false }
+        Ok(Self { embedding, affine, tied: net.tied, output, rows, rooms, made: false })
     }
 }
 
@@ -106,11 +114,11 @@ impl<T: Real> Ends for InKernels<T> {
         Ok(())
     }
 
-    fn grads(&self) -> Option<(Grad<'_>, Option<Grad<'_>>, Grad<'_>)> {
-        let of_weight = Grad::Dense(Values::of(&self.output.weight));
-        let of_rows = Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) };
-        let (first, second) = if self.tied { (of_weight, None) } else { (of_rows, Some(of_weight)) };
-        self.made.then(|| (first, second, Grad::Dense(Values::of(&self.output.bias))))
+    fn grads(&self) -> Option<(Grad<'_>, Vec<Grad<'_>>)> {
+        let weight = Grad::Dense(Values::of(&self.output.weight));
+        let bias = Grad::Dense(Values::of(&self.output.bias));
+        let rows = Grad::Rows { ids: &self.rows.ids, values: Values::of(&self.rows.values) };
+        self.made.then(|| if self.tied { (weight, vec![bias]) } else { (rows, vec![weight, bias]) })
     }
 }
 

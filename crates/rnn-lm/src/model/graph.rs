@@ -6,7 +6,7 @@ use super::ends::no_forward;
 use super::net::Net;
 use crate::Result;
 use crate::data::Window;
-use crate::layers::{TimeSoftmaxWithLoss, ids_tensor};
+use crate::layers::ids_tensor;
 use crate::train::{Grad, Values};
 use candle_core::{Tensor, Var};
 use rnn_core::{Cell, Penalty, Recurrent, StackState, State};
@@ -36,7 +36,7 @@ impl<C: Cell> Engine for Graph<C> {
         let ids = ids_tensor(&window.xs, window.batch, window.time, self.net.embedding.weight().device())?;
         let masks = self.net.masks((&window.xs, window.batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(&ids, &state, &masks, draw)?;
-        let mut loss = TimeSoftmaxWithLoss.reference(&self.net.affine.forward(&dropped)?, &window.ts)?;
+        let mut loss = self.net.head.reference(&dropped, &window.ts)?;
         let Penalty { activation, temporal } = self.net.dropout.penalty;
         loss = (loss + (dropped.sqr()?.mean_all()? * activation)?)?;
         if window.time > 1 {

@@ -16,7 +16,7 @@ pub(super) fn probabilities<C: Cell>(net: &Net<C>, ids: &[u32]) -> Result<Vec<Ve
     check_ids("probabilities: ids", ids, net.embedding.weight().dim(0)?)?;
     let tensor = ids_tensor(ids, 1, ids.len(), net.embedding.weight().device())?;
     let (hs, _) = net.stack.infer(&net.embedding.forward(&tensor)?.detach(), &net.stack.zero_state(1)?)?;
-    let logits = net.affine.infer(&hs)?.squeeze(0)?.to_dtype(DType::F64)?;
+    let logits = net.head.infer(&hs)?.squeeze(0)?.to_dtype(DType::F64)?;
     Ok(candle_nn::ops::softmax(&logits, 1)?.to_vec2()?)
 }
 

@@ -91,8 +91,8 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
 
     fn grads(&self) -> Option<Vec<Grad<'_>>> {
         let of_layers = self.of_layers.as_ref()?.iter().flat_map(LayerParams::tensors);
-        let (first, weight, bias) = self.ends.grads()?;
+        let (first, of_head) = self.ends.grads()?;
         let of_layers = of_layers.map(|grad| Grad::Dense(Values::Tensor(grad)));
-        Some([first].into_iter().chain(of_layers).chain(weight).chain([bias]).collect())
+        Some([first].into_iter().chain(of_layers).chain(of_head).collect())
     }
 }

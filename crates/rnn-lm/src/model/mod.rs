@@ -8,6 +8,7 @@ mod chain;
 mod dropout;
 mod ends;
 mod graph;
+mod head;
 mod infer;
 mod manual;
 mod net;
@@ -104,7 +105,7 @@ pub trait LanguageModel: Send {
     /// Where an id is outside the vocabulary, or sizes do not fit; and those of `each`.
     fn read(
         &self,
-        windows: &mut dyn Iterator<Item = Window>,
+        windows: &mut dyn Iterator<Item = Result<Window>>,
         each: &mut dyn FnMut(&Reading<'_>) -> Result<()>,
     ) -> Result<()>;
 

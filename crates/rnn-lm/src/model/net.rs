@@ -1,7 +1,8 @@
 //! The layers of a language model, which all engines share.
 
 use super::dropout::{Draw, Dropout, Masks};
-use crate::layers::{TimeAffine, TimeEmbedding};
+use super::head::Head;
+use crate::layers::{Cutoffs, TimeEmbedding};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -35,6 +36,9 @@ pub struct LmSpec {
     pub tied: bool,
     /// The size of the last layer where it is another than H.
     pub last: Option<usize>,
+    /// Where an adaptive softmax begins its clusters, in a vocabulary in the order of frequency; none for one softmax over
+    /// all words.
+    pub cutoffs: Option<Cutoffs>,
     /// What keeps it from learning by heart while it is trained.
     pub dropout: Dropout,
 }
@@ -44,7 +48,8 @@ impl LmSpec {
     pub fn new(vocabulary: usize, embed: usize, hidden: usize) -> Self {
         let (bias, init) = (Bias::default(), Scheme::default());
         let dropout = Dropout::default();
-        Self { vocabulary, embed, hidden, layers: 1, bias, init, tied: false, last: None, dropout }
+        let (last, cutoffs) = (None, None);
+        Self { vocabulary, embed, hidden, layers: 1, bias, init, tied: false, last, cutoffs, dropout }
     }
 
     /// With another number of layers.
@@ -77,6 +82,12 @@ impl LmSpec {
         Self { last: Some(size), ..self }
     }
 
+    /// With an adaptive softmax.
+    #[must_use]
+    pub fn adaptive(self, cutoffs: Cutoffs) -> Self {
+        Self { cutoffs: Some(cutoffs), ..self }
+    }
+
     /// With dropout.
     #[must_use]
     pub fn dropout(self, dropout: Dropout) -> Self {
@@ -94,7 +105,7 @@ impl LmSpec {
 pub(super) struct Net<C> {
     pub(super) embedding: TimeEmbedding,
     pub(super) stack: Stack<TimeRnn<C>>,
-    pub(super) affine: TimeAffine,
+    pub(super) head: Head,
     /// Whether the affine layer's weight is the embedding's.
     pub(super) tied: bool,
     pub(super) dropout: Dropout,
@@ -107,20 +118,15 @@ impl<C: Cell> Net<C> {
         let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
         let embedding = TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp("embedding"))?;
         let stack = stack(spec, layer, &vb.pp("rnn"))?.with_way(way);
-        let vb = vb.pp("affine");
-        let affine = if spec.tied {
-            TimeAffine::sharing(embedding.weight(), spec.init, &vb)?
-        } else {
-            TimeAffine::new(spec.output(), spec.vocabulary, spec.init, &vb)?
-        };
-        Ok(Self { embedding, stack, affine, tied: spec.tied, dropout: spec.dropout })
+        let head = Head::new(spec, embedding.weight(), &vb.pp("affine"))?;
+        Ok(Self { embedding, stack, head, tied: spec.tied, dropout: spec.dropout })
     }
 
     /// What is dropped at the ends in a window.
     pub(super) fn masks(&self, ids: (&[u32], usize), draw: Draw) -> Result<Masks> {
         let table = self.embedding.weight();
         let (vocabulary, input) = table.dims2()?;
-        let sizes = [vocabulary, input, self.affine.weight().dim(1)?];
+        let sizes = [vocabulary, input, self.head.inputs()?];
         let kind = (table.dtype(), table.device());
         Masks::new(&self.dropout, draw, ids, sizes, kind)
     }

@@ -22,20 +22,21 @@ pub struct Reading<'a> {
 
 pub(super) fn read<C: Cell>(
     net: &Net<C>,
-    windows: &mut dyn Iterator<Item = Window>,
+    windows: &mut dyn Iterator<Item = Result<Window>>,
     each: &mut dyn FnMut(&Reading<'_>) -> Result<()>,
 ) -> Result<()> {
-    let Net { embedding, stack, affine, .. } = net;
+    let Net { embedding, stack, head, .. } = net;
     let table = embedding.weight();
     let mut carried = None;
     for window in windows {
+        let window = window?;
         let state = match carried.take() {
             Some(state) if !window.first => state,
             _ => stack.zero_state(window.batch)?,
         };
         let ids = ids_tensor(&window.xs, window.batch, window.time, table.device())?;
         let (hidden, next) = stack.infer(&embedding.forward(&ids)?.detach(), &state)?;
-        let losses = losses_of(&affine.infer(&hidden)?, &window.ts, table.dim(0)?)?;
+        let losses = losses_of(&head.infer(&hidden)?, &window.ts, table.dim(0)?)?;
         each(&Reading { window: &window, hidden: &hidden, losses: &losses })?;
         carried = Some(next);
     }

@@ -8,7 +8,7 @@ use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::error;
 use crate::evaluate::Order;
-use crate::layers::{TimeSoftmaxWithLoss, check_ids, check_targets};
+use crate::layers::{check_ids, check_targets};
 use crate::train::{Grad, MeanGrad, Optimizer, Values};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -40,10 +40,11 @@ impl<C: Cell> Rnnlm<C> {
         let way = net.stack.layers()[0].way();
         let engine: Box<dyn Engine> = match (way, dtype, spec.dropout.any()) {
             (Way::Reference, ..) => Box::new(Graph::new(net.clone(), parameters.vars())),
+            _ if net.head.full().is_err() => Box::new(Manual::new(net.clone(), InOps::new(&net))),
             (Way::Fused, DType::F32, false) => Box::new(Chain::<f32>::new(&net)?),
             (Way::Fused, DType::F64, false) => Box::new(Chain::<f64>::new(&net)?),
-            (Way::Fused, DType::F32, true) => Box::new(Manual::new(net.clone(), InKernels::<f32>::new(&net))),
-            (Way::Fused, DType::F64, true) => Box::new(Manual::new(net.clone(), InKernels::<f64>::new(&net))),
+            (Way::Fused, DType::F32, true) => Box::new(Manual::new(net.clone(), InKernels::<f32>::new(&net)?)),
+            (Way::Fused, DType::F64, true) => Box::new(Manual::new(net.clone(), InKernels::<f64>::new(&net)?)),
             _ => Box::new(Manual::new(net.clone(), InOps::new(&net))),
         };
         Ok(Self { net, parameters, engine, way, rows: None, seed, windows: 0 })
@@ -65,7 +66,7 @@ impl<C: Cell> Rnnlm<C> {
         let (batch, _) = ids.dims2()?;
         let masks = self.net.masks((&ids.flatten_all()?.to_vec1()?, batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(ids, state, &masks, draw)?;
-        let mut loss = TimeSoftmaxWithLoss.forward(&self.net.affine.forward(&dropped)?, targets)?;
+        let mut loss = self.net.head.loss(&dropped, targets)?;
         let Penalty { activation, temporal } = self.net.dropout.penalty;
         for (penalty, hs) in
             [(Penalty { activation, temporal: 0.0 }, &dropped), (Penalty { activation: 0.0, temporal }, &hs)]
@@ -186,7 +187,7 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
 
     fn read(
         &self,
-        windows: &mut dyn Iterator<Item = Window>,
+        windows: &mut dyn Iterator<Item = Result<Window>>,
         each: &mut dyn FnMut(&Reading<'_>) -> Result<()>,
     ) -> Result<()> {
         read::read(&self.net, windows, each)

@@ -26,7 +26,7 @@ pub(super) fn stream<'a, C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Box<dy
         return Err(Error::invalid("stream: rows", "at least 1", 0));
     }
     let weight = net.embedding.weight();
-    let packs = !net.dropout.recurrent.zones_out();
+    let packs = !net.dropout.recurrent.zones_out() && net.head.full().is_ok();
     Ok(match (net.stack.layers()[0].way(), weight.dtype()) {
         (Way::Fused, DType::F32) if packs => Box::new(Packed::<_, f32>::new(net, rows)?),
         (Way::Fused, DType::F64) if packs => Box::new(Packed::<_, f64>::new(net, rows)?),
@@ -46,7 +46,8 @@ struct Packed<'a, S, T: Real> {
 impl<'a, S: State, T: Real> Packed<'a, S, T> {
     fn new<C: Cell<State = S>>(net: &'a Net<C>, rows: usize) -> Result<Self> {
         let embedding = net.embedding.weight();
-        let stream = net.stack.stream_into(rows, Some((net.affine.weight(), net.affine.bias())))?;
+        let affine = net.head.full()?;
+        let stream = net.stack.stream_into(rows, Some((affine.weight(), affine.bias())))?;
         Ok(Self { embedding, rows, stream, xs: vec![T::ZERO; rows * embedding.dim(1)?] })
     }
 }
@@ -74,11 +75,11 @@ struct InTensors<'a, C: Cell> {
 
 impl<C: Cell> LmStream for InTensors<'_, C> {
     fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
-        let Net { embedding, stack, affine, .. } = self.net;
+        let Net { embedding, stack, head, .. } = self.net;
         check(ids, self.rows, embedding.weight().dim(0)?)?;
         let ids = ids_tensor(ids, self.rows, 1, embedding.weight().device())?;
         let (hs, next) = stack.infer(&embedding.forward(&ids)?.detach(), &self.state)?;
-        self.logits = affine.infer(&hs)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        self.logits = head.infer(&hs)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         self.state = next;
         Ok(Typed::F64(&self.logits))
     }

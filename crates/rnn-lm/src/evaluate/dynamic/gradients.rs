@@ -43,7 +43,7 @@ impl GradientRms {
     /// and those of the model.
     pub fn collect(
         model: &mut dyn LanguageModel,
-        windows: &mut dyn Iterator<Item = Window>,
+        windows: &mut dyn Iterator<Item = Result<Window>>,
         mut progress: Progress<'_>,
     ) -> Result<Self> {
         drops_nothing("GradientRms", model)?;
@@ -51,6 +51,7 @@ impl GradientRms {
         undone(model, |model| {
             let mut done = 0;
             for window in windows {
+                let window = window?;
                 step("GradientRms", model, &window, &mut squares, done)?;
                 done += window.targets;
                 if let Some(progress) = &mut progress {

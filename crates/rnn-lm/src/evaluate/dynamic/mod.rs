@@ -84,6 +84,7 @@ impl Dynamic {
         undone(model, |model| {
             let mut all = Sum::new(progress);
             for window in windows.epoch(0) {
+                let window = window?;
                 let loss = step("Dynamic", model, &window, &mut optimizer, all.sum.predictions)?;
                 all.add(loss * window.targets as f64, window.targets);
             }
