@@ -1,10 +1,14 @@
 //! How well a model predicts a text. [`Order`] says how the text is read by a model that stays what it is,
-//! and [`log_probs`] gives each id's share. [`Dynamic`] evaluation lets it profit from what it has just read.
+//! and [`log_probs`] gives each id's share. Two others let it profit from what it has just read: [`Dynamic`]
+//! evaluation trains it on, and a [`NeuralCache`] remembers words. All give an [`Evaluation`], and numbers
+//! that may be compared: each prediction is made before its word is seen.
 
+mod cache;
 mod dynamic;
 mod order;
 mod score;
 
+pub use cache::NeuralCache;
 pub use dynamic::{Dynamic, DynamicRule, GradientRms};
 pub use order::Order;
 pub use score::log_probs;

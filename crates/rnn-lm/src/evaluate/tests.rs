@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::{Batches, Window};
-use crate::model::{CellKind, LmSpec, build};
+use crate::model::{CellKind, Dropout, LmSpec, build};
 use candle_core::{DType, Device};
 use rnn_core::{Scheme, Way};
 
@@ -137,4 +137,53 @@ fn the_books_order_is_its_loop() {
     let got = Order::Book { batch: 4 }.evaluate(model.as_ref(), &ids, 5, None).unwrap();
     assert_eq!(got.predictions, 140);
     assert!((got.perplexity() / want - 1.0).abs() < 1e-12, "{} {want}", got.perplexity());
+}
+
+#[test]
+fn progress_counts_predictions() {
+    let (ids, mut model) = (text(150), model(CellKind::Rnn, Way::Fused));
+    let dynamic = Dynamic { time: 60, lr: 0.0, decay: 0.0, rule: DynamicRule::Sgd };
+    let cache = NeuralCache { size: 3, theta: 0.0, lambda: 0.1 };
+    let mut seen = Vec::new();
+    let mut note = |done| seen.push(done);
+    Order::Whole.evaluate(model.as_ref(), &ids, 100, Some(&mut note)).unwrap();
+    Order::Streams { batch: 4 }.evaluate(model.as_ref(), &ids, 30, Some(&mut note)).unwrap();
+    dynamic.evaluate(model.as_mut(), &ids, Some(&mut note)).unwrap();
+    cache.evaluate(model.as_ref(), &ids, Some(&mut note)).unwrap();
+    GradientRms::collect(model.as_mut(), &mut Streams::new(&ids, 2, 50).unwrap().epoch(0), Some(&mut note))
+        .unwrap();
+    assert_eq!(seen, [100, 149, 120, 149, 60, 120, 149, 64, 128, 149, 100, 149]);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let mut model = model(CellKind::Gru, Way::Fused);
+    let order = |order: Order, ids: &[u32], time| {
+        order.evaluate(model.as_ref(), ids, time, None).unwrap_err().to_string()
+    };
+    assert!(order(Order::Whole, &[1], 5).contains("evaluate: ids: expected at least 2"));
+    assert!(order(Order::Whole, &[1, 2], 0).contains("evaluate: time: expected at least 1, got 0"));
+    assert!(
+        order(Order::Book { batch: 2 }, &[1, 23], 5).contains("ids below 23, the size of the vocabulary")
+    );
+    assert!(order(Order::Streams { batch: 3 }, &[1, 2, 3], 5).contains("3 x 1 + 1 = 4 ids, got 3"));
+    assert!(order(Order::Streams { batch: 0 }, &[1, 2], 5).contains("batch: expected at least 1"));
+    let cache = |size, theta, lambda| {
+        NeuralCache { size, theta, lambda }.evaluate(model.as_ref(), &[1, 2], None).unwrap_err().to_string()
+    };
+    assert!(cache(0, 0.0, 0.5).contains("size: expected at least 1"));
+    assert!(cache(1, f64::NAN, 0.5).contains("theta: expected at least 0, got NaN"));
+    assert!(cache(1, 0.0, 1.0).contains("lambda: expected from 0 to below 1, got 1"));
+    let mut dynamic = |time, lr, decay| {
+        let dynamic = Dynamic { time, lr, decay, rule: DynamicRule::Sgd };
+        dynamic.evaluate(model.as_mut(), &[1, 2], None).unwrap_err().to_string()
+    };
+    assert!(dynamic(0, 0.1, 0.0).contains("time: expected at least 1"));
+    assert!(dynamic(1, -1.0, 0.0).contains("lr: expected at least 0, got -1"));
+    assert!(dynamic(1, 0.1, 1.5).contains("decay: expected from 0 to 1, got 1.5"));
+    let spec = spec().dropout(Dropout::everywhere(0.5));
+    let mut drops = build(CellKind::Gru, &spec, Way::Fused, (DType::F64, &Device::Cpu), 3).unwrap();
+    let dynamic = Dynamic { time: 5, lr: 0.1, decay: 0.0, rule: DynamicRule::Sgd };
+    let error = dynamic.evaluate(drops.as_mut(), &text(20), None).unwrap_err().to_string();
+    assert!(error.contains("one that drops nothing") && error.contains("build it anew"), "{error}");
 }
