@@ -1,12 +1,11 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
-use super::progress::quality;
 use super::train::unit;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rnn_lm::data::{Streams, TextFile};
+use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
 use rnn_lm::run::{Run, Texts};
 use rnn_lm::LanguageModel;
@@ -74,7 +73,7 @@ enum Mode {
 
 impl Evaluate {
     pub(super) fn run(self, session: &Session) -> Result<()> {
-        let (run, mut model) = open(&self.run, &session.device)?;
+        let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
         let mut ids = Vec::new();
         text.pieces(|piece| {
@@ -83,7 +82,7 @@ impl Evaluate {
         })?;
         let unknown = run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
         let evaluation =
-            self.measure(&run, model.as_mut(), &ids, session).with_context(|| self.file.display().to_string())?;
+            self.measure(&run, model.as_ref(), &ids, session).with_context(|| self.file.display().to_string())?;
         let unit = unit(&run.tokenizer);
         let bits = evaluation.nats / std::f64::consts::LN_2;
         let per_token = bits / evaluation.predictions as f64;
@@ -108,7 +107,7 @@ impl Evaluate {
     fn measure(
         &self,
         run: &Run,
-        model: &mut dyn LanguageModel,
+        model: &dyn LanguageModel,
         ids: &[u32],
         session: &Session,
     ) -> Result<Evaluation> {
@@ -125,6 +124,8 @@ impl Evaluate {
                 NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
             }
             Mode::Dynamic => {
+                let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
+                let model = adaptable.as_mut();
                 let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
                 let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
                 dynamic.evaluate(model, ids, Some(&mut progress))

@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_names_its_setting() {
         for (text, want) in [
-            ("[data]\ntokens = \"words\"", "data.tokens: expected word, char, got \"words\""),
+            ("[data]\ntokens = \"words\"", "data.tokens: expected word, char, byte, bpe, got \"words\""),
             ("[data]\nmax_vocab = 1", "data.max_vocab: expected 0, or at least 2: <unk> and a word, got 1"),
             ("[model]\ncell = \"LSTM\"", "model.cell: expected rnn, lstm, gru, got \"LSTM\""),
             ("[model]\nhidden = 0", "model.hidden: expected at least 1, got 0"),

@@ -24,7 +24,7 @@ pub use fit::{End, Fit, Measured, Stepped, Watch};
 pub use import::{Imported, Layout};
 pub use lock::Lock;
 
-use crate::config::Config;
+use crate::config::{Config, Rates};
 use crate::model::build;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
@@ -102,17 +102,26 @@ impl Run {
         build(self.config.cell()?, &spec, way, (DType::F32, device), self.config.training.seed)
     }
 
-    /// The model with the weights of `model.safetensors`. Nothing is dropped in it, whatever it was trained with, so it can
-    /// be adapted too.
+    /// The model with the weights of `model.safetensors`.
     ///
     /// # Errors
     /// Where the file is missing, or its tensors are others than the settings say: all of them are named.
     pub fn model(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
-        let mut plain = self.config.clone();
-        plain.dropout = Default::default();
-        let model = Self { config: plain, ..self.clone() }.untrained(way, device)?;
+        let model = self.untrained(way, device)?;
         weights::load(model.as_ref(), &self.path(MODEL), &self.config)?;
         Ok(model)
+    }
+
+    /// The same in a form that drops nothing when it learns, for [`crate::evaluate::Dynamic`]. Zoneout stays: what it expects
+    /// acts in evaluation too.
+    ///
+    /// # Errors
+    /// Those of [`Self::model`].
+    pub fn adaptable(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
+        let mut plain = self.clone();
+        let Rates { zoneout_h, zoneout_c, .. } = self.config.dropout;
+        plain.config.dropout = Rates { zoneout_h, zoneout_c, ..Rates::default() };
+        plain.model(way, device)
     }
 
     /// Writes a model's weights as the run's.

@@ -118,7 +118,7 @@ fn a_text_that_repeats_itself_is_learnt_and_the_model_comes_back() {
     for cell in CELLS {
         for way in Way::ALL {
             let mut model = model(cell, way);
-            let window = crate::data::Streams::new(&other, 2, 7).unwrap().window(0);
+            let window = crate::data::Streams::new(&other, 2, 7).unwrap().window(0, 0).unwrap();
             model.forward(&window).unwrap();
             let before = (bits(model.as_ref()), model.windows(), model.evaluate(&ids, 20).unwrap());
             let now =
