@@ -114,6 +114,7 @@ fn own_window(args: &Args, (batch, time): (usize, usize), number: u64) -> Result
         batch,
         time,
         first: number == 0,
+        share: 1.0,
         targets: batch * time,
     })
 }

@@ -12,7 +12,8 @@ use clap::Parser;
 use rnn_core::{Bias, Scheme, Way, device, device_name};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, BookBatches, Corpus, Streams, Tokens};
-use rnn_lm::model::{CellKind, LmSpec, Sampling, build};
+use rnn_lm::generate::Sampling;
+use rnn_lm::model::{CellKind, LmSpec, build};
 use rnn_lm::train::{Clip, Optimizer, Sgd, Trainer};
 use rnn_lm::yardstick::{KneserNey, Uniform, Unigram, perplexity};
 use serde_json::json;
@@ -308,6 +309,7 @@ fn sample(model: &dyn LanguageModel, train: &Corpus, seed: u64) -> Result<String
     let begin = train.vocabulary.eos().unwrap_or(0);
     let skip = train.vocabulary.unk().into_iter().collect();
     let count = if train.tokens == Tokens::Char { 300 } else { 60 };
-    let drawn = model.generate(&[begin], count, &Sampling { temperature: 0.8, skip, seed })?;
+    let sampling = Sampling { temperature: 0.8, skip, seed, ..Sampling::default() };
+    let drawn = model.generate(&[begin], count, &sampling)?;
     Ok(train.decode(&drawn)?)
 }

@@ -127,7 +127,7 @@ impl Generate {
         let mut text = String::new();
         show(&self.prompt)?;
         let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
-        let mut stops = Stops::new(&self.stop);
+        let mut stops = Stops::new(&self.stop).context("--stop")?;
         let mut ids = Vec::new();
         for id in Writing::new(model, prompt, sampling)?.take(count) {
             let id = id?;

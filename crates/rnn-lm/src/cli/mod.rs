@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod evaluate;
+mod generate;
 mod import;
 mod info;
 mod lr_find;
@@ -63,6 +64,7 @@ enum Command {
     Resume(train::Resume),
     Evaluate(evaluate::Evaluate),
     Score(score::Score),
+    Generate(generate::Generate),
     LrFind(lr_find::LrFind),
     Config(config::Show),
     Info(info::Info),
@@ -122,6 +124,7 @@ impl Cli {
             Command::Resume(resume) => resume.run(&session),
             Command::Evaluate(evaluate) => done(evaluate.run(&session)),
             Command::Score(score) => done(score.run(&session)),
+            Command::Generate(generate) => done(generate.run(&session)),
             Command::LrFind(find) => done(find.run(&session, matches)),
             Command::Config(show) => done(show.run(matches)),
             Command::Info(info) => done(info.run()),

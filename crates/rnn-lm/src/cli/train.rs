@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args};
 use rnn_core::device_name;
 use rnn_lm::LanguageModel;
 use rnn_lm::data::TextFile;
-use rnn_lm::model::Sampling;
+use rnn_lm::generate::Sampling;
 use rnn_lm::run::{End, Fit, Measured, Stepped, Watch};
 use rnn_lm::tokenizer::{Tokenizer, Unit};
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ impl Show {
         }
         let count = if self.unit == "word" { 30 } else { 160 };
         let skip = self.tokenizer.unknown().into_iter().collect();
-        let sampling = Sampling { temperature: 0.8, skip, seed: self.seed };
+        let sampling = Sampling { temperature: 0.8, skip, seed: self.seed, ..Sampling::default() };
         let drawn = model.generate(&[self.tokenizer.begin()], count, &sampling);
         if let Ok(text) = drawn.and_then(|ids| self.tokenizer.decode(&ids)) {
             let lines = text.trim().lines().map(|line| format!("    | {line}\n"));

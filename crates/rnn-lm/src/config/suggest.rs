@@ -35,17 +35,17 @@ fn words(bytes: u64) -> Config {
 }
 
 fn letters(tokens: &str, bytes: u64) -> Config {
-    let epochs = (12_000_000 / bytes.max(1)).clamp(1, 40) as usize;
+    let epochs = (5_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
-        model: Model { embed: 64, hidden: 256, init: "pytorch".into(), ..Model::default() },
-        dropout: Rates { output: 0.2, ..Rates::default() },
+        model: Model { embed: 64, hidden: 384, init: "pytorch".into(), ..Model::default() },
+        dropout: Rates { output: 0.4, ..Rates::default() },
         training: Training {
-            batch: 32,
+            batch: 16,
             time: 64,
             epochs,
             rule: "adam".into(),
-            lr: 0.004,
+            lr: 0.003,
             clip_norm: 1.0,
             schedule: "cosine".into(),
             warmup: 100,

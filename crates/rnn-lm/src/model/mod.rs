@@ -18,13 +18,13 @@ mod stream;
 
 pub use crate::evaluate::Evaluation;
 pub use dropout::Dropout;
-pub use infer::Sampling;
 pub use net::LmSpec;
 pub use read::Reading;
 pub use rnnlm::{Rnnlm, SimpleRnnlm};
 pub use stream::LmStream;
 
 use crate::data::Window;
+use crate::generate::Sampling;
 use crate::train::{Grad, MeanGrad, Optimizer};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -115,10 +115,11 @@ pub trait LanguageModel: Send {
     /// Where there is no id, or one is outside the vocabulary.
     fn probabilities(&self, ids: &[u32]) -> Result<Vec<Vec<f64>>>;
 
-    /// `count` ids drawn one after the other, after those of `prompt`.
+    /// `count` ids drawn one after the other, after those of `prompt`; [`crate::generate::Writing`] gives them as they come.
     ///
     /// # Errors
-    /// Where the prompt is empty, an id is outside the vocabulary, or the temperature is not above 0.
+    /// Where the prompt is empty, an id is outside the vocabulary, a setting is not what [`Sampling::check`] expects, or
+    /// there is nothing to draw from.
     fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>>;
 
     /// The model one word at a time, for `rows` texts side by side, from a state of zeros.

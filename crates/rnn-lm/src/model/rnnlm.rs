@@ -3,11 +3,12 @@
 use super::dropout::Draw;
 use super::ends::{InKernels, InOps};
 use super::net::{LmSpec, Net};
-use super::{Dropout, Engine, Evaluation, LanguageModel, LmStream, Reading, Sampling, infer, read, stream};
+use super::{Dropout, Engine, Evaluation, LanguageModel, LmStream, Reading, infer, read, stream};
 use super::{chain::Chain, graph::Graph, manual::Manual};
 use crate::data::Window;
 use crate::error;
 use crate::evaluate::Order;
+use crate::generate::{Sampling, Writing};
 use crate::layers::{check_ids, check_targets};
 use crate::train::{Grad, MeanGrad, Optimizer, Values};
 use crate::{Error, Result};
@@ -198,7 +199,7 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
     }
 
     fn generate(&self, prompt: &[u32], count: usize, sampling: &Sampling) -> Result<Vec<u32>> {
-        infer::generate(&self.net, prompt, count, sampling)
+        Writing::new(self, prompt, sampling)?.take(count).collect()
     }
 
     fn stream(&self, rows: usize) -> Result<Box<dyn LmStream + '_>> {

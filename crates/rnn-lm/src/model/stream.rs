@@ -16,6 +16,12 @@ pub trait LmStream {
     /// Where there is not one id a row, or one is outside the vocabulary; the state is then what it was.
     fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>>;
 
+    /// Row n goes on from what row `rows[n]` was: what a beam search does with its best rows.
+    ///
+    /// # Errors
+    /// Where there is not one number a row, or no such row; the state is then what it was.
+    fn select(&mut self, rows: &[usize]) -> Result<()>;
+
     /// Bytes of weights that a step reads, where that is known: what bounds the speed of a single row.
     fn bytes(&self) -> Option<usize>;
 }
@@ -60,6 +66,10 @@ impl<S: State, T: Real> LmStream for Packed<'_, S, T> {
         Ok(T::typed(self.stream.step(&self.xs)?))
     }
 
+    fn select(&mut self, rows: &[usize]) -> Result<()> {
+        Ok(self.stream.select(rows)?)
+    }
+
     fn bytes(&self) -> Option<usize> {
         Some(self.stream.bytes())
     }
@@ -84,6 +94,17 @@ impl<C: Cell> LmStream for InTensors<'_, C> {
         Ok(Typed::F64(&self.logits))
     }
 
+    fn select(&mut self, rows: &[usize]) -> Result<()> {
+        if rows.len() != self.rows || rows.iter().any(|&row| row >= self.rows) {
+            let want = format!("{0} rows below {0}", self.rows);
+            return Err(Error::invalid("stream: select", want, format!("{rows:?}")));
+        }
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let rows = Tensor::from_slice(&rows, rows.len(), self.net.embedding.weight().device())?;
+        self.state = self.state.try_map(&mut |part| Ok(part.index_select(&rows, 0)?))?;
+        Ok(())
+    }
+
     fn bytes(&self) -> Option<usize> {
         None
     }
@@ -94,4 +115,37 @@ fn check(ids: &[u32], rows: usize, vocabulary: usize) -> Result<()> {
         return Err(Error::invalid("stream: ids", format!("{rows}, one a row"), ids.len()));
     }
     check_ids("stream: ids", ids, vocabulary)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{CellKind, LmSpec, build};
+    use candle_core::{DType, Device};
+    use rnn_core::Way;
+    use rnn_core::kernels::Typed;
+
+    #[test]
+    fn what_a_row_generates_after_a_selection_is_what_the_chosen_one_would() {
+        let spec = LmSpec::new(5, 3, 4).layers(2);
+        for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+            for way in Way::ALL {
+                let model = build(cell, &spec, way, (DType::F64, &Device::Cpu), 3).unwrap();
+                let mut stream = model.stream(3).unwrap();
+                stream.step(&[0, 1, 2]).unwrap();
+                for wrong in [&[0, 1][..], &[0, 1, 3]] {
+                    let error = stream.select(wrong).unwrap_err().to_string();
+                    assert!(error.contains("select: expected 3 rows below 3, got [0, 1"), "{error}");
+                }
+                stream.select(&[2, 0, 2]).unwrap();
+                let Typed::F64(logits) = stream.step(&[4, 3, 1]).unwrap() else { panic!("not f64") };
+                for (ids, logits) in [[2, 4], [0, 3], [2, 1]].iter().zip(logits.chunks(5)) {
+                    let want = &model.probabilities(ids).unwrap()[1];
+                    let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+                    for (logit, want) in logits.iter().zip(want) {
+                        assert!((logit.exp() / total - want).abs() < 1e-12, "{cell} {way:?} {ids:?}");
+                    }
+                }
+            }
+        }
+    }
 }
