@@ -265,3 +265,32 @@ fn a_rate_is_found_and_completions_are_printed() {
     }
     assert!(folder.out("config --list").contains("awd-lstm"));
 }
+
+#[test]
+fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(150));
+    folder.out("train t.txt --tokens word --embed 6 --hidden 6 --bias both --batch 4 --time 6 --epochs 1 --quiet --out r");
+    let want = folder.json("evaluate r t.txt");
+    // Three files, as somebody would write them who has a state_dict and a list of words.
+    let tokenizer: Value = serde_json::from_slice(&bytes(&folder.path("r/tokenizer.json"))).unwrap();
+    let by_hand = serde_json::json!({ "model": {
+        "type": "WordLevel", "vocab": tokenizer["model"]["vocab"], "unk_token": "<unk>"
+    }});
+    std::fs::create_dir(folder.path("hand")).unwrap();
+    folder.file("hand/tokenizer.json", by_hand.to_string());
+    folder.file("hand/config.toml", "[data]\ntokens = \"word\"\n\n[model]\nembed = 6\nhidden = 6\nbias = \"both\"\n");
+    std::fs::copy(folder.path("r/model.safetensors"), folder.path("hand/model.safetensors")).unwrap();
+    assert_eq!(folder.json("evaluate hand t.txt"), want);
+    assert_eq!(folder.out("generate hand -n 9 --seed 2"), folder.out("generate r -n 9 --seed 2"));
+    assert_eq!(folder.out("score hand t.txt"), folder.out("score r t.txt"));
+    // It has no corpus, so it cannot be trained.
+    let refused = folder.run("resume hand");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("data.corpus"), "{refused:?}");
+    // Imported, its vocabulary is that of the text that it was trained on (which is a part of this one).
+    let train: String = text(150).lines().take(135).map(|line| format!("{line}\n")).collect();
+    folder.file("train.txt", train);
+    folder.out("import r/model.safetensors --layout pytorch --corpus train.txt --tokens word --quiet --out in");
+    let got = folder.json("evaluate in t.txt");
+    assert_eq!(got["perplexity"], want["perplexity"]);
+}

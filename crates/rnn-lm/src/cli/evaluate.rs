@@ -86,7 +86,8 @@ impl Evaluate {
         let unit = unit(&run.tokenizer);
         let bits = evaluation.nats / std::f64::consts::LN_2;
         let per_token = bits / evaluation.predictions as f64;
-        let per_byte = bits / text.len() as f64;
+        // Where some tokens are left out, so are their bytes, one like the other.
+        let per_byte = per_token * (ids.len() - 1) as f64 / text.len() as f64;
         let unknown = unknown as f64 / ids.len() as f64;
         if self.json {
             return print(json!({

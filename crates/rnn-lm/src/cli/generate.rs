@@ -85,7 +85,9 @@ impl Generate {
         let short = matches!(super::train::unit(tokenizer), "word" | "piece");
         let count = self.tokens.unwrap_or(if short { 100 } else { 500 });
         if let Some(width) = self.beam {
-            let beam = Beam { width, length: count, penalty: self.length_penalty, ends: Vec::new(), skip };
+            // A text ends with its line.
+            let ends = vec![tokenizer.begin()];
+            let beam = Beam { width, length: count, penalty: self.length_penalty, ends, skip };
             return self.search(&beam, model.as_ref(), &prompt, tokenizer);
         }
         if self.samples == 0 {

@@ -134,6 +134,7 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     let mut show = Show {
         progress: Progress::new(session, unit),
         tokenizer: run.tokenizer.clone(),
+        context: context(&fit)?,
         seed: config.training.seed,
         unit,
         stop,
@@ -161,6 +162,16 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The first tokens of the text to measure on, or else of the one that is learnt: a model that has just begun knows no more of
+/// a state of zeros than of any other that no text leads to.
+fn context(fit: &Fit) -> Result<Vec<u32>> {
+    const MOST: usize = 64;
+    let source = fit.valid().unwrap_or(fit.train()).source();
+    let mut context = vec![0; source.len().min(MOST)];
+    source.copy(0, &mut context)?;
+    Ok(context)
+}
+
 /// Time after which a person sees what it writes so far.
 const FIRST_SAMPLE: Duration = Duration::from_secs(20);
 
@@ -168,6 +179,8 @@ const FIRST_SAMPLE: Duration = Duration::from_secs(20);
 struct Show {
     progress: Progress,
     tokenizer: Tokenizer,
+    /// What a sample goes on with.
+    context: Vec<u32>,
     seed: u64,
     unit: &'static str,
     stop: Arc<AtomicBool>,
@@ -183,7 +196,7 @@ impl Show {
         let count = if self.unit == "word" { 30 } else { 160 };
         let skip = self.tokenizer.unknown().into_iter().collect();
         let sampling = Sampling { temperature: 0.8, skip, seed: self.seed, ..Sampling::default() };
-        let drawn = model.generate(&[self.tokenizer.begin()], count, &sampling);
+        let drawn = model.generate(&self.context, count, &sampling);
         if let Ok(text) = drawn.and_then(|ids| self.tokenizer.decode(&ids)) {
             let lines = text.trim().lines().map(|line| format!("    | {line}\n"));
             self.progress.say(&lines.collect::<String>());

@@ -156,3 +156,82 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
 fn matrix(tensor: &Tensor, what: &str) -> Result<(usize, usize)> {
     tensor.dims2().map_err(|_| Error::invalid(what, "a matrix", format!("{:?}", tensor.dims())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CellKind, LmSpec, build};
+    use rnn_core::{Bias, Way};
+    use std::collections::HashMap;
+
+    fn tensors(cell: CellKind, spec: &LmSpec) -> HashMap<String, Tensor> {
+        let model = build(cell, spec, Way::Fused, (DType::F32, &Device::Cpu), 7).unwrap();
+        model.parameters().into_iter().map(|(name, var)| (name, var.as_tensor().copy().unwrap())).collect()
+    }
+
+    fn same(got: Vec<(String, Tensor)>, want: &HashMap<String, Tensor>) {
+        assert_eq!(got.len(), want.len());
+        for (name, tensor) in got {
+            let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(numbers(&tensor) == numbers(&want[&name]), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_books_weights_there_and_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("book.safetensors");
+        for (cell, kind, prefix) in [(CellKind::Lstm, Kind::Lstm, "lstm"), (CellKind::Rnn, Kind::RnnTanh, "rnn")] {
+            let want = tensors(cell, &LmSpec::new(11, 4, 6).bias(Bias::Single));
+            let spec = NetworkSpec { bias: true, ..NetworkSpec::new(kind, 4, 6) };
+            let mut of_layer: Vec<(String, Tensor)> = want
+                .iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix("rnn.")?.to_string(), tensor.clone())))
+                .collect();
+            let zero = want["rnn.bias_ih_l0"].zeros_like().unwrap();
+            of_layer.push(("bias_hh_l0".into(), zero));
+            let layer = Network::new(spec, of_layer).unwrap().to_book().unwrap().remove(0);
+            let file = HashMap::from([
+                ("embed_W".to_string(), want["embedding.weight"].clone()),
+                (format!("{prefix}_Wx"), layer.wx),
+                (format!("{prefix}_Wh"), layer.wh),
+                (format!("{prefix}_b"), layer.b),
+                ("affine_W".into(), want["affine.weight"].t().unwrap().contiguous().unwrap()),
+                ("affine_b".into(), want["affine.bias"].clone()),
+            ]);
+            candle_core::safetensors::save(&file, &path).unwrap();
+            let got = Imported::read(&path, Layout::Book).unwrap();
+            assert_eq!((got.vocabulary, got.model.embed, got.model.hidden), (11, 4, 6));
+            assert_eq!((got.model.cell.as_str(), got.model.bias.as_str()), (prefix, "single"));
+            same(got.tensors, &want);
+        }
+        let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
+        assert!(error.contains("whose names end in weight_ih_l0"), "{error}");
+    }
+
+    #[test]
+    fn a_module_of_pytorch_whatever_its_parts_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("module.safetensors");
+        let plain = LmSpec::new(11, 6, 6).layers(2);
+        for (spec, tied) in [(plain, false), (plain.tied(true), true)] {
+            let want = tensors(CellKind::Gru, &spec);
+            let mut file: HashMap<String, Tensor> = want
+                .iter()
+                .map(|(name, tensor)| {
+                    let renamed = name.replace("embedding", "encoder").replace("affine", "decoder");
+                    (renamed.replace("rnn.", "gru."), tensor.clone())
+                })
+                .collect();
+            // PyTorch's state_dict has a tied weight twice.
+            file.entry("decoder.weight".into()).or_insert_with(|| want["embedding.weight"].clone());
+            candle_core::safetensors::save(&file, &path).unwrap();
+            let got = Imported::read(&path, Layout::Pytorch).unwrap();
+            assert_eq!((got.model.cell.as_str(), got.model.layers, got.model.tied), ("gru", 2, tied));
+            assert_eq!(got.model.bias, "both");
+            same(got.tensors, &want);
+        }
+        let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();
+        assert!(error.contains("expected embed_W, lstm_Wx or rnn_Wx"), "{error}");
+    }
+}
