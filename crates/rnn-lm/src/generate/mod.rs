@@ -1,7 +1,8 @@
-//! Text made by a model: how the next id is chosen out of what it expects, one at a time or with an eye on the whole.
+//! Text made by a model: how the next id is chosen out of what it expects, one at a time or with an eye on
+//! the whole.
 //!
-//! [`Writing`] draws id after id as [`Sampling`] says, [`Sampler`] being what draws; [`Beam`] looks for the most probable
-//! text; [`Stops`] ends a text at a string, wherever the pieces it comes in are cut.
+//! [`Writing`] draws id after id as [`Sampling`] says, [`Sampler`] being what draws; [`Beam`] looks for the
+//! most probable text; [`Stops`] ends a text at a string, wherever the pieces it comes in are cut.
 
 mod beam;
 mod greedy;

@@ -5,9 +5,9 @@ use crate::{Error, Result};
 
 /// How to draw the next id. Every setting begins as what changes nothing.
 ///
-/// They apply in this order: `repetition` and `temperature` to the logits; then `skip`, `top_k`, `top_p` and `min_p` each
-/// leave some of the ids that the one before left, and what is left is drawn from in proportion to its probability. Of
-/// equally probable ids the smaller ones are kept first.
+/// They apply in this order: `repetition` and `temperature` to the logits; then `skip`, `top_k`, `top_p` and
+/// `min_p` each leave some of the ids that the one before left, and what is left is drawn from in proportion
+/// to its probability. Of equally probable ids the smaller ones are kept first.
 ///
 /// ```
 /// use rnn_lm::generate::Sampling;
@@ -18,18 +18,20 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it: below 1 bolder, above 1 wilder. 0 is its limit, always the most probable id, of equal
-    /// ones the first.
+    /// Logits are divided by it: below 1 bolder, above 1 wilder. 0 is its limit, always the most probable id,
+    /// of equal ones the first.
     pub temperature: f64,
     /// Only so many of the most probable ids are kept (Fan et al. 2018); 0 keeps all.
     pub top_k: usize,
-    /// Only the fewest most probable ids are kept whose probabilities together reach it (the nucleus, Holtzman et al.
-    /// 2020), as shares of what is left before it; 1 keeps all.
+    /// Only the fewest most probable ids are kept whose probabilities together reach it (the nucleus,
+    /// Holtzman et al. 2020), as shares of what is left before it; 1 keeps all.
     pub top_p: f64,
-    /// Only ids at least so many times as probable as the most probable one are kept (Nguyen et al. 2024); 0 keeps all.
+    /// Only ids at least so many times as probable as the most probable one are kept (Nguyen et al. 2024); 0
+    /// keeps all.
     pub min_p: f64,
-    /// The logit of an id that came before, in the prompt or behind it, is divided by it where it is positive and
-    /// multiplied with it where it is negative (CTRL, Keskar et al. 2019, who take 1.2); 1 changes nothing.
+    /// The logit of an id that came before, in the prompt or behind it, is divided by it where it is positive
+    /// and multiplied with it where it is negative (CTRL, Keskar et al. 2019, who take 1.2); 1 changes
+    /// nothing.
     pub repetition: f64,
     /// Ids that are never drawn, such as `<unk>`.
     pub skip: Vec<u32>,

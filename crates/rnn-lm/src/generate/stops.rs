@@ -2,10 +2,11 @@
 
 use crate::{Error, Result};
 
-/// Looks for stop strings in a text that comes piece by piece, and holds back what may be the beginning of one.
+/// Looks for stop strings in a text that comes piece by piece, and holds back what may be the beginning of
+/// one.
 ///
-/// The text ends before the stop string that is complete first, of several that end at once the longest. So what is shown
-/// does not depend on how the text is cut.
+/// The text ends before the stop string that is complete first, of several that end at once the longest. So
+/// what is shown does not depend on how the text is cut.
 ///
 /// ```
 /// use rnn_lm::generate::Stops;
@@ -109,7 +110,8 @@ mod tests {
         (text + &stops.finish(), stopped)
     }
 
-    /// The definition: the shortest beginning of the text that ends with a stop string, without the longest such.
+    /// The definition: the shortest beginning of the text that ends with a stop string, without the longest
+    /// such.
     fn definition(text: &str, stops: &[String]) -> (String, bool) {
         for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
             let ends = stops.iter().filter(|stop| text[..end].ends_with(stop.as_str()));

@@ -4,8 +4,8 @@ use super::{Sampler, Sampling, last_of, widen};
 use crate::Result;
 use crate::model::{LanguageModel, LmStream};
 
-/// The ids that a model writes after a prompt, drawn one by one and without an end: a program prints each as it comes,
-/// and takes as many as it likes. Where the model runs in kernels, an id costs no allocation.
+/// The ids that a model writes after a prompt, drawn one by one and without an end: a program prints each as
+/// it comes, and takes as many as it likes. Its buffers are made once.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -34,7 +34,8 @@ impl<'a> Writing<'a> {
     /// Reads all of the prompt but its last id.
     ///
     /// # Errors
-    /// Where the prompt is empty, an id is outside the vocabulary, or a setting is not what [`Sampling::check`] expects.
+    /// Where the prompt is empty, an id is outside the vocabulary, or a setting is not what
+    /// [`Sampling::check`] expects.
     pub fn new(model: &'a dyn LanguageModel, prompt: &[u32], sampling: &Sampling) -> Result<Self> {
         let vocabulary = model.vocabulary();
         let mut sampler = Sampler::new(sampling, vocabulary)?;
@@ -109,7 +110,7 @@ mod tests {
                 rest -= weight(*id);
                 rest < 0.0
             };
-            text.push(ids.clone().find(reaches).or(ids.last()).unwrap() as u32);
+            text.push(ids.clone().find(reaches).or(ids.clone().next_back()).unwrap() as u32);
         }
         text.split_off(prompt.len())
     }

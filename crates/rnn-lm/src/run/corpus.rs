@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::data::{IdFile, Source, TextFile, Vocabulary};
-use crate::tokenizer::{Tokenizer, Unit};
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -69,16 +69,16 @@ impl Texts {
         let in_file = |error| in_file(error, &self.train);
         let tokenizer = Tokenizer::train(&bytes, &config.tokens()?).map_err(in_file)?;
         let first = config.data.first;
-        if first == 0 || !matches!(tokenizer.unit(), Unit::Word | Unit::Char) {
+        let Some(vocabulary) = tokenizer.vocabulary().filter(|_| first > 0) else {
             return Ok(tokenizer);
-        }
+        };
         let ids = tokenizer.encode(&bytes).map_err(in_file)?;
         let ids = ids.get(..first).ok_or_else(|| {
             Error::invalid("data.first", format!("at most the {} tokens of the text", ids.len()), first)
         })?;
         // Ids are in the order in which tokens appear first.
         let last = ids.iter().copied().max().unwrap_or(0);
-        let tokens = (0..=last).filter_map(|id| tokenizer.token(id));
+        let tokens = vocabulary.tokens().take(last as usize + 1);
         Tokenizer::of_vocabulary(tokenizer.unit(), Arc::new(Vocabulary::from_tokens(tokens)?))
     }
 }

@@ -1,43 +1,104 @@
-//! Bytes: each is its own id. In a file it is a BPE of bytes that are never joined, in the alphabet of GPT-2, which has a
-//! printable character for each byte.
+//! Bytes as tokens: the id is the value. Their `tokenizer.json` is byte pair encoding without a pair.
 
-use super::json::Json;
-use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
-/// The character of a byte: its own where that is printable, else one of those from U+0100 on, in order.
-pub(super) fn character(byte: u8) -> char {
-    let printable = |byte: u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-    if printable(byte) {
-        return char::from(byte);
+use serde_json::{Map, Value, json};
+
+use super::json::{document, text};
+use crate::error::Result;
+
+/// Every byte at its own place.
+pub(super) const ALL: [u8; 256] = {
+    let mut all = [0; 256];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = at as u8;
+        at += 1;
     }
-    let before = (0..byte).filter(|&byte| !printable(byte)).count() as u32;
-    char::from_u32(0x100 + before).unwrap_or(char::REPLACEMENT_CHARACTER)
+    all
+};
+
+/// The character that stands for each byte in a file: itself where it is printable Latin-1, else the next one
+/// from U+0100 on. That is GPT-2's rule, which keeps white space and control characters out of files.
+pub(super) static ALPHABET: LazyLock<[char; 256]> = LazyLock::new(|| {
+    let mut next = (0x100..).filter_map(char::from_u32);
+    ALL.map(|byte| match byte {
+        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
+        _ => next.next().unwrap_or_default(),
+    })
+});
+
+static VALUES: LazyLock<HashMap<char, u8>> = LazyLock::new(|| ALPHABET.iter().copied().zip(ALL).collect());
+
+/// The bytes that a piece of a file stands for; none where it has a character outside the alphabet.
+pub(super) fn of_piece(piece: &str) -> Option<Vec<u8>> {
+    piece.chars().map(|c| VALUES.get(&c).copied()).collect()
 }
 
-/// The byte of a character of that alphabet.
-pub(super) fn byte(character: char) -> Option<u8> {
-    (0..=u8::MAX).find(|&byte| self::character(byte) == character)
-}
-
-pub(super) fn to_json() -> Value {
-    let vocab: serde_json::Map<String, Value> =
-        (0..=u8::MAX).map(|byte| (character(byte).to_string(), json!(byte))).collect();
+/// The part of a file that turns text into the alphabet, and back.
+pub(super) fn byte_level(use_regex: bool) -> Value {
     json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": by_byte(false), "post_processor": null, "decoder": by_byte(true),
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab, "merges": [],
-        },
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex
     })
 }
 
-fn by_byte(use_regex: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex })
+/// The content of the `tokenizer.json`.
+pub(super) fn to_json() -> Result<String> {
+    let vocab: Map<_, _> = ALPHABET.iter().map(char::to_string).zip(ALL.map(Value::from)).collect();
+    let model = json!({
+        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+        "vocab": vocab, "merges": []
+    });
+    text(&document(Value::Null, byte_level(false), byte_level(false), model))
 }
 
-/// Whether a file is that one.
-pub(super) fn is(file: &Json<'_>) -> bool {
-    file.value["model"]["vocab"] == to_json()["model"]["vocab"] && file.value["model"]["merges"] == json!([])
+/// Whether a file is that of bytes: ids are values, there are no pairs, and text is not cut first.
+pub(super) fn is(file: &Value) -> bool {
+    let model = &file["model"];
+    let none = |part: &Value| part.as_array().is_none_or(Vec::is_empty);
+    let vocab = model["vocab"].as_object();
+    none(&model["merges"])
+        && none(&file["added_tokens"])
+        && file["pre_tokenizer"]["use_regex"] == Value::Bool(false)
+        && vocab.is_some_and(|vocab| {
+            let id = |byte: &u8| vocab.get(&ALPHABET[usize::from(*byte)].to_string()).and_then(Value::as_u64);
+            vocab.len() == ALL.len() && ALL.iter().all(|byte| id(byte) == Some(u64::from(*byte)))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, Tokenizer, Unit};
+    use super::*;
+
+    #[test]
+    fn ids_are_values_and_files_say_so() {
+        let tokenizer = Tokenizer::train(b"", &Options::new(Unit::Byte)).expect("tokenizer");
+        assert_eq!(tokenizer.encode(&ALL).expect("ids"), (0..256).collect::<Vec<u32>>());
+        let json = tokenizer.to_json().expect("json");
+        let again = Tokenizer::from_json("t.json", &json).expect("tokenizer");
+        assert_eq!((again.unit(), again.len(), again.begin(), again.unknown()), (Unit::Byte, 256, 10, None));
+        assert_eq!(again.to_json().expect("json"), json);
+    }
+
+    #[test]
+    fn the_crate_tokenizers_gives_the_same_ids() {
+        let their: tokenizers::Tokenizer = to_json().expect("json").parse().expect("their tokenizer");
+        for text in ["", "a b\r\n\n", "né 🦀 \u{0}\u{7f}\u{ad}"] {
+            let ids = their.encode_fast(text, false).expect("encoding").get_ids().to_vec();
+            assert_eq!(ids, text.bytes().map(u32::from).collect::<Vec<_>>());
+            assert_eq!(their.decode(&ids, false).expect("text"), text);
+        }
+    }
+
+    #[test]
+    fn the_alphabet_is_that_of_the_crate_tokenizers() {
+        let theirs = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        assert!(ALPHABET.iter().all(|c| theirs.contains(c)));
+        let all: String = ALPHABET.iter().collect();
+        assert_eq!(of_piece(&all).expect("bytes"), ALL);
+        assert_eq!(of_piece("日"), None);
+    }
 }

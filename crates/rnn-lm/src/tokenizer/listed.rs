@@ -1,25 +1,44 @@
-//! Words and characters: tokens that stand in a list.
+//! Words and characters: tokens that stand in a list, and `<unk>` for all others.
 
-use super::Unit;
-use super::json::{Json, vocabulary};
-use crate::data::{EOS, Tokens, UNK, Vocabulary};
-use crate::{Error, Result};
-use indexmap::IndexMap;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
-#[derive(Debug, Clone)]
+use super::{Options, Unit};
+use crate::data::{EOS, Tokens, UNK, Vocabulary, VocabularyOptions};
+use crate::error::{Error, Result};
+use indexmap::IndexMap;
+
 pub(super) struct Listed {
-    pub(super) tokens: Tokens,
-    pub(super) vocabulary: Arc<Vocabulary>,
+    tokens: Tokens,
+    vocabulary: Arc<Vocabulary>,
+    /// The vocabulary's `<unk>`; a file may have another name for it.
+    unknown: Option<u32>,
 }
 
-/// Cuts text into single characters, the line feed among them.
-const EACH: &str = "(?s).";
-
 impl Listed {
-    pub(super) fn new(tokens: Tokens, vocabulary: Arc<Vocabulary>) -> Self {
-        Self { tokens, vocabulary }
+    pub(super) fn new(
+        op: &str,
+        tokens: Tokens,
+        vocabulary: Arc<Vocabulary>,
+        unknown: Option<u32>,
+    ) -> Result<Self> {
+        if vocabulary.is_empty() {
+            return Err(Error::invalid(op, "a vocabulary with at least one token", "an empty one"));
+        }
+        Ok(Self { tokens, vocabulary, unknown })
+    }
+
+    pub(super) fn train(text: &str, tokens: Tokens, options: &Options) -> Result<Self> {
+        // A text of line ends is as empty to words as no text.
+        if text.is_empty() || (tokens == Tokens::Word && text.trim().is_empty()) {
+            return Err(super::empty());
+        }
+        let how = VocabularyOptions { max: options.max, unknown: options.unknown };
+        let mut vocabulary = Vocabulary::from_text(tokens.split(text), how)?;
+        if options.by_frequency {
+            vocabulary = by_frequency(&vocabulary, tokens.split(text))?;
+        }
+        let unknown = vocabulary.unk();
+        Self::new("Tokenizer::train", tokens, Arc::new(vocabulary), unknown)
     }
 
     pub(super) fn unit(&self) -> Unit {
@@ -29,65 +48,43 @@ impl Listed {
         }
     }
 
+    pub(super) fn tokens(&self) -> Tokens {
+        self.tokens
+    }
+
+    pub(super) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    pub(super) fn begin(&self) -> u32 {
+        let end = match self.tokens {
+            Tokens::Word => EOS,
+            Tokens::Char => "\n",
+        };
+        self.vocabulary.id(end).unwrap_or(0)
+    }
+
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.vocabulary.encode(self.tokens.split(text))
-    }
-
-    /// What makes the same ids of a text elsewhere, if each of its lines has an end.
-    pub(super) fn to_json(&self) -> Value {
-        let (normalizer, pre_tokenizer, decoder) = match self.tokens {
-            Tokens::Word => {
-                (replace("\n", &format!(" {EOS} ")), json!({ "type": "WhitespaceSplit" }), Value::Null)
-            }
-            Tokens::Char => {
-                let split = json!({
-                    "type": "Split", "pattern": { "Regex": EACH }, "behavior": "Isolated", "invert": false
-                });
-                (replace("\r\n", "\n"), split, json!({ "type": "Fuse" }))
-            }
+        let id_of = |(index, token): (usize, &str)| {
+            self.vocabulary.id(token).or(self.unknown).ok_or_else(|| {
+                Error::invalid(
+                    format!("Tokenizer::encode: token at index {index}"),
+                    format!("one of the {} tokens, none of which is for unknown ones", self.vocabulary.len()),
+                    format!("{token:?}"),
+                )
+                .hint("train the tokenizer with Unknown::Add or a maximum size, or on a text that has the token")
+            })
         };
-        let vocab: serde_json::Map<String, Value> =
-            self.vocabulary.tokens().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
-        json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-            "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": null,
-            "decoder": decoder,
-            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": UNK },
-        })
-    }
-
-    /// Of characters where it is cut into these, else of words.
-    pub(super) fn from_json(file: &Json<'_>) -> Result<Self> {
-        let split = &file.value["pre_tokenizer"];
-        let tokens = match split["type"].as_str() {
-            Some("Split") if split["pattern"]["Regex"] == EACH => Tokens::Char,
-            None | Some("WhitespaceSplit" | "Whitespace") => Tokens::Word,
-            Some(other) => {
-                let want = "a pre_tokenizer WhitespaceSplit for words, or Split on \"(?s).\" for characters";
-                return Err(file.wrong(want, other));
-            }
-        };
-        let vocabulary = vocabulary(file)?;
-        if let Some(unk) = file.value["model"]["unk_token"].as_str()
-            && unk != UNK
-            && vocabulary.contains(&unk)
-        {
-            let error = file.wrong(&format!("{UNK} for what is not in the vocabulary"), unk);
-            return Err(error.hint(format!("rename {unk} in the file: its id stays")));
-        }
-        Ok(Self::new(tokens, Arc::new(Vocabulary::from_tokens(vocabulary)?)))
+        self.tokens.split(text).enumerate().map(id_of).collect()
     }
 }
 
-fn replace(pattern: &str, content: &str) -> Value {
-    json!({ "type": "Replace", "pattern": { "String": pattern }, "content": content })
-}
-
-/// The same tokens in the order of frequency; of those that are equally frequent, in the order that they had.
-pub(super) fn by_frequency<'a>(
-    vocabulary: &Vocabulary,
-    text: impl Iterator<Item = &'a str>,
-) -> Result<Vocabulary> {
+/// The same tokens, the most frequent first; of those that are equally frequent, in the order that they had.
+fn by_frequency<'a>(vocabulary: &Vocabulary, text: impl Iterator<Item = &'a str>) -> Result<Vocabulary> {
     let mut counts: IndexMap<&str, usize> = vocabulary.tokens().map(|token| (token, 0)).collect();
     for token in text {
         let token = if counts.contains_key(token) { token } else { UNK };
@@ -97,5 +94,55 @@ pub(super) fn by_frequency<'a>(
     }
     // The sort is stable.
     counts.sort_by(|_, a, _, b| b.cmp(a));
-    Vocabulary::from_tokens(counts.into_keys()).map_err(|error: Error| error)
+    Vocabulary::from_tokens(counts.into_keys())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tokenizer;
+    use super::*;
+    use crate::data::Unknown;
+
+    fn train(unit: Unit, text: &str, max: Option<usize>) -> Tokenizer {
+        let options = Options { max, ..Options::new(unit) };
+        Tokenizer::train(text.as_bytes(), &options).expect("tokenizer")
+    }
+
+    #[test]
+    fn a_text_of_its_own_begins_after_a_line_end() {
+        assert_eq!(train(Unit::Word, "a b\nc", None).begin(), 2);
+        assert_eq!(train(Unit::Char, "ab\n", None).begin(), 2);
+        assert_eq!(train(Unit::Char, "ab", None).begin(), 0);
+    }
+
+    #[test]
+    fn vocabularies_that_exist_are_taken_as_they_are() {
+        let vocabulary = Arc::new(Vocabulary::from_tokens(["b", "<eos>", "a"]).expect("vocabulary"));
+        let tokenizer = Tokenizer::of_vocabulary(Unit::Word, vocabulary.clone()).expect("tokenizer");
+        assert_eq!(tokenizer.encode(b"a b").expect("ids"), [2, 0, 1]);
+        assert_eq!((tokenizer.unknown(), tokenizer.begin()), (None, 1));
+        let error = tokenizer.encode(b"a z").expect_err("unknown").to_string();
+        assert!(error.contains("index 1") && error.contains("got \"z\" (train"), "{error}");
+        assert!(Tokenizer::of_vocabulary(Unit::Byte, vocabulary).is_err());
+        let none = Arc::new(Vocabulary::from_tokens(Vec::<String>::new()).expect("vocabulary"));
+        assert!(Tokenizer::of_vocabulary(Unit::Char, none).is_err());
+    }
+
+    #[test]
+    fn the_most_frequent_may_come_first() {
+        let options = Options { by_frequency: true, max: Some(4), ..Options::new(Unit::Word) };
+        let tokenizer = Tokenizer::train(b"a b b c c c d e\n", &options).expect("tokenizer");
+        let tokens: Vec<_> = tokenizer.vocabulary().expect("a list").tokens().collect();
+        assert_eq!(tokens, ["<unk>", "c", "b", "<eos>"]);
+    }
+
+    #[test]
+    fn texts_without_a_token_are_refused() {
+        for (unit, text) in [(Unit::Word, " \n\n"), (Unit::Word, ""), (Unit::Char, "")] {
+            for unknown in [Unknown::Add, Unknown::Error] {
+                let options = Options { unknown, ..Options::new(unit) };
+                assert!(Tokenizer::train(text.as_bytes(), &options).is_err(), "{unit} {text:?}");
+            }
+        }
+    }
 }

@@ -1,171 +1,128 @@
-//! From text to ids and back, whatever a token is; and `tokenizer.json`, in the format of Hugging Face's `tokenizers`.
+//! From text to ids and back, whatever a token is, and `tokenizer.json` as Hugging Face `tokenizers` has it.
 //!
-//! Words and characters are lists that are looked up ([`crate::data::Vocabulary`]), bytes are their own ids, and pieces are those of a
-//! byte-level BPE. Text is read line by line: a line's ids depend on nothing outside of it.
+//! ```
+//! use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+//!
+//! let tokenizer = Tokenizer::train(b"you say goodbye\n", &Options::new(Unit::Word))?;
+//! let ids = tokenizer.encode(b"you say hello\n")?;
+//! assert_eq!(tokenizer.decode(&ids)?, "you say <unk>\n");
+//! let again = Tokenizer::from_json("tokenizer.json", &tokenizer.to_json()?)?;
+//! assert_eq!(again.encode(b"you say hello\n")?, ids);
+//! # rnn_lm::Result::Ok(())
+//! ```
 
 mod bpe;
 mod bytes;
+mod check;
+mod cut;
 mod json;
 mod listed;
 mod pieces;
+mod unit;
+mod word_level;
 
 pub use pieces::Pieces;
+pub use unit::{Options, Unit};
 
-use crate::data::{Tokens, Unknown, Vocabulary, VocabularyOptions};
-use crate::{Error, Result};
-use bpe::Bpe;
-use listed::Listed;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-/// What a token is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// What stands between white space, and `<eos>` at the end of each line: [`Tokens::Word`].
-    Word,
-    /// A Unicode scalar value: [`Tokens::Char`].
-    Char,
-    /// A byte, of any file.
-    Byte,
-    /// A piece of a byte-level BPE (Sennrich, Haddow & Birch 2016; Radford et al. 2019): frequent runs of bytes.
-    Bpe,
-}
+use crate::data::{Tokens, Vocabulary};
+use crate::error::{Error, Result};
+use bpe::Bpe;
+use listed::Listed;
 
-impl Unit {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Word, Self::Char, Self::Byte, Self::Bpe];
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Word => "word",
-            Self::Char => "char",
-            Self::Byte => "byte",
-            Self::Bpe => "bpe",
-        })
-    }
-}
-
-impl FromStr for Unit {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let named = Self::ALL.into_iter().find(|unit| unit.to_string() == name);
-        named.ok_or_else(|| Error::invalid("tokens", "word, char, byte or bpe", format!("{name:?}")))
-    }
-}
-
-/// How a tokenizer is made of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// What a token is.
-    pub unit: Unit,
-    /// The most entries of its vocabulary; none for all of the text, of BPE for [`Options::PIECES`]. Bytes are always 256.
-    pub max: Option<usize>,
-    /// What becomes of words and characters that are not in it.
-    pub unknown: Unknown,
-    /// Whether ids are in the order of frequency, the most frequent first (words and characters), instead of that of their
-    /// first appearance.
-    pub by_frequency: bool,
-}
-
-impl Options {
-    /// Pieces of a BPE where nobody says how many.
-    pub const PIECES: usize = 8000;
-
-    /// Of all that the text has.
-    pub fn new(unit: Unit) -> Self {
-        Self { unit, max: None, unknown: Unknown::default(), by_frequency: false }
-    }
-}
-
-/// A tokenizer; a clone is the same one.
+/// A map between text and ids. A clone shares what it holds.
 ///
-/// ```
-/// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
-/// let tokenizer = Tokenizer::train(b"to be or not to be", &Options::new(Unit::Word))?;
-/// assert_eq!(tokenizer.encode(b"not to be")?, [3, 0, 1, 4]);
-/// assert_eq!(tokenizer.decode(&[3, 0, 1, 4])?, "not to be\n");
-/// let again = Tokenizer::from_json("tokenizer.json", &tokenizer.to_json()?)?;
-/// assert_eq!(again.encode(b"to see")?, [0, 5, 4]); // 5 is <unk>
-/// # rnn_lm::Result::Ok(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct Tokenizer(Kind);
+/// A byte order mark is text like any other; [`crate::data::read_text`] takes it off.
+#[derive(Clone)]
+pub struct Tokenizer {
+    kind: Arc<Kind>,
+}
 
-#[derive(Debug, Clone)]
 enum Kind {
     Listed(Listed),
-    Bytes,
-    Bpe(Arc<Bpe>),
+    Byte,
+    Bpe(Box<Bpe>),
 }
 
 impl Tokenizer {
-    /// Made of a text.
+    fn new(kind: Kind) -> Self {
+        Self { kind: Arc::new(kind) }
+    }
+
+    /// The tokenizer of a training text. The same text always gives the same one.
+    ///
+    /// ```
+    /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+    ///
+    /// let options = Options { max: Some(258), ..Options::new(Unit::Bpe) };
+    /// let tokenizer = Tokenizer::train(b"so so so", &options)?;
+    /// assert_eq!(tokenizer.token(256).as_deref(), Some("so"));
+    /// assert_eq!(tokenizer.encode(b"so so")?, [256, 257]);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::BadText`] where the text is not UTF-8 and tokens are not bytes; a text without tokens; a `max` that has no
-    /// room.
+    /// A text without tokens, one that is not UTF-8 (except for bytes), and a `max` that is too small.
     pub fn train(text: &[u8], options: &Options) -> Result<Self> {
-        let listed = |tokens: Tokens| {
-            let text = utf8(text)?;
-            let how = VocabularyOptions { max: options.max, unknown: options.unknown };
-            let vocabulary = Vocabulary::from_text(tokens.split(text), how)?;
-            let vocabulary = match options.by_frequency {
-                true => listed::by_frequency(&vocabulary, tokens.split(text))?,
-                false => vocabulary,
-            };
-            Ok(Self(Kind::Listed(Listed::new(tokens, Arc::new(vocabulary)))))
-        };
         match options.unit {
-            Unit::Word => listed(Tokens::Word),
-            Unit::Char => listed(Tokens::Char),
-            Unit::Byte => Ok(Self(Kind::Bytes)),
-            Unit::Bpe => Ok(Self(Kind::Bpe(Arc::new(Bpe::train(utf8(text)?, options.max)?)))),
+            Unit::Byte => Ok(Self::new(Kind::Byte)),
+            Unit::Word => Ok(Self::new(Kind::Listed(Listed::train(utf8(text)?, Tokens::Word, options)?))),
+            Unit::Char => Ok(Self::new(Kind::Listed(Listed::train(utf8(text)?, Tokens::Char, options)?))),
+            Unit::Bpe => Ok(Self::new(Kind::Bpe(Box::new(Bpe::train(utf8(text)?, options.max)?)))),
         }
     }
 
-    /// Of words or characters that are listed already.
+    /// The tokenizer of a vocabulary that exists already.
     ///
     /// # Errors
-    /// Where tokens are others.
+    /// A unit other than words and characters, and an empty vocabulary.
     pub fn of_vocabulary(unit: Unit, vocabulary: Arc<Vocabulary>) -> Result<Self> {
-        match unit {
-            Unit::Word => Ok(Self(Kind::Listed(Listed::new(Tokens::Word, vocabulary)))),
-            Unit::Char => Ok(Self(Kind::Listed(Listed::new(Tokens::Char, vocabulary)))),
-            other => Err(Error::invalid("Tokenizer::of_vocabulary", "word or char", other)),
-        }
+        let tokens = match unit {
+            Unit::Word => Tokens::Word,
+            Unit::Char => Tokens::Char,
+            Unit::Byte | Unit::Bpe => {
+                return Err(Error::invalid("Tokenizer::of_vocabulary: unit", "word or char", unit));
+            }
+        };
+        let unknown = vocabulary.unk();
+        Ok(Self::new(Kind::Listed(Listed::new("Tokenizer::of_vocabulary", tokens, vocabulary, unknown)?)))
     }
 
     /// What a token is.
     pub fn unit(&self) -> Unit {
-        match &self.0 {
+        match &*self.kind {
             Kind::Listed(listed) => listed.unit(),
-            Kind::Bytes => Unit::Byte,
+            Kind::Byte => Unit::Byte,
             Kind::Bpe(_) => Unit::Bpe,
         }
     }
 
-    /// V, the entries of the vocabulary; never 0.
-    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    /// The number of tokens, V.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Kind::Listed(listed) => listed.vocabulary.len(),
-            Kind::Bytes => 256,
-            Kind::Bpe(bpe) => bpe.len(),
+        match &*self.kind {
+            Kind::Listed(listed) => listed.vocabulary().len(),
+            Kind::Byte => bytes::ALL.len(),
+            Kind::Bpe(bpe) => bpe.tokens().len(),
         }
+    }
+
+    /// Whether there is no token: never.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The ids of a text.
     ///
+    /// A text of words always ends with `<eos>`, be there a last line feed or not.
+    ///
     /// # Errors
-    /// [`Error::BadText`] where it is not UTF-8 and tokens are not bytes; a token that is not in a vocabulary without `<unk>`.
+    /// A text that is not UTF-8 (except for bytes), and an unknown token where there is no `<unk>`.
     pub fn encode(&self, text: &[u8]) -> Result<Vec<u32>> {
-        match &self.0 {
+        match &*self.kind {
             Kind::Listed(listed) => listed.encode(utf8(text)?),
-            Kind::Bytes => Ok(text.iter().copied().map(u32::from).collect()),
+            Kind::Byte => Ok(text.iter().copied().map(u32::from).collect()),
             Kind::Bpe(bpe) => bpe.encode(utf8(text)?),
         }
     }
@@ -175,6 +132,9 @@ impl Tokenizer {
     /// # Errors
     /// Those of [`Self::encode`].
     pub fn encode_part(&self, text: &[u8]) -> Result<Vec<u32>> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut ids = self.encode(text)?;
         if self.unit() == Unit::Word && !text.ends_with(b"\n") {
             ids.pop();
@@ -182,112 +142,152 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of ids; bytes that are no UTF-8 are U+FFFD in it.
+    /// The text that ids stand for. Bytes that are no UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// Where an id is not below V.
+    /// An id out of range.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let mut pieces = self.pieces();
+        let mut pieces = self.piece_decoder();
         let mut text = String::new();
         for &id in ids {
-            text.push_str(&pieces.push(id)?);
+            pieces.append(id, &mut text)?;
         }
         text.push_str(&pieces.finish());
         Ok(text)
     }
 
-    /// The text of ids as they come one by one.
-    pub fn pieces(&self) -> Pieces {
+    /// One token as a person reads it: control characters and bytes that are no UTF-8 are escaped.
+    ///
+    /// ```
+    /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+    ///
+    /// let tokenizer = Tokenizer::train(b"", &Options::new(Unit::Byte))?;
+    /// let tokens = [65, 10, 255].map(|id| tokenizer.token(id).unwrap_or_default());
+    /// assert_eq!(tokens, ["A", r"\n", r"\xff"]);
+    /// assert_eq!(tokenizer.token(256), None);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.bytes(id).map(pieces::readable)
+    }
+
+    /// The id of a token, as its text stands in a vocabulary or in a text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        match &*self.kind {
+            Kind::Listed(listed) => listed.vocabulary().id(token),
+            Kind::Byte | Kind::Bpe(_) => {
+                (0..self.len() as u32).find(|&id| self.bytes(id) == Some(token.as_bytes()))
+            }
+        }
+    }
+
+    /// The list of words or characters, where tokens are these.
+    pub fn vocabulary(&self) -> Option<&Vocabulary> {
+        match &*self.kind {
+            Kind::Listed(listed) => Some(listed.vocabulary()),
+            Kind::Byte | Kind::Bpe(_) => None,
+        }
+    }
+
+    /// The id of the token for everything that is not known. Bytes and byte pairs know everything.
+    pub fn unknown(&self) -> Option<u32> {
+        match &*self.kind {
+            Kind::Listed(listed) => listed.unknown(),
+            Kind::Byte | Kind::Bpe(_) => None,
+        }
+    }
+
+    /// The id that a text of its own may begin after: `<eos>` for words, else the line feed; 0 where there is
+    /// none.
+    pub fn begin(&self) -> u32 {
+        match &*self.kind {
+            Kind::Listed(listed) => listed.begin(),
+            Kind::Byte => u32::from(b'\n'),
+            Kind::Bpe(bpe) => bpe.begin(),
+        }
+    }
+
+    /// Text as ids come one by one.
+    pub fn piece_decoder(&self) -> Pieces {
         Pieces::new(self.clone())
     }
 
-    /// The same after ids that have been shown already.
+    /// The same after ids whose text has been shown already.
     ///
     /// # Errors
-    /// Where an id is not below V.
+    /// An id out of range.
     pub fn pieces_after(&self, ids: &[u32]) -> Result<Pieces> {
-        let mut pieces = self.pieces();
-        ids.iter().try_for_each(|&id| pieces.push(id).map(drop))?;
-        pieces.finish();
+        let (mut pieces, mut shown) = (self.piece_decoder(), String::new());
+        ids.iter().try_for_each(|&id| pieces.append(id, &mut shown))?;
         Ok(pieces)
     }
 
-    /// A token as a person reads it.
-    pub fn token(&self, id: u32) -> Option<String> {
-        match &self.0 {
-            Kind::Listed(listed) => listed.vocabulary.token(id).map(str::to_string),
-            _ => Some(String::from_utf8_lossy(&self.bytes(id)?).into_owned()),
-        }
-    }
-
-    /// The token of this text.
-    pub fn id(&self, token: &str) -> Option<u32> {
-        match &self.0 {
-            Kind::Listed(listed) => listed.vocabulary.id(token),
-            Kind::Bytes => match token.as_bytes() {
-                [byte] => Some(u32::from(*byte)),
-                _ => None,
-            },
-            Kind::Bpe(bpe) => bpe.id(token.as_bytes()),
-        }
-    }
-
-    /// The id of what is not in the vocabulary, where there is one.
-    pub fn unknown(&self) -> Option<u32> {
-        match &self.0 {
-            Kind::Listed(listed) => listed.vocabulary.unk(),
-            _ => None,
-        }
-    }
-
-    /// What a text of its own comes after: the end of a line; 0 where there is none.
-    pub fn begin(&self) -> u32 {
-        match &self.0 {
-            Kind::Listed(listed) => listed.vocabulary.eos().unwrap_or(0),
-            _ => self.id("\n").unwrap_or(0),
-        }
-    }
-
-    /// As Hugging Face's `tokenizers` reads it.
+    /// The content of a `tokenizer.json`.
     ///
     /// # Errors
     /// Where it cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
-        match &self.0 {
-            Kind::Listed(listed) => json::text(&listed.to_json()),
-            Kind::Bytes => json::text(&bytes::to_json()),
-            Kind::Bpe(bpe) => Ok(bpe.json().to_string()),
+        match &*self.kind {
+            Kind::Listed(listed) => word_level::to_json(listed),
+            Kind::Byte => bytes::to_json(),
+            Kind::Bpe(bpe) => bpe.to_json(),
         }
     }
 
-    /// Reads one back: a `WordLevel` of words or characters, or a byte-level `BPE`, also one that others made. `name` is that
-    /// of the file, for errors.
+    /// Reads the content of a `tokenizer.json`; `name` is that of the file, for errors.
     ///
     /// # Errors
-    /// Where it is none, or asks for what is not done here.
-    pub fn from_json(name: &str, text: &str) -> Result<Self> {
-        let file = json::Json::read(name, text)?;
-        match file.kind()? {
-            "WordLevel" => Ok(Self(Kind::Listed(Listed::from_json(&file)?))),
-            "BPE" if bytes::is(&file) => Ok(Self(Kind::Bytes)),
-            "BPE" => Ok(Self(Kind::Bpe(Arc::new(Bpe::from_json(&file, text)?)))),
-            other => Err(file.wrong("a model of type WordLevel or BPE", other)),
-        }
+    /// What is no JSON, and a tokenizer that this crate cannot be; both name the file and the place.
+    pub fn from_json(name: &str, json: &str) -> Result<Self> {
+        Ok(Self::new(json::read(name, json)?))
     }
 
-    /// The bytes of a token of bytes.
-    fn bytes(&self, id: u32) -> Option<Vec<u8>> {
-        match &self.0 {
-            Kind::Listed(_) => None,
-            Kind::Bytes => u8::try_from(id).ok().map(|byte| vec![byte]),
-            Kind::Bpe(bpe) => bpe.bytes(id).map(<[u8]>::to_vec),
+    /// The bytes that a token stands for.
+    fn bytes(&self, id: u32) -> Option<&[u8]> {
+        match &*self.kind {
+            Kind::Listed(listed) => listed.vocabulary().token(id).map(str::as_bytes),
+            Kind::Byte => bytes::ALL.get(id as usize).map(std::slice::from_ref),
+            Kind::Bpe(bpe) => bpe.tokens().get(id as usize).map(Vec::as_slice),
         }
     }
 }
 
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("unit", &self.unit()).field("len", &self.len()).finish()
+    }
+}
+
+/// Bytes as text.
 fn utf8(text: &[u8]) -> Result<&str> {
     std::str::from_utf8(text).map_err(|error| Error::BadText { offset: error.valid_up_to() })
 }
 
+/// The error of a training text that has nothing to learn from.
+fn empty() -> Error {
+    Error::invalid("Tokenizer::train: text", "a text with at least one token", "an empty text")
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_bytes_are_named_by_their_offset() {
+        for unit in [Unit::Word, Unit::Char] {
+            let error = Tokenizer::train(b"caf\xe9", &Options::new(unit)).expect_err("Latin-1").to_string();
+            assert!(error.contains("not UTF-8: the first bad byte is at offset 3"), "{error}");
+            let tokenizer = Tokenizer::train(b"cafe", &Options::new(unit)).expect("tokenizer");
+            let error = tokenizer.encode(b"c\xff").expect_err("no UTF-8").to_string();
+            assert!(error.contains("not UTF-8: the first bad byte is at offset 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_goes_to_other_threads_and_says_what_it_is() {
+        fn shared(_: &(impl Send + Sync + Clone + fmt::Debug)) {}
+        let tokenizer = Tokenizer::train(b"a b", &Options::new(Unit::Word)).expect("tokenizer");
+        shared(&tokenizer);
+        assert_eq!(format!("{tokenizer:?}"), "Tokenizer { unit: Word, len: 4 }");
+    }
+}

@@ -33,7 +33,8 @@ fn reference(logits: &[f64], sampling: &Sampling, seen: &[u32]) -> Vec<f64> {
     normal(nucleus.iter().map(|&p| if p >= sampling.min_p * most { p } else { 0.0 }).collect())
 }
 
-/// The sum of (observed - expected)^2 / expected, and what it is above once in 10,000 times (Wilson & Hilferty 1931).
+/// The sum of (observed - expected)^2 / expected, and what it is above once in 10,000 times (Wilson &
+/// Hilferty 1931).
 fn chi_squared(counts: &[u64], want: &[f64]) -> (f64, f64) {
     let draws = counts.iter().sum::<u64>() as f64;
     let term = |(&count, &p): (&u64, &f64)| (count as f64 - draws * p).powi(2) / (draws * p);
@@ -94,7 +95,7 @@ fn draws_fit_top_k_where_it_cuts_between_equals_too() {
 
 #[test]
 fn draws_fit_top_p() {
-    fits(&Sampling { top_p: 0.8, ..plain(6) }, &[], 4);
+    fits(&Sampling { top_p: 0.85, ..plain(6) }, &[], 4);
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! Where a text may be cut so that byte pairs of its pieces are those of the whole.
+//!
+//! GPT-2's rule takes white space apart like this: before a character that is none, the last one of a row
+//! stands alone or goes with what follows, and the others stay together. So a text may be cut before the last
+//! white space of a row, and only there: after a line feed would be wrong where another one stands before it.
+
+/// The pieces of a text: each as short as may be, of at least `size` bytes. White space that
+/// stands before one of the tokens of `around` is not cut: to the crate the text ends there. These tokens
+/// have no white space themselves.
+pub(super) fn pieces<'a>(
+    text: &'a str,
+    size: usize,
+    around: &[String],
+) -> impl Iterator<Item = &'a str> + Send {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, after) = rest.split_at(end(rest, size.max(1), around));
+        rest = after;
+        Some(piece)
+    })
+}
+
+fn end(text: &str, size: usize, around: &[String]) -> usize {
+    let Some(first) = (size..text.len()).find(|&at| text.is_char_boundary(at)) else { return text.len() };
+    let mut white = None;
+    for (at, c) in text[first..].char_indices() {
+        let at = first + at;
+        if c.is_whitespace() {
+            white = Some(at);
+        } else if let Some(before) = white.take()
+            && !around.iter().any(|token| text[at..].starts_with(token))
+        {
+            return before;
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_white_space_of_a_row_begins_a_piece() {
+        let got: Vec<_> = pieces("a b\n\n  c\nd \n", 1, &[]).collect();
+        assert_eq!(got, ["a", " b\n\n ", " c", "\nd \n"]);
+        let got: Vec<_> = pieces("né né né", 3, &[]).collect();
+        assert_eq!(got, ["né", " né", " né"]);
+        assert_eq!(pieces("", 1, &[]).count(), 0);
+    }
+
+    #[test]
+    fn no_piece_ends_before_an_added_token() {
+        let got: Vec<_> = pieces("a  <s> b", 1, &["<s>".to_string()]).collect();
+        assert_eq!(got, ["a  <s>", " b"]);
+    }
+}
