@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// The loss or a gradient is not a number; the weights have not been touched.
     #[error(
-        "step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr or --clip)"
+        "step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr, or clip gradients to less)"
     )]
     Diverged {
         /// Training step, counted from 1.

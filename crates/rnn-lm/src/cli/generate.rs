@@ -29,19 +29,19 @@ pub(super) struct Generate {
     #[arg(long, short = 'n', value_name = "N")]
     tokens: Option<usize>,
     /// Below 1 bolder, above 1 wilder; 0 always takes the most probable
-    #[arg(long, short, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, short, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the N most probable only; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     top_k: usize,
     /// Draw from the most probable that have so much of the probability together
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
     /// Draw from those at least so probable, in shares of the most probable one
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f64,
     /// Above 1: what was written already becomes less likely
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f64,
     /// End where this text appears; may be given several times
     #[arg(long, value_name = "TEXT")]

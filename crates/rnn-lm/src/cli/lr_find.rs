@@ -9,6 +9,7 @@ use rnn_lm::Error;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::model::build;
 use rnn_lm::run::Texts;
+use rnn_lm::train::{Averaging, Rate, Schedule};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -60,11 +61,10 @@ impl LrFind {
         let kind = (candle_core::DType::F32, &session.device);
         let mut model = build(config.cell()?, &spec, Way::Fused, kind, training.seed)?;
         let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
+        let mut trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
         for (i, window) in streams.endless().take(self.steps).enumerate() {
             let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);
-            config.training.lr = lr;
-            // A rule keeps nothing here: each step is one at its rate.
-            let mut trainer = config.trainer(1)?;
+            trainer = trainer.rate(Rate::new(lr, Schedule::Constant));
             let loss = match trainer.step(model.as_mut(), &window?) {
                 Ok(loss) => loss,
                 Err(Error::Diverged { .. }) => break,

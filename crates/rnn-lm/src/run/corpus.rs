@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::data::{IdFile, Source, TextFile, Vocabulary};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Unit};
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +67,9 @@ impl Texts {
         let of = self.train.first(LARGE)?;
         let bytes = of.read()?;
         let in_file = |error| in_file(error, &self.train);
+        if config.tokens()?.unit == Unit::Word && bytes.trim_ascii().is_empty() {
+            return Err(blank(&self.train));
+        }
         let tokenizer = Tokenizer::train(&bytes, &config.tokens()?).map_err(in_file)?;
         let first = config.data.first;
         let Some(vocabulary) = tokenizer.vocabulary().filter(|_| first > 0) else {
@@ -81,6 +84,10 @@ impl Texts {
         let tokens = vocabulary.tokens().take(last as usize + 1);
         Tokenizer::of_vocabulary(tokenizer.unit(), Arc::new(Vocabulary::from_tokens(tokens)?))
     }
+}
+
+fn blank(text: &TextFile) -> Error {
+    Error::invalid(text.path().display(), "a text with at least one token", "one of white space")
 }
 
 fn in_file(error: Error, text: &TextFile) -> Error {
@@ -124,8 +131,7 @@ impl Ids {
             Ok(())
         })?;
         if ids.is_empty() {
-            let path = text.path().display();
-            return Err(Error::invalid(path, "a text with at least one token", "one of white space"));
+            return Err(blank(text));
         }
         Ok(Self::Memory(ids))
     }

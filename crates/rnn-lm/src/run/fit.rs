@@ -34,7 +34,7 @@ pub struct Fit {
 /// What is counted from one evaluation to the next, and over all; part of a checkpoint.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Since {
-    /// What the corpus was, to know it again.
+    /// What the texts were, to know them again.
     corpus: String,
     nats: f64,
     targets: usize,
@@ -121,7 +121,7 @@ impl Fit {
             drop(batches);
             let run = Run::create(folder, config.clone(), tokenizer.clone())?;
             let lock = Lock::take(folder)?;
-            let since = Since { corpus: train.mark(), ..Since::default() };
+            let since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
             let metrics = Metrics::open(run.path(METRICS), 0)?;
             Ok(Self { run, train, valid, model, trainer, metrics, since, pause: PAUSE, _lock: lock })
         };
@@ -155,7 +155,7 @@ impl Fit {
         let (train, valid) = ids(&texts, config, &run.tokenizer, run.folder())?;
         let mut model = run.untrained(Way::Fused, device)?;
         let mut trainer = config.trainer(batches(config, &train)?.windows(0))?;
-        let mut since = Since { corpus: train.mark(), ..Since::default() };
+        let mut since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
         let path = run.path(CHECKPOINT);
         if path.exists() {
             let checkpoint = Checkpoint::read(&path)?;
@@ -341,6 +341,12 @@ fn ids(
             .hint("take a longer one, or --holdout 0 for none"));
     }
     Ok((train, valid))
+}
+
+/// What tells both texts from others.
+fn mark(train: &Ids, valid: Option<&Ids>) -> String {
+    let valid = valid.map_or_else(|| "none".to_string(), Ids::mark);
+    format!("{} to learn from; {valid} to measure on", train.mark())
 }
 
 /// Windows in the order that the settings say.

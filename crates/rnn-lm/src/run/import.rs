@@ -78,8 +78,9 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
     let [prefix] = prefixes[..] else {
         return Err(wrong("one recurrent network, whose names end in weight_ih_l0 and so on", list()));
     };
-    let network = file.network(&file.spec(prefix)?, prefix)?;
-    let spec = network.spec();
+    let spec = file.spec(prefix)?;
+    let single = spec.bias && shapes.iter().all(|(name, _)| *name != format!("{prefix}bias_hh_l0"));
+    let network = if single { with_one_bias(file, spec, prefix)? } else { file.network(&spec, prefix)? };
     if spec.bidirectional || spec.projection.is_some() {
         let got = if spec.bidirectional { "two" } else { "one, with a projection" };
         return Err(wrong("one direction, without projection", got.into()));
@@ -104,8 +105,25 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
         Some(bias) => bias,
         None => Tensor::zeros(matrix(&weight, "weight")?.0, DType::F32, &Device::Cpu)?,
     };
-    let biases = if spec.bias { "both" } else { "none" };
+    let biases = match (spec.bias, single) {
+        (false, _) => "none",
+        (true, false) => "both",
+        (true, true) => "single",
+    };
     assembled(Parts { embedding, weight, bias }, &network, biases, path)
+}
+
+/// A network whose layers have `bias_ih` alone, as the models of this crate may: the other one is zero.
+fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str) -> Result<Network> {
+    let tensor = |(name, dims): (String, Vec<usize>)| -> Result<(String, Tensor)> {
+        let tensor = match name.starts_with("bias_hh") {
+            true => Tensor::zeros(dims, DType::F32, &Device::Cpu)?,
+            false => file.tensor(&format!("{prefix}{name}"))?,
+        };
+        Ok((name, tensor))
+    };
+    let tensors = spec.shapes().into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
+    Ok(Network::new(spec, tensors)?)
 }
 
 fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result<Imported> {
@@ -214,7 +232,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("module.safetensors");
         let plain = LmSpec::new(11, 6, 6).layers(2);
-        for (spec, tied) in [(plain, false), (plain.tied(true), true)] {
+        let single = plain.bias(Bias::Single);
+        for (spec, tied, bias) in [(single, false, "single"), (plain, false, "both"), (plain.tied(true), true, "both")] {
             let want = tensors(CellKind::Gru, &spec);
             let mut file: HashMap<String, Tensor> = want
                 .iter()
@@ -228,7 +247,7 @@ mod tests {
             candle_core::safetensors::save(&file, &path).unwrap();
             let got = Imported::read(&path, Layout::Pytorch).unwrap();
             assert_eq!((got.model.cell.as_str(), got.model.layers, got.model.tied), ("gru", 2, tied));
-            assert_eq!(got.model.bias, "both");
+            assert_eq!(got.model.bias, bias);
             same(got.tensors, &want);
         }
         let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();

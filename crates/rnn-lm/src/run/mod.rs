@@ -108,7 +108,7 @@ impl Run {
     /// Where the file is missing, or its tensors are others than the settings say: all of them are named.
     pub fn model(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         let model = self.untrained(way, device)?;
-        weights::load(model.as_ref(), &self.path(MODEL), &self.config)?;
+        weights::load(model.as_ref(), &self.path(MODEL), self)?;
         Ok(model)
     }
 
@@ -129,7 +129,8 @@ impl Run {
     /// # Errors
     /// Where they cannot be written.
     pub fn save(&self, model: &dyn LanguageModel) -> Result<()> {
-        weights::save(model.parameters().into_iter().map(|(name, var)| (name, var.into_inner())), &self.path(MODEL))
+        let tensors = model.parameters().into_iter().map(|(name, var)| (name, var.into_inner()));
+        weights::save(tensors, &self.path(MODEL), &self.tokenizer)
     }
 
     /// Writes these weights as the run's.
@@ -138,7 +139,7 @@ impl Run {
     /// Where they cannot be written, or are not those of its model: there is no file then.
     pub fn save_tensors(&self, tensors: Vec<(String, Tensor)>) -> Result<()> {
         let path = self.path(MODEL);
-        weights::save(tensors, &path)?;
+        weights::save(tensors, &path, &self.tokenizer)?;
         self.model(Way::Fused, &Device::Cpu).map(drop).inspect_err(|_| drop(std::fs::remove_file(&path)))
     }
 }

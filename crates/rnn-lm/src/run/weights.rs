@@ -1,15 +1,29 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
-use crate::config::Config;
+use super::Run;
+use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Tensor};
 use rnn_core::border::file;
 use rnn_core::border::pytorch::StateDict;
+use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use std::collections::HashMap;
 use std::path::Path;
 
+/// The key in the file's metadata of what tells the run's tokenizer from others. Files of others have none.
+const TOKENIZER: &str = "tokenizer";
+
+fn mark(tokenizer: &Tokenizer) -> Result<String> {
+    Ok(format!("{:08x}", crc32fast::hash(tokenizer.to_json()?.as_bytes())))
+}
+
 /// Writes them; a file of that name stays as it is until the new one is whole.
-pub(super) fn save(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+pub(super) fn save(
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+    path: &Path,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
     let mut all = Vec::new();
     for (name, tensor) in tensors {
         let numbers: Vec<f32> = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
@@ -21,17 +35,21 @@ pub(super) fn save(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &P
         Ok((name.as_str(), view.map_err(candle_core::Error::wrap)?))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, None).map_err(candle_core::Error::wrap)?;
+    let metadata = HashMap::from([(TOKENIZER.to_string(), mark(tokenizer)?)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)?;
     Ok(file::write(path, &bytes)?)
 }
 
 /// Reads them into a model: all, or none where one is missing, misshapen or too many.
-pub(super) fn load(model: &dyn LanguageModel, path: &Path, config: &Config) -> Result<()> {
+pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<()> {
     if !path.exists() {
         return Err(Error::invalid(path.display(), "the weights of a run", "no such file")
             .hint("was its training stopped before the first evaluation? `rnn-lm resume` goes on"));
     }
-    let weights = StateDict::read(path)?;
+    let bytes = file::read(path)?;
+    let written = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, header)| header.metadata().clone());
+    let written = written.and_then(|metadata| metadata.get(TOKENIZER).cloned());
+    let weights = StateDict::from_bytes(path, bytes)?;
     let parameters = model.parameters();
     let mut wrong = Vec::new();
     for (name, var) in &parameters {
@@ -49,13 +67,18 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, config: &Config) -> R
         }
     }
     if !wrong.is_empty() {
-        let model = &config.model;
+        let model = &run.config.model;
         let want = format!(
             "the weights of the model in config.toml ({} {} of {}, embed {}, bias {}, tied {})",
             model.layers, model.cell, model.hidden, model.embed, model.bias, model.tied
         );
         return Err(Error::invalid(path.display(), want, wrong.join("; "))
             .hint("are config.toml and tokenizer.json those that belong to it?"));
+    }
+    if written.is_some_and(|written| mark(&run.tokenizer).is_ok_and(|mark| mark != written)) {
+        let got = "that of another run: its ids mean other tokens";
+        return Err(Error::invalid(run.path(super::TOKENIZER).display(), "the tokenizer of these weights", got)
+            .hint("put back the tokenizer.json that was made with model.safetensors"));
     }
     let tensors = parameters.iter().map(|(name, var)| {
         let tensor = weights.tensor(name)?.to_dtype(var.dtype())?.to_device(var.device())?;

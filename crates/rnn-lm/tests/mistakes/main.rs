@@ -158,7 +158,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("train text.txt --out text.txt");
     bench.file("folder/notes", b"mine");
     bench.mistake("train text.txt --out folder");
-    bench.mistake(&format!("train text.txt {QUICK} --out diverged --lr 1e38 --clip-norm 0"));
+    bench.mistake(&format!("train text.txt {QUICK} --out diverged --lr 1e39 --clip-norm 0"));
     bench.mistake("resume nowhere");
     bench.mistake("resume folder");
     bench.mistake("resume text.txt");
@@ -219,7 +219,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("import not-a-model.safetensors --layout book --corpus text.txt --out new");
     bench.mistake("import text.txt --layout pytorch --corpus text.txt --out new");
     bench.mistake("import run/model.safetensors --layout book --corpus text.txt --out new");
-    bench.mistake("import run/model.safetensors --layout pytorch --corpus other.txt --tokens word --out new");
+    bench.mistake("import run/model.safetensors --layout pytorch --corpus short.txt --tokens word --out new");
     bench.mistake("import run/model.safetensors --layout pytorch --corpus text.txt --out run");
     assert!(!bench.path("new").exists(), "what could not be imported left something behind");
     assert!(bench.count >= 40, "{} mistakes", bench.count);
