@@ -46,8 +46,11 @@ impl Folder {
 
 /// Sentences that have something to be learnt, the same ones everywhere.
 fn text(lines: usize) -> String {
-    let (who, does, what) =
-        (["the cat", "a dog", "the old man"], ["sees", "eats", "likes", "wants"], ["fish", "the sea", "a bone"]);
+    let (who, does, what) = (
+        ["the cat", "a dog", "the old man"],
+        ["sees", "eats", "likes", "wants"],
+        ["fish", "the sea", "a bone"],
+    );
     let line = |i: usize| {
         let pick = |words: &[&'static str], by: usize| words[(i * by + i / 5) % words.len()];
         format!("{} {} {}\n", pick(&who, 7), pick(&does, 11), pick(&what, 13))
@@ -74,7 +77,13 @@ fn with_nothing_but_a_text_it_makes_a_run_that_can_be_used() {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
     assert!(stderr.contains("rnn-lm generate runs/small --prompt"), "{stderr}");
-    for name in ["config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl", "checkpoints/latest.safetensors"] {
+    for name in [
+        "config.toml",
+        "tokenizer.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "checkpoints/latest.safetensors",
+    ] {
         assert!(folder.path("runs/small").join(name).exists(), "{name}");
     }
     assert!(folder.out("info runs/small").contains("epoch 2 of 2"));
@@ -88,7 +97,11 @@ fn quiet_is_quiet_and_the_result_is_one_object() {
     let folder = Folder::new();
     folder.file("t.txt", text(80));
     let output = folder.run(&format!("train t.txt {SMALL} --epochs 1 --out r --quiet --json"));
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["perplexity"].as_f64().is_some_and(|perplexity| perplexity > 1.0), "{report}");
     assert!(report["yardsticks"]["kneser_ney"].as_f64().is_some(), "{report}");
@@ -170,9 +183,8 @@ fn what_is_measured_depends_neither_on_the_window_nor_on_who_measures() {
     folder.file("t.txt", text(200));
     let test = folder.file("test.txt", text(37) + "a cat sees the sky\n");
     folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out r"));
-    let perplexity = |flags: &str| {
-        folder.json(&format!("evaluate r test.txt {flags}"))["perplexity"].as_f64().unwrap()
-    };
+    let perplexity =
+        |flags: &str| folder.json(&format!("evaluate r test.txt {flags}"))["perplexity"].as_f64().unwrap();
     let whole = perplexity("");
     for time in [1, 7, 64, 1000] {
         assert!((perplexity(&format!("--time {time}")) / whole - 1.0).abs() < 1e-5, "time {time}");
@@ -279,7 +291,10 @@ fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
     }});
     std::fs::create_dir(folder.path("hand")).unwrap();
     folder.file("hand/tokenizer.json", by_hand.to_string());
-    folder.file("hand/config.toml", "[data]\ntokens = \"word\"\n\n[model]\nembed = 6\nhidden = 6\nbias = \"both\"\n");
+    folder.file(
+        "hand/config.toml",
+        "[data]\ntokens = \"word\"\n\n[model]\nembed = 6\nhidden = 6\nbias = \"both\"\n",
+    );
     std::fs::copy(folder.path("r/model.safetensors"), folder.path("hand/model.safetensors")).unwrap();
     assert_eq!(folder.json("evaluate hand t.txt"), want);
     assert_eq!(folder.out("generate hand -n 9 --seed 2"), folder.out("generate r -n 9 --seed 2"));
@@ -290,7 +305,8 @@ fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
     // Imported, its vocabulary is that of the text that it was trained on (which is a part of this one).
     let train: String = text(150).lines().take(135).map(|line| format!("{line}\n")).collect();
     folder.file("train.txt", train);
-    folder.out("import r/model.safetensors --layout pytorch --corpus train.txt --tokens word --quiet --out in");
+    folder
+        .out("import r/model.safetensors --layout pytorch --corpus train.txt --tokens word --quiet --out in");
     let got = folder.json("evaluate in t.txt");
     assert_eq!(got["perplexity"], want["perplexity"]);
 }

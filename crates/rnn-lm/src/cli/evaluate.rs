@@ -5,10 +5,10 @@ use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
 use rnn_lm::run::{Run, Texts};
-use rnn_lm::LanguageModel;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -80,9 +80,11 @@ impl Evaluate {
             ids.extend(run.tokenizer.encode(piece)?);
             Ok(())
         })?;
-        let unknown = run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
-        let evaluation =
-            self.measure(&run, model.as_ref(), &ids, session).with_context(|| self.file.display().to_string())?;
+        let unknown =
+            run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
+        let evaluation = self
+            .measure(&run, model.as_ref(), &ids, session)
+            .with_context(|| self.file.display().to_string())?;
         let unit = unit(&run.tokenizer);
         let bits = evaluation.nats / std::f64::consts::LN_2;
         let per_token = bits / evaluation.predictions as f64;

@@ -150,7 +150,13 @@ impl Generate {
         show("\n")
     }
 
-    fn search(&self, beam: &Beam, model: &dyn LanguageModel, prompt: &[u32], tokenizer: &Tokenizer) -> Result<()> {
+    fn search(
+        &self,
+        beam: &Beam,
+        model: &dyn LanguageModel,
+        prompt: &[u32],
+        tokenizer: &Tokenizer,
+    ) -> Result<()> {
         for found in beam.search(model, prompt)? {
             let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
             let mut text = String::new();

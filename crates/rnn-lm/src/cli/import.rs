@@ -1,7 +1,7 @@
 //! `rnn-lm import`: a run out of weights from elsewhere.
 
-use super::settings::Base;
 use super::Session;
+use super::settings::Base;
 use super::train::{unit, whole};
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
@@ -54,7 +54,7 @@ impl Import {
         let bytes = text.read()?;
         // With or without <unk>, whichever the weights have.
         let options = config.tokens()?;
-        let made = |unknown| Tokenizer::train(&bytes, &Options { unknown, ..options.clone() });
+        let made = |unknown| Tokenizer::train(&bytes, &Options { unknown, ..options });
         let mut tokenizer = made(options.unknown).with_context(|| self.corpus.display().to_string())?;
         if tokenizer.len() != vocabulary {
             let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };

@@ -33,7 +33,7 @@ impl Info {
         let metrics = std::fs::read_to_string(run.path(METRICS)).unwrap_or_default();
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
-        let best = lines.iter().filter(|line| line["best"] == true).next_back();
+        let best = lines.iter().rfind(|line| line["best"] == true);
         if self.json {
             return print(json!({
                 "config": serde_json::to_value(&run.config)?, "vocabulary": run.tokenizer.len(),
@@ -44,7 +44,8 @@ impl Info {
         print(format_args!("run         {}", run.folder().display()))?;
         print(format_args!("tokens      {unit}s, {} different ones", run.tokenizer.len()))?;
         let tied = if model.tied { ", tied" } else { "" };
-        let count = parameters.map_or_else(|| "not trained yet".into(), |count| format!("{count} parameters"));
+        let count =
+            parameters.map_or_else(|| "not trained yet".into(), |count| format!("{count} parameters"));
         print(format_args!(
             "model       {} x {} of {}, embedding {}{tied}; {count}",
             model.layers, model.cell, model.hidden, model.embed

@@ -81,7 +81,12 @@ impl Lines {
     }
 }
 
-fn show(number: usize, line: &[u8], (ids, scores): (&[u32], &[Option<f64>]), tokenizer: &Tokenizer) -> Result<()> {
+fn show(
+    number: usize,
+    line: &[u8],
+    (ids, scores): (&[u32], &[Option<f64>]),
+    tokenizer: &Tokenizer,
+) -> Result<()> {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches(['\n', '\r']);
     let of = |(&id, score): (&u32, &Option<f64>)| json!({ "token": tokenizer.token(id), "log_prob": score });

@@ -86,7 +86,8 @@ impl Base {
         for setting in Config::settings()?.iter().filter(|setting| is_flag(setting)) {
             let name = name(setting);
             if let Some(value) = flags.try_get_one::<String>(&name).ok().flatten() {
-                config = config.with(setting.section, setting.name, value).with_context(|| format!("--{name}"))?;
+                config =
+                    config.with(setting.section, setting.name, value).with_context(|| format!("--{name}"))?;
             }
         }
         config.check()?;

@@ -119,10 +119,8 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
         Some(valid) => format!(", measured on {}", valid.source().len()),
         None => String::new(),
     };
-    session.say(format_args!(
-        "corpus   {tokens} {unit}s, {} different ones{measured_on}",
-        run.tokenizer.len()
-    ));
+    session
+        .say(format_args!("corpus   {tokens} {unit}s, {} different ones{measured_on}", run.tokenizer.len()));
     session.say(format_args!(
         "model    {} x {} of {}, {parameters} parameters",
         config.model.layers, config.model.cell, config.model.hidden

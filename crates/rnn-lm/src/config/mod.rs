@@ -14,8 +14,8 @@
 //! ```
 
 mod build;
-mod suggest;
 mod presets;
+mod suggest;
 mod text;
 
 pub use build::Order;

@@ -13,7 +13,10 @@ pub const PRESETS: [(&str, &str); 9] = [
     ("zaremba-large", "the same: 2 x 1500, dropout 0.65"),
     ("awd-lstm", "Merity et al. 2018: 3 layers of 1150, 1150 and 400, all that is dropped there, NT-ASGD"),
     ("char-small", "letter by letter: an LSTM of 512 with Adam"),
-    ("char-large", "letter by letter: 3 layers of 1000 with all that AWD drops (Merity et al. 2018 on characters)"),
+    (
+        "char-large",
+        "letter by letter: 3 layers of 1000 with all that AWD drops (Merity et al. 2018 on characters)",
+    ),
 ];
 
 pub(super) fn preset(name: &str) -> Option<Config> {
@@ -116,7 +119,6 @@ pub(super) fn preset(name: &str) -> Option<Config> {
                 warmup: 100,
                 ..Training::default()
             },
-            ..Config::default()
         },
         "char-small" => Config {
             data: Data { tokens: "char".into(), max_vocab: 0, ..Data::default() },

@@ -1,8 +1,8 @@
 //! Settings for a text that nobody has looked at: by its size and by its kind.
 
 use super::{Config, Data, Model, Rates, Training};
-use crate::data::TextFile;
 use crate::Result;
+use crate::data::TextFile;
 
 impl Config {
     /// What to begin with for this text: words where it was prepared for them (it has `<unk>`), bytes where it is not UTF-8,
@@ -51,6 +51,5 @@ fn letters(tokens: &str, bytes: u64) -> Config {
             warmup: 100,
             ..Training::default()
         },
-        ..Config::default()
     }
 }

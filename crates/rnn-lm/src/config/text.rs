@@ -129,7 +129,8 @@ impl Config {
         use toml::Value;
         let mut all = table_of(self)?;
         let setting = all.get_mut(section).and_then(|section| section.get_mut(name));
-        let setting = setting.ok_or_else(|| Error::invalid("Config::with", "a setting", format!("{section}.{name}")))?;
+        let setting = setting
+            .ok_or_else(|| Error::invalid("Config::with", "a setting", format!("{section}.{name}")))?;
         let wrong = |want: &str| Error::invalid(format!("{section}.{name}"), want, format!("{value:?}"));
         *setting = match setting {
             Value::Integer(_) => {
@@ -139,7 +140,9 @@ impl Config {
             Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong("a number"))?),
             Value::Array(_) => {
                 let numbers = value.split(',').map(str::trim).filter(|number| !number.is_empty());
-                let numbers = numbers.map(|number| number.parse().map(Value::Integer)).collect::<std::result::Result<_, _>>();
+                let numbers = numbers
+                    .map(|number| number.parse().map(Value::Integer))
+                    .collect::<std::result::Result<_, _>>();
                 Value::Array(numbers.map_err(|_| wrong("whole numbers with commas between"))?)
             }
             Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong("true or false"))?),

@@ -64,7 +64,11 @@ impl TextFile {
     /// # Errors
     /// Where the file cannot be read.
     pub fn first(&self, len: u64) -> Result<Self> {
-        if len >= self.len() { Ok(self.clone()) } else { Ok(Self { to: self.cut(self.from + len)?, ..self.clone() }) }
+        if len >= self.len() {
+            Ok(self.clone())
+        } else {
+            Ok(Self { to: self.cut(self.from + len)?, ..self.clone() })
+        }
     }
 
     /// What comes before the last `share` of it, and that: cut behind the next end of a line, where there is one, or else

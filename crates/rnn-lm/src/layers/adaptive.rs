@@ -74,6 +74,13 @@ struct Tail {
     ids: std::ops::Range<usize>,
 }
 
+/// Rows of a window that are of one cluster, and which of its words each has to tell.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+}
+
 /// What a backward by hand leaves.
 #[derive(Debug, Clone)]
 pub struct AdaptiveGrads {
@@ -88,7 +95,13 @@ impl TimeAdaptive {
     ///
     /// # Errors
     /// Where a cutoff is beyond the vocabulary, or `vb` has no such tensors.
-    pub fn new(inputs: usize, outputs: usize, cutoffs: Cutoffs, init: Scheme, vb: &VarBuilder) -> Result<Self> {
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        cutoffs: Cutoffs,
+        init: Scheme,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
         let clusters = cutoffs.clusters(outputs);
         let (Some(first), Some(last)) = (clusters.first(), clusters.last()) else {
             return Err(Error::invalid("TimeAdaptive: cutoffs", "at least one", "none"));
@@ -118,6 +131,9 @@ impl TimeAdaptive {
     }
 
     /// H
+    ///
+    /// # Errors
+    /// Those of candle.
     pub fn inputs(&self) -> Result<usize> {
         Ok(self.head.dim(1)?)
     }
@@ -132,16 +148,16 @@ impl TimeAdaptive {
     }
 
     /// What the head has to tell, and for each cluster the rows that are of it with what it has to tell.
-    fn deal(&self, targets: &[u32]) -> (Vec<u32>, Vec<(Vec<u32>, Vec<u32>)>) {
-        let mut rows = vec![(Vec::new(), Vec::new()); self.tails.len()];
+    fn deal(&self, targets: &[u32]) -> (Vec<u32>, Vec<Rows>) {
+        let mut rows = vec![Rows::default(); self.tails.len()];
         let first = self.first() as u32;
         let of_head = targets.iter().enumerate().map(|(row, &target)| {
             if target == IGNORE || target < first {
                 return target;
             }
             let cluster = self.tails.iter().take_while(|tail| tail.ids.end <= target as usize).count();
-            rows[cluster].0.push(row as u32);
-            rows[cluster].1.push(target - self.tails[cluster].ids.start as u32);
+            rows[cluster].rows.push(row as u32);
+            rows[cluster].targets.push(target - self.tails[cluster].ids.start as u32);
             first + cluster as u32
         });
         (of_head.collect(), rows)
@@ -161,7 +177,7 @@ impl TimeAdaptive {
         let (hs, count) = self.rows(hs, targets)?;
         let (of_head, of_tails) = self.deal(targets);
         let mut sum = loss(&hs.matmul(&self.head.t()?)?.unsqueeze(0)?, &of_head)?;
-        for (tail, (rows, targets)) in self.tails.iter().zip(&of_tails) {
+        for (tail, Rows { rows, targets }) in self.tails.iter().zip(&of_tails) {
             if rows.is_empty() {
                 continue;
             }
@@ -187,7 +203,7 @@ impl TimeAdaptive {
         let dlogits = dlogits.squeeze(0)?;
         let mut dhs = dlogits.matmul(&head)?;
         let mut parameters = vec![dlogits.t()?.matmul(&hs)?];
-        for (tail, (rows, targets)) in self.tails.iter().zip(&of_tails) {
+        for (tail, Rows { rows, targets }) in self.tails.iter().zip(&of_tails) {
             let (down, up) = (tail.down.detach(), tail.up.detach());
             if rows.is_empty() {
                 parameters.extend([down.zeros_like()?, up.zeros_like()?]);
@@ -283,9 +299,10 @@ mod tests {
         // With a cluster that nothing is of, too.
         for targets in [TARGETS, TARGETS.map(|target| if target == IGNORE { 2 } else { target % 9 })] {
             let (loss, grads) = layer.forward_taped(&hs, &targets).unwrap();
-            for want in
-                [layer.forward(&hs, &targets, reference).unwrap(), layer.forward(&hs, &targets, by_hand).unwrap()]
-            {
+            for want in [
+                layer.forward(&hs, &targets, reference).unwrap(),
+                layer.forward(&hs, &targets, by_hand).unwrap(),
+            ] {
                 assert!((want.to_vec0::<f64>().unwrap() - loss).abs() < 1e-13);
                 let store = want.backward().unwrap();
                 let got = [&grads.dhs].into_iter().chain(&grads.parameters);
@@ -306,7 +323,8 @@ mod tests {
         let cutoffs = Cutoffs::new(&[2000, 10_000]).unwrap();
         TimeAdaptive::new(256, 30_000, cutoffs, Scheme::Pytorch, &parameters.builder()).unwrap();
         let named = parameters.named();
-        let named: Vec<(&str, &[usize])> = named.iter().map(|(name, var)| (name.as_str(), var.dims())).collect();
+        let named: Vec<(&str, &[usize])> =
+            named.iter().map(|(name, var)| (name.as_str(), var.dims())).collect();
         let want: [(&str, &[usize]); 5] = [
             ("head.weight", &[2002, 256]),
             ("tail.0.0.weight", &[64, 256]),

@@ -44,8 +44,12 @@ impl<C: Cell> Rnnlm<C> {
             _ if net.head.full().is_err() => Box::new(Manual::new(net.clone(), InOps::new(&net))),
             (Way::Fused, DType::F32, false) => Box::new(Chain::<f32>::new(&net)?),
             (Way::Fused, DType::F64, false) => Box::new(Chain::<f64>::new(&net)?),
-            (Way::Fused, DType::F32, true) => Box::new(Manual::new(net.clone(), InKernels::<f32>::new(&net)?)),
-            (Way::Fused, DType::F64, true) => Box::new(Manual::new(net.clone(), InKernels::<f64>::new(&net)?)),
+            (Way::Fused, DType::F32, true) => {
+                Box::new(Manual::new(net.clone(), InKernels::<f32>::new(&net)?))
+            }
+            (Way::Fused, DType::F64, true) => {
+                Box::new(Manual::new(net.clone(), InKernels::<f64>::new(&net)?))
+            }
             _ => Box::new(Manual::new(net.clone(), InOps::new(&net))),
         };
         Ok(Self { net, parameters, engine, way, rows: None, seed, windows: 0 })

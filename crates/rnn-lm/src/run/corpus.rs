@@ -59,7 +59,7 @@ impl Texts {
         Ok(Self { train, valid: Some(valid) })
     }
 
-    /// The tokenizer that is made of the text to learn from, of its first [`LARGE`] bytes where it is longer.
+    /// The tokenizer that is made of the text to learn from, of its first 256 MiB where it is longer.
     ///
     /// # Errors
     /// Where the text is not what the tokens need.

@@ -26,8 +26,6 @@ pub struct Fit {
     trainer: Trainer,
     metrics: Metrics,
     since: Since,
-    /// Time between two checkpoints, beside those at evaluations.
-    pause: Duration,
     _lock: Lock,
 }
 
@@ -40,8 +38,6 @@ struct Since {
     targets: usize,
     tokens: usize,
     seconds: f64,
-    /// The best evaluation, in nats a token.
-    best: Option<f64>,
 }
 
 /// After a step.
@@ -123,7 +119,7 @@ impl Fit {
             let lock = Lock::take(folder)?;
             let since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
             let metrics = Metrics::open(run.path(METRICS), 0)?;
-            Ok(Self { run, train, valid, model, trainer, metrics, since, pause: PAUSE, _lock: lock })
+            Ok(Self { run, train, valid, model, trainer, metrics, since, _lock: lock })
         };
         made().inspect_err(|_| {
             // What was begun here is of no use to anyone.
@@ -143,8 +139,12 @@ impl Fit {
         let mut run = Run::open(folder)?;
         let lock = Lock::take(run.folder())?;
         if run.config.data.corpus.is_empty() {
-            return Err(Error::invalid(run.path(super::CONFIG).display(), "data.corpus, to learn from", "none")
-                .hint("a run without a corpus can be used, but not trained"));
+            return Err(Error::invalid(
+                run.path(super::CONFIG).display(),
+                "data.corpus, to learn from",
+                "none",
+            )
+            .hint("a run without a corpus can be used, but not trained"));
         }
         if let Some(epochs) = epochs {
             run.config.training.epochs = epochs;
@@ -172,13 +172,7 @@ impl Fit {
             rnn_core::border::file::write(&run.path(super::CONFIG), run.config.to_toml()?.as_bytes())?;
         }
         let metrics = Metrics::open(run.path(METRICS), trainer.steps())?;
-        Ok(Self { run, train, valid, model, trainer, metrics, since, pause: PAUSE, _lock: lock })
-    }
-
-    /// With another time between checkpoints.
-    #[must_use]
-    pub fn pause(self, pause: Duration) -> Self {
-        Self { pause, ..self }
+        Ok(Self { run, train, valid, model, trainer, metrics, since, _lock: lock })
     }
 
     /// The run.
@@ -211,11 +205,11 @@ impl Fit {
     /// # Errors
     /// [`Error::Diverged`], after which the last checkpoint stands as it was; and where a file cannot be written.
     pub fn train_on(&mut self, watch: &mut dyn Watch) -> Result<End> {
-        let Self { run, train, valid, model, trainer, metrics, since, pause, .. } = self;
+        let Self { run, train, valid, model, trainer, metrics, since, .. } = self;
         let model = model.as_mut();
         let config = &run.config;
         let batches = batches(config, train)?;
-        let valid = valid.as_ref().map(|valid| some(valid)).transpose()?;
+        let valid = valid.as_ref().map(some).transpose()?;
         let training = &config.training;
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
         let keep = |trainer: &Trainer, model: &dyn LanguageModel, since: &Since| -> Result<()> {
@@ -264,7 +258,6 @@ impl Fit {
                 let loss = measured.unwrap_or(at.loss);
                 let best = trainer.observe(loss);
                 if best {
-                    since.best = Some(loss);
                     trainer.with_average(model, |model| run.save(model))?;
                 }
                 (since.nats, since.targets) = (0.0, 0);
@@ -277,7 +270,7 @@ impl Fit {
                 keep(trainer, model, since)?;
                 saved = Instant::now();
                 watch.measured(&Measured { at, valid: measured, best, seconds: since.seconds }, model);
-            } else if watch.stop() || saved.elapsed() > *pause {
+            } else if watch.stop() || saved.elapsed() > PAUSE {
                 since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
                 keep(trainer, model, since)?;
                 saved = Instant::now();
@@ -289,7 +282,7 @@ impl Fit {
     }
 }
 
-/// Time between two checkpoints.
+/// Time between two checkpoints, beside those at evaluations.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The loss of the text to measure on, of the mean of the weights where there is one; in as many streams as are trained

@@ -56,7 +56,8 @@ fn book(file: &StateDict, path: &Path) -> Result<Imported> {
     let layer = BookLayer { wx: wx?, wh: wh?, b: b? };
     let spec = NetworkSpec::new(kind, matrix(&layer.wx, "Wx")?.0, matrix(&layer.wh, "Wh")?.0);
     let network = Network::from_book(spec, &[layer])?;
-    let (embedding, weight, bias) = (file.tensor("embed_W")?, file.tensor("affine_W")?, file.tensor("affine_b")?);
+    let (embedding, weight, bias) =
+        (file.tensor("embed_W")?, file.tensor("affine_W")?, file.tensor("affine_b")?);
     let parts = Parts { embedding, weight: weight.t()?.contiguous()?, bias };
     // The second bias is what the border adds, and zero.
     assembled(parts, &network, "single", path)
@@ -132,10 +133,8 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
     let (vocabulary, embed) = matrix(&embedding, "embedding")?;
     let outputs = matrix(&weight, "output weight")?;
     if embed != spec.input || outputs != (vocabulary, spec.hidden) || of_output.dims() != [vocabulary] {
-        let want = format!(
-            "an embedding [V, {}], an output weight [V, {}] and a bias [V]",
-            spec.input, spec.hidden
-        );
+        let want =
+            format!("an embedding [V, {}], an output weight [V, {}] and a bias [V]", spec.input, spec.hidden);
         let got = format!("{:?}, {:?} and {:?}", embedding.dims(), weight.dims(), of_output.dims());
         return Err(Error::invalid(path.display(), want, got));
     }
@@ -199,7 +198,9 @@ mod tests {
     fn the_books_weights_there_and_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("book.safetensors");
-        for (cell, kind, prefix) in [(CellKind::Lstm, Kind::Lstm, "lstm"), (CellKind::Rnn, Kind::RnnTanh, "rnn")] {
+        for (cell, kind, prefix) in
+            [(CellKind::Lstm, Kind::Lstm, "lstm"), (CellKind::Rnn, Kind::RnnTanh, "rnn")]
+        {
             let want = tensors(cell, &LmSpec::new(11, 4, 6).bias(Bias::Single));
             let spec = NetworkSpec { bias: true, ..NetworkSpec::new(kind, 4, 6) };
             let mut of_layer: Vec<(String, Tensor)> = want
@@ -233,7 +234,9 @@ mod tests {
         let path = folder.path().join("module.safetensors");
         let plain = LmSpec::new(11, 6, 6).layers(2);
         let single = plain.bias(Bias::Single);
-        for (spec, tied, bias) in [(single, false, "single"), (plain, false, "both"), (plain.tied(true), true, "both")] {
+        for (spec, tied, bias) in
+            [(single, false, "single"), (plain, false, "both"), (plain.tied(true), true, "both")]
+        {
             let want = tensors(CellKind::Gru, &spec);
             let mut file: HashMap<String, Tensor> = want
                 .iter()

@@ -20,10 +20,12 @@ impl Lock {
         let file = File::create(&path).map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::invalid(folder.display(), "a run that no other process trains", "one that is in use")
-                    .hint("wait for that process, or stop it"))
-            }
+            Err(TryLockError::WouldBlock) => Err(Error::invalid(
+                folder.display(),
+                "a run that no other process trains",
+                "one that is in use",
+            )
+            .hint("wait for that process, or stop it")),
             Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
         }
     }

@@ -22,11 +22,10 @@ impl Metrics {
                 let line: Value = serde_json::from_str(line).ok()?;
                 line.get("step")?.as_u64()
             };
-            let kept: String =
-                text.lines().filter(|line| of_step(line).is_some_and(|step| step <= steps)).fold(
-                    String::new(),
-                    |kept, line| kept + line + "\n",
-                );
+            let kept: String = text
+                .lines()
+                .filter(|line| of_step(line).is_some_and(|step| step <= steps))
+                .fold(String::new(), |kept, line| kept + line + "\n");
             if kept != text {
                 file::write(&path, kept.as_bytes())?;
             }

@@ -167,7 +167,8 @@ pub fn vacant(folder: &Path) -> Result<()> {
     if there.next().is_none() {
         return Ok(());
     }
-    let error = Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
+    let error =
+        Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
     Err(match folder.join(CONFIG).exists() {
         true => error.hint(format!("`rnn-lm resume {}` goes on with the run in it", folder.display())),
         false => error.hint("choose another with --out"),

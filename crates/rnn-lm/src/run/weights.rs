@@ -77,8 +77,12 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
     }
     if written.is_some_and(|written| mark(&run.tokenizer).is_ok_and(|mark| mark != written)) {
         let got = "that of another run: its ids mean other tokens";
-        return Err(Error::invalid(run.path(super::TOKENIZER).display(), "the tokenizer of these weights", got)
-            .hint("put back the tokenizer.json that was made with model.safetensors"));
+        return Err(Error::invalid(
+            run.path(super::TOKENIZER).display(),
+            "the tokenizer of these weights",
+            got,
+        )
+        .hint("put back the tokenizer.json that was made with model.safetensors"));
     }
     let tensors = parameters.iter().map(|(name, var)| {
         let tensor = weights.tensor(name)?.to_dtype(var.dtype())?.to_device(var.device())?;

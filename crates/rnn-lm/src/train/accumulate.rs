@@ -117,7 +117,7 @@ fn typed<T: Real>(mean: &Var, grad: &Grad<'_>, values: &[T], by: f64) -> Result<
             }
         }),
         Grad::Rows { ids, .. } => {
-            team::pieces(mean, BLOCK, &|_, mean| mean.iter_mut().for_each(|mean| *mean = *mean * rest));
+            team::pieces(mean, BLOCK, &|_, mean| mean.iter_mut().for_each(|mean| *mean *= rest));
             for (&id, values) in ids.iter().zip(values.chunks_exact(size.max(1))) {
                 for (mean, &value) in mean[id as usize * size..][..size].iter_mut().zip(values) {
                     *mean += value * by;

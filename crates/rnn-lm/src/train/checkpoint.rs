@@ -126,8 +126,10 @@ impl Checkpoint {
             all.push((name.as_str(), dtype, tensor.dims().to_vec(), bytes));
         }
         all.sort_by_key(|(name, ..)| *name);
-        let checksum =
-            checksum([&self.numbers, &self.notes], all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())));
+        let checksum = checksum(
+            [&self.numbers, &self.notes],
+            all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())),
+        );
         let views = all.iter().map(|(name, dtype, dims, bytes)| {
             Ok((*name, TensorView::new(*dtype, dims.clone(), bytes).map_err(candle_core::Error::wrap)?))
         });
@@ -166,7 +168,8 @@ impl Checkpoint {
             tensors.push((name.to_string(), tensor, view.data()));
         }
         tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let got = self::checksum([&numbers, &notes], tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
+        let got =
+            self::checksum([&numbers, &notes], tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
         if got != checksum {
             return Err(wrong("one that is damaged: its checksum is another".into()));
         }

@@ -78,7 +78,18 @@ impl Trainer {
         let rate = Rate::new(optimizer.lr, super::Schedule::Constant);
         let (averaging, average) = (Averaging::Never, Average::default());
         let (every, mean) = (1, MeanGrad::default());
-        Self { optimizer, rate, averaging, average, averages: false, every, mean, steps: 0, epochs: 0, read: 0 }
+        Self {
+            optimizer,
+            rate,
+            averaging,
+            average,
+            averages: false,
+            every,
+            mean,
+            steps: 0,
+            epochs: 0,
+            read: 0,
+        }
     }
 
     /// At a rate that changes.
@@ -263,7 +274,8 @@ impl Trainer {
         for ((_, var), weight) in parameters.iter().zip(&weights) {
             var.set(weight)?;
         }
-        let vars = |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
+        let vars =
+            |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
         self.average = Average::resume(vars(&means)?, numbers.averaged);
         self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
         if let Averaging::NonMonotone(rule) = &mut self.averaging {
