@@ -310,3 +310,27 @@ fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
     let got = folder.json("evaluate in t.txt");
     assert_eq!(got["perplexity"], want["perplexity"]);
 }
+
+#[test]
+fn it_ends_early_where_nothing_better_comes_and_measures_as_often_as_it_is_told() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(150));
+    let lines =
+        |run: &str| std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap().lines().count();
+    // With a rate of next to nothing the first evaluation is about as good as any later one, and with a cosine that has
+    // come to its end no better.
+    let still = "--rule sgd --lr 1e-30 --stop-after 2 --epochs 9 --quiet";
+    folder.out(&format!("train t.txt {SMALL} {still} --out still").replace("--rule adam --lr 0.01 ", ""));
+    assert_eq!(lines("still"), 3);
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --evaluate-every 5 --quiet --out often"));
+    let config = std::fs::read_to_string(folder.path("often/config.toml")).unwrap();
+    assert!(config.contains("evaluate_every = 5"));
+    // Every fifth step is measured, and the last one.
+    let metrics = std::fs::read_to_string(folder.path("often/metrics.jsonl")).unwrap();
+    let steps =
+        metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
+    let steps: Vec<u64> = steps.collect();
+    let last = *steps.last().unwrap();
+    let want: Vec<u64> = (5..last).step_by(5).chain([last]).collect();
+    assert_eq!(steps, want);
+}

@@ -53,3 +53,24 @@ fn letters(tokens: &str, bytes: u64) -> Config {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_what_the_text_is_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        for (text, want) in [
+            (&b"the <unk> sat on the mat\n"[..], "word"),
+            (b"The cat sat on the mat.\n", "char"),
+            (b"caf\xe9 au lait\n", "byte"),
+        ] {
+            std::fs::write(&path, text.repeat(1000)).unwrap();
+            let config = Config::suggest(&TextFile::open(&path).unwrap()).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.data.tokens, want);
+        }
+    }
+}

@@ -167,3 +167,37 @@ fn name(text: &TextFile, tokenizer: &Tokenizer) -> Result<String> {
     let tokenizer = crc32fast::hash(tokenizer.to_json()?.as_bytes());
     Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer:08x}", about.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Batches, Streams};
+    use crate::tokenizer::Options;
+
+    #[test]
+    fn what_memory_has_no_room_for_is_read_from_a_file_with_the_same_windows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, cache) = (folder.path().join("t.txt"), folder.path().join("cache/train.ids"));
+        let write = |words: &str| {
+            std::fs::write(&path, words.repeat(40)).unwrap();
+            TextFile::open(&path).unwrap()
+        };
+        let text = write("a line of some words\n");
+        let tokenizer = Tokenizer::train(&text.read().unwrap(), &Options::new(Unit::Word)).unwrap();
+        let ids = |text: &TextFile, large| Ids::encode(text, &tokenizer, 0, (&cache, large)).unwrap();
+        let windows = |ids: &Ids| -> Vec<_> {
+            Streams::new(ids.source(), 3, 7).unwrap().epoch(0).map(Result::unwrap).collect()
+        };
+        let (memory, file) = (ids(&text, LARGE), ids(&text, 10));
+        assert!(matches!((&memory, &file), (Ids::Memory(_), Ids::File(_))));
+        assert_eq!(windows(&memory), windows(&file));
+        // The same text is not encoded again, another one is.
+        let made = || std::fs::metadata(&cache).unwrap().modified().unwrap();
+        let first = made();
+        ids(&text, 10);
+        assert_eq!(made(), first);
+        let other = write("some words of a longer line\n");
+        assert_eq!(windows(&ids(&other, 10)), windows(&ids(&other, LARGE)));
+        assert_ne!(ids(&other, 10).mark(), file.mark());
+    }
+}
