@@ -119,6 +119,12 @@ fn the_settings_of_a_run_make_the_same_run_again() {
     for name in ["model.safetensors", "config.toml", "tokenizer.json"] {
         assert!(bytes(&folder.path("a").join(name)) == bytes(&folder.path("b").join(name)), "{name}");
     }
+    // Where the ids of the text are is no part of what is learnt.
+    folder.out("train t.txt --config a/config.toml --memory 0 --quiet --out c");
+    assert!(folder.path("c/cache/train.ids").exists());
+    let [a, c] = ["a", "c"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
+    assert!(a == c);
+    folder.out("resume c --epochs 3 --quiet");
     // A flag goes before the file, the file before the preset.
     let settings = folder.out("config t.txt --preset zaremba-small --config a/config.toml --hidden 33");
     for line in ["hidden = 33", "embed = 8", "rule = \"adam\""] {

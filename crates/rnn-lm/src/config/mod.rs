@@ -54,12 +54,14 @@ pub struct Data {
     pub max_vocab: usize,
     /// Only so many tokens of the text, 0 for all.
     pub first: usize,
+    /// Megabytes (2^20) of text whose ids are held in memory; those of a longer one are read from a file. The run is the same.
+    pub memory: u64,
 }
 
 impl Default for Data {
     fn default() -> Self {
         let (corpus, valid) = (String::new(), String::new());
-        Self { corpus, valid, holdout: 0.1, tokens: "word".into(), max_vocab: 10_000, first: 0 }
+        Self { corpus, valid, holdout: 0.1, tokens: "word".into(), max_vocab: 10_000, first: 0, memory: 256 }
     }
 }
 

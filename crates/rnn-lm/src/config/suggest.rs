@@ -38,7 +38,7 @@ fn letters(tokens: &str, bytes: u64) -> Config {
     let epochs = (5_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
-        model: Model { embed: 64, hidden: 384, init: "pytorch".into(), ..Model::default() },
+        model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
         dropout: Rates { output: 0.4, ..Rates::default() },
         training: Training {
             batch: 16,

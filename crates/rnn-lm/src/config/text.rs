@@ -17,6 +17,7 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
             ("tokens", "what a token is: word, char, byte or bpe"),
             ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all"),
             ("first", "learn from so many tokens only; 0 from all"),
+            ("memory", "MiB of text with its ids in memory; of a longer one they are in a file"),
         ],
     ),
     (

@@ -25,8 +25,8 @@ pub enum Ids {
     File(IdFile),
 }
 
-/// Bytes of text whose ids memory has room for, whatever the machine: they take four times as many.
-pub(super) const LARGE: u64 = 1 << 28;
+/// Bytes of text that a tokenizer is made of, and no more.
+const LARGE: u64 = 1 << 28;
 
 impl Texts {
     /// Those that the settings name.

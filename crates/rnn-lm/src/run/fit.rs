@@ -1,7 +1,6 @@
 //! A run's training: window after window, with evaluations, a line of `metrics.jsonl` for each, the best weights kept, and
 //! checkpoints from which it goes on with the bits that it would have had.
 
-use super::corpus::LARGE;
 use super::metrics::Metrics;
 use super::{CHECKPOINT, Ids, Lock, METRICS, Run, Texts, vacant};
 use crate::config::{Config, Order};
@@ -325,9 +324,10 @@ fn ids(
     folder: &Path,
 ) -> Result<(Ids, Option<Ids>)> {
     let cache = |name: &str| folder.join("cache").join(name);
-    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), LARGE))?;
+    let large = config.data.memory.saturating_mul(1 << 20);
+    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), large))?;
     let valid =
-        texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache("valid.ids"), LARGE)));
+        texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache("valid.ids"), large)));
     let valid = valid.transpose()?;
     if let Some(valid) = valid.as_ref().filter(|valid| valid.source().len() < 2) {
         return Err(Error::invalid("the text to measure on", "at least 2 tokens", valid.source().len())

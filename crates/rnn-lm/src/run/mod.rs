@@ -69,13 +69,12 @@ impl Run {
         Ok(Self { folder: folder.into(), config, tokenizer })
     }
 
-    /// Makes one of settings and a tokenizer: a folder that is not there yet, or is empty.
+    /// Makes one of settings and a tokenizer; [`vacant`] says whether anything is in the way.
     ///
     /// # Errors
-    /// Where it is neither, or cannot be written.
+    /// Where it cannot be written.
     pub fn create(folder: impl AsRef<Path>, config: Config, tokenizer: Tokenizer) -> Result<Self> {
         let folder = folder.as_ref();
-        vacant(folder)?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let run = Self { folder: folder.into(), config, tokenizer };
         file::write(&run.path(CONFIG), run.config.to_toml()?.as_bytes())?;
