@@ -13,9 +13,9 @@ use rnn_lm::train::{Averaging, Rate, Schedule};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Look for a learning rate: steps at rates that rise from one to the next, until the loss does
+/// Look for a learning rate
 ///
-/// Draws the loss over the rate and names a rate that is well below where training breaks down.
+/// Trains at rates that rise from one step to the next, until the loss does (Smith 2017). Draws the loss over the rate and names a rate that is well below where training breaks down.
 #[derive(Debug, Args)]
 pub(super) struct LrFind {
     /// The text to learn from

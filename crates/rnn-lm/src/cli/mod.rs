@@ -42,7 +42,7 @@ Exit codes:
   3    training diverged; the last checkpoint stands as it was
   130  interrupted (Ctrl-C); `rnn-lm resume RUN` goes on with the same bits
 
-`rnn-lm help COMMAND` says more about one. RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512)
+`rnn-lm help COMMAND` says more about one. NO_COLOR, RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512) \
 are honoured; results do not depend on the number of threads.";
 
 #[derive(Debug, Args)]

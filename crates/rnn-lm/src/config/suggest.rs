@@ -35,11 +35,12 @@ fn words(bytes: u64) -> Config {
 }
 
 fn letters(tokens: &str, bytes: u64) -> Config {
-    let epochs = (5_500_000 / bytes.max(1)).clamp(1, 40) as usize;
+    // About so many characters are learnt from in eight minutes.
+    let epochs = (6_000_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
         model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
-        dropout: Rates { output: 0.4, ..Rates::default() },
+        dropout: Rates { output: 0.5, weight: 0.2, ..Rates::default() },
         training: Training {
             batch: 16,
             time: 64,

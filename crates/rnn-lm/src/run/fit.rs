@@ -17,6 +17,27 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A training, begun or gone on with.
+///
+/// ```
+/// use candle_core::Device;
+/// use rnn_core::Way;
+/// use rnn_lm::config::Config;
+/// use rnn_lm::run::{End, Fit, Run, Watch};
+/// struct Nobody;
+/// impl Watch for Nobody {}
+/// let folder = std::env::temp_dir().join(format!("a-run-{}", std::process::id()));
+/// let corpus = folder.with_extension("txt");
+/// std::fs::write(&corpus, "you say goodbye and i say hello .\n".repeat(50)).unwrap();
+/// let mut config = Config::parse("c", "[model]\nhidden = 8\n[training]\nbatch = 4\n", &Config::default())?;
+/// config.data.corpus = corpus.display().to_string();
+/// let mut fit = Fit::begin(&folder, &config, &Device::Cpu)?;
+/// assert_eq!(fit.train_on(&mut Nobody)?, End::Done);
+/// let run = Run::open(&folder)?;
+/// let model = run.model(Way::Fused, &Device::Cpu)?;
+/// assert!(model.evaluate(&run.tokenizer.encode(b"you say hello .")?, 8)?.perplexity() < 20.0);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # rnn_lm::Result::Ok(())
+/// ```
 pub struct Fit {
     run: Run,
     train: Ids,
