@@ -4,8 +4,10 @@ use candle_core::{DType, Device, Tensor};
 use rnn_core::{
     LayerSpec, LstmCell, Parameters, Penalty, Regularisers, Scheme, Stack, TimeRnn, Way, last_ran,
 };
+use rnn_lm::config::Config;
 use rnn_lm::data::{Batches, Streams, Window};
 use rnn_lm::model::{CellKind, Dropout, LanguageModel, LmSpec, Rnnlm, build};
+use rnn_lm::train::Trainer;
 
 const V: usize = 30;
 
@@ -178,4 +180,50 @@ fn a_stream_refuses_zoneout_and_a_model_goes_around_it() {
     let stack = stack.map(|layer| layer.with_regularisers(zoneout.recurrent)).unwrap();
     let error = stack.stream::<f32>(1).err().unwrap().to_string();
     assert!(error.contains("expected layers without zoneout, got one with it"), "{error}");
+}
+
+#[test]
+fn the_preset_awd_lstm_has_all_of_it_on() {
+    let mut config = Config::preset("awd-lstm").unwrap();
+    (config.model.embed, config.model.hidden, config.model.last) = (8, 12, 8);
+    let run = |config: &Config| {
+        let spec = config.spec(V).unwrap();
+        let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F64, &Device::Cpu), 5).unwrap();
+        let loss = model.forward(&window(1)).unwrap();
+        model.backward().unwrap();
+        (loss, model.gradients().unwrap())
+    };
+    let (all, gradients) = run(&config);
+    for part in ["words", "input", "between", "output", "weight", "activation", "temporal"] {
+        let (without, _) = run(&config.with("dropout", part, "0").unwrap());
+        assert!((without - all).abs() > 1e-6, "{part}: {without} {all}");
+    }
+    // The weight that is dropped from gets the gradient, where it was not dropped: of about half of its numbers.
+    for layer in 0..3 {
+        let name = format!("rnn.weight_hh_l{layer}");
+        let (_, gradient) = gradients.iter().find(|(other, _)| *other == name).unwrap();
+        let numbers = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let zero = numbers.iter().filter(|x| **x == 0.0).count() as f64 / numbers.len() as f64;
+        assert!((0.4..0.6).contains(&zero), "{name}: {zero}");
+    }
+    // Windows of several lengths, and the mean of the weights once nothing gets better.
+    assert!(config.training.varied && config.training.decay > 0.0);
+    let mut trainer = config.trainer(10).unwrap();
+    let mut model =
+        build(CellKind::Lstm, &config.spec(V).unwrap(), Way::Fused, (DType::F64, &Device::Cpu), 5).unwrap();
+    let before = |trainer: &Trainer, model: &mut dyn LanguageModel| {
+        let weights = |model: &dyn LanguageModel| model.parameters()[0].1.flatten_all()?.to_vec1::<f64>();
+        let own = weights(model).unwrap();
+        trainer.with_average(model, |model| Ok(weights(model)? != own)).unwrap()
+    };
+    for loss in [5.0, 4.0, 4.5, 4.5, 4.5, 4.5, 4.5, 4.5] {
+        trainer.step(model.as_mut(), &window(2)).unwrap();
+        trainer.step(model.as_mut(), &window(3)).unwrap();
+        assert!(!before(&trainer, model.as_mut()), "a mean before its time");
+        trainer.observe(loss);
+    }
+    for number in 4..7 {
+        trainer.step(model.as_mut(), &window(number)).unwrap();
+    }
+    assert!(before(&trainer, model.as_mut()), "no mean after five evaluations without a better one");
 }

@@ -215,11 +215,9 @@ impl Watch for Show {
     fn measured(&mut self, measured: &Measured, model: &dyn LanguageModel) {
         let Measured { at, valid, best, seconds } = measured;
         let learnt = quality(at.loss, self.unit);
-        let on_valid = match valid {
-            Some(loss) => format!(", {} on the text to measure on", quality(*loss, self.unit)),
-            None => String::new(),
-        };
-        let best = if *best { " (the best so far)" } else { "" };
+        let on_valid =
+            valid.map_or_else(String::new, |loss| format!(", {} measured", quality(loss, self.unit)));
+        let best = if *best { ", the best so far" } else { "" };
         let after = time(*seconds);
         self.progress.say(&format!("epoch {}, {after}: {learnt} while learning{on_valid}{best}", at.epoch.0));
         self.first_sample = None;

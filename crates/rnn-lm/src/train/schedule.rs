@@ -86,6 +86,20 @@ impl Rate {
         better
     }
 
+    /// The same rule with what another one, mostly itself in another process, has taken in: a training that goes on to more
+    /// epochs has a cosine that ends later.
+    ///
+    /// ```
+    /// use rnn_lm::train::{Rate, Schedule};
+    /// let short = Rate::new(1.0, Schedule::Cosine { warmup: 0, steps: 100 });
+    /// let long = Rate::new(1.0, Schedule::Cosine { warmup: 0, steps: 200 }).resume(short);
+    /// assert!(short.at(9, 100) < 1e-9 && (long.at(9, 100) - 0.5).abs() < 1e-9);
+    /// ```
+    #[must_use]
+    pub fn resume(self, other: Self) -> Self {
+        Self { base: self.base, schedule: self.schedule, ..other }
+    }
+
     /// The best loss taken in, if any was.
     pub fn best(&self) -> Option<f64> {
         self.best

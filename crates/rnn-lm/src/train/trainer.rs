@@ -282,7 +282,7 @@ impl Trainer {
             rule.resume(numbers.losses);
         }
         model.seek(numbers.windows);
-        (self.rate, self.averages) = (numbers.rate, numbers.averages);
+        (self.rate, self.averages) = (self.rate.resume(numbers.rate), numbers.averages);
         (self.steps, self.epochs, self.read) = (numbers.steps, numbers.epochs, numbers.read);
         Ok(())
     }
