@@ -69,7 +69,11 @@ impl Base {
     pub(super) fn settings(&self, text: Option<&TextFile>, flags: &ArgMatches) -> Result<Config> {
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
-            (None, Some(text)) => Config::suggest(text)?,
+            (None, Some(text)) => {
+                // What is no unit is refused below, with all other settings.
+                let unit = flags.try_get_one::<String>("tokens").ok().flatten();
+                Config::suggest(text, unit.and_then(|unit| unit.parse().ok()))?
+            }
             (None, None) => Config::default(),
         };
         if let Some(path) = &self.config {

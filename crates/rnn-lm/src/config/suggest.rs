@@ -3,35 +3,51 @@
 use super::{Config, Data, Model, Rates, Training};
 use crate::Result;
 use crate::data::TextFile;
+use crate::tokenizer::Unit;
 
 impl Config {
-    /// What to begin with for this text: words where it was prepared for them (it has `<unk>`), bytes where it is not UTF-8,
-    /// and characters else; a model, and so many epochs, that about ten minutes on two cores are enough.
+    /// What to begin with for this text: a model, and so many epochs, that about ten minutes on two cores are enough. Where
+    /// nobody says what a token is, it is a word if the text was prepared for that (it has `<unk>`), a byte if it is not
+    /// UTF-8, and else a character.
     ///
     /// # Errors
     /// Where the text cannot be read.
-    pub fn suggest(text: &TextFile) -> Result<Self> {
-        /// Bytes that are looked at.
-        const SAMPLE: u64 = 1 << 20;
-        let sample = text.first(SAMPLE)?.read()?;
-        Ok(match std::str::from_utf8(&sample) {
-            Err(_) => letters("byte", text.len()),
-            Ok(sample) if sample.split_whitespace().any(|word| word == "<unk>") => words(text.len()),
-            Ok(_) => letters("char", text.len()),
+    pub fn suggest(text: &TextFile, unit: Option<Unit>) -> Result<Self> {
+        let unit = unit.map_or_else(|| look(text), Ok)?;
+        Ok(match unit {
+            Unit::Word => words(Data { tokens: "word".into(), ..Data::default() }, text.len()),
+            Unit::Bpe => words(Data { tokens: "bpe".into(), max_vocab: 4000, ..Data::default() }, text.len()),
+            Unit::Char => letters("char", text.len()),
+            Unit::Byte => letters("byte", text.len()),
         })
     }
 }
 
-fn words(bytes: u64) -> Config {
-    /// Of English, and one of the blank behind it.
-    const BYTES_OF_A_WORD: u64 = 5;
-    let epochs = (6_000_000 * BYTES_OF_A_WORD / bytes.max(1)).clamp(1, 20) as usize;
+/// What a token is, by the beginning of the text.
+fn look(text: &TextFile) -> Result<Unit> {
+    const SAMPLE: u64 = 1 << 20;
+    let sample = text.first(SAMPLE)?.read()?;
+    Ok(match std::str::from_utf8(&sample) {
+        Err(_) => Unit::Byte,
+        Ok(sample) if sample.split_whitespace().any(|word| word == "<unk>") => Unit::Word,
+        Ok(_) => Unit::Char,
+    })
+}
+
+fn words(data: Data, bytes: u64) -> Config {
+    // About so many bytes of words are learnt from in ten minutes.
+    let epochs = (25_000_000 / bytes.max(1)).clamp(1, 20) as usize;
     Config {
-        model: Model { embed: 200, hidden: 200, init: "pytorch".into(), tied: true, ..Model::default() },
-        dropout: Rates { input: 0.2, output: 0.3, ..Rates::default() },
-        training: Training { epochs, ..Training::default() },
-        ..Config::default()
+        data,
+        model: Model { embed: 160, hidden: 160, init: "pytorch".into(), tied: true, ..Model::default() },
+        dropout: Rates { input: 0.2, between: 0.2, output: 0.2, ..Rates::default() },
+        training: adam(Training { epochs, lr: 0.004, warmup: 200, ..Training::default() }),
     }
+}
+
+/// With Adam along a cosine.
+fn adam(training: Training) -> Training {
+    Training { rule: "adam".into(), clip_norm: 1.0, schedule: "cosine".into(), ..training }
 }
 
 fn letters(tokens: &str, bytes: u64) -> Config {
@@ -41,17 +57,14 @@ fn letters(tokens: &str, bytes: u64) -> Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
         model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
         dropout: Rates { output: 0.5, weight: 0.2, ..Rates::default() },
-        training: Training {
+        training: adam(Training {
             batch: 16,
             time: 64,
             epochs,
-            rule: "adam".into(),
             lr: 0.003,
-            clip_norm: 1.0,
-            schedule: "cosine".into(),
             warmup: 100,
             ..Training::default()
-        },
+        }),
     }
 }
 
@@ -69,9 +82,14 @@ mod tests {
             (b"caf\xe9 au lait\n", "byte"),
         ] {
             std::fs::write(&path, text.repeat(1000)).unwrap();
-            let config = Config::suggest(&TextFile::open(&path).unwrap()).unwrap();
+            let config = Config::suggest(&TextFile::open(&path).unwrap(), None).unwrap();
             config.check().unwrap();
             assert_eq!(config.data.tokens, want);
+        }
+        for unit in Unit::ALL {
+            let config = Config::suggest(&TextFile::open(&path).unwrap(), Some(unit)).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.data.tokens, unit.to_string());
         }
     }
 }
