@@ -162,7 +162,9 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("train text.txt --out text.txt");
     bench.file("folder/notes", b"mine");
     bench.mistake("train text.txt --out folder");
-    bench.mistake(&format!("train text.txt {QUICK} --out diverged --lr 1e39 --clip-norm 0"));
+    bench.mistake(&format!(
+        "train text.txt {QUICK} --out diverged --rule sgd --schedule constant --lr 1e39 --clip-norm 0"
+    ));
     bench.mistake("resume nowhere");
     bench.mistake("resume folder");
     bench.mistake("resume text.txt");
