@@ -288,7 +288,7 @@ fn a_rate_is_found_and_completions_are_printed() {
 fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
     let folder = Folder::new();
     folder.file("t.txt", text(150));
-    folder.out("train t.txt --tokens word --embed 6 --hidden 6 --bias both --batch 4 --time 6 --epochs 1 --quiet --out r");
+    folder.out("train t.txt --tokens word --embed 6 --hidden 6 --bias both --tied=false --batch 4 --time 6 --epochs 1 --quiet --out r");
     let want = folder.json("evaluate r t.txt");
     // Three files, as somebody would write them who has a state_dict and a list of words.
     let tokenizer: Value = serde_json::from_slice(&bytes(&folder.path("r/tokenizer.json"))).unwrap();
