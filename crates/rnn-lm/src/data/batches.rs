@@ -37,7 +37,7 @@ pub trait Batches {
     /// Window `number` of an epoch, counted from 0.
     ///
     /// # Errors
-    /// Where the ids cannot be read; of a row in memory they can.
+    /// Where the ids cannot be read (of a row in memory they can), or the epoch has no such window.
     fn window(&self, epoch: usize, number: usize) -> Result<Window>;
 
     /// All windows of an epoch.
@@ -117,6 +117,10 @@ impl<'a> Streams<'a> {
 
     /// What all streams have from step `begin` on, as far as `time` steps and the streams go.
     pub(super) fn cut(&self, begin: usize, time: usize) -> Result<Window> {
+        if begin >= self.steps() {
+            let want = format!("one that begins before step {}", self.steps());
+            return Err(Error::invalid("window of an epoch", want, begin));
+        }
         let time = time.min(self.steps() - begin);
         let mut window = Window::empty(self.batch, time, begin == 0);
         let mut ids = vec![0; time + 1];
@@ -138,7 +142,7 @@ impl Batches for Streams<'_> {
     }
 
     fn window(&self, _: usize, number: usize) -> Result<Window> {
-        self.cut(number * self.time, self.time)
+        self.cut(number.saturating_mul(self.time), self.time)
     }
 }
 
@@ -335,6 +339,18 @@ mod tests {
         assert_eq!((streams.predictions(), streams.windows(0)), (82_429, 236));
         let last = streams.window(0, 235).expect("the last");
         assert_eq!((last.batch, last.time, last.targets), (10, 18, 179));
+    }
+
+    #[test]
+    fn a_window_that_an_epoch_does_not_have_is_an_error() {
+        let ids: Vec<u32> = (0..30).collect();
+        let streams = Streams::new(&ids, 2, 5).expect("streams");
+        let varied = super::super::Varied::new(streams, 1);
+        for number in [streams.windows(0), usize::MAX] {
+            let error = streams.window(0, number).expect_err("beyond").to_string();
+            assert!(error.contains("window of an epoch: expected one that begins before step 15"), "{error}");
+        }
+        assert!(varied.window(0, varied.windows(0)).is_err() && varied.window(0, usize::MAX).is_err());
     }
 
     #[test]

@@ -71,7 +71,10 @@ impl Batches for Varied<'_> {
 
     fn window(&self, epoch: usize, number: usize) -> Result<Window> {
         let cuts = self.cuts(epoch);
-        let window = self.streams.cut(cuts[number], cuts[number + 1] - cuts[number])?;
+        let end = self.streams.steps();
+        let [begin, next] =
+            [number, number.saturating_add(1)].map(|cut| cuts.get(cut).copied().unwrap_or(end));
+        let window = self.streams.cut(begin, next - begin)?;
         let share = window.time as f64 / self.streams.time() as f64;
         Ok(Window { share, ..window })
     }
