@@ -8,11 +8,13 @@ mod gates;
 mod layers;
 mod layouts;
 pub mod onnx;
+mod packed;
 pub mod pytorch;
 mod seeded;
 
 pub use layers::Known;
 pub use layouts::{BookLayer, KerasLayer};
+pub use packed::Packed;
 
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};

@@ -4,19 +4,14 @@ use super::Run;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Tensor};
-use rnn_core::border::file;
 use rnn_core::border::pytorch::StateDict;
+use rnn_core::border::{Packed, file};
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// The key in the file's metadata of what tells the run's tokenizer from others. Files of others have none.
 const TOKENIZER: &str = "tokenizer";
-
-fn mark(tokenizer: &Tokenizer) -> Result<String> {
-    Ok(format!("{:08x}", crc32fast::hash(tokenizer.to_json()?.as_bytes())))
-}
 
 /// Writes them; a file of that name stays as it is until the new one is whole.
 pub(super) fn save(
@@ -24,19 +19,11 @@ pub(super) fn save(
     path: &Path,
     tokenizer: &Tokenizer,
 ) -> Result<()> {
-    let mut all = Vec::new();
-    for (name, tensor) in tensors {
-        let numbers: Vec<f32> = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
-        let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
-        all.push((name, tensor.dims().to_vec(), bytes));
-    }
-    let views = all.iter().map(|(name, dims, bytes)| {
-        let view = TensorView::new(safetensors::Dtype::F32, dims.clone(), bytes);
-        Ok((name.as_str(), view.map_err(candle_core::Error::wrap)?))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([(TOKENIZER.to_string(), mark(tokenizer)?)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)?;
+    let pack =
+        |(name, tensor): (String, Tensor)| Ok(Packed::new("Run::save", name, &tensor.to_dtype(DType::F32)?)?);
+    let all = tensors.into_iter().map(pack).collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([(TOKENIZER.to_string(), tokenizer.mark()?)]);
+    let bytes = Packed::safetensors(&all, metadata)?;
     Ok(file::write(path, &bytes)?)
 }
 
@@ -75,7 +62,8 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
         return Err(Error::invalid(path.display(), want, wrong.join("; "))
             .hint("are config.toml and tokenizer.json those that belong to it?"));
     }
-    if written.is_some_and(|written| mark(&run.tokenizer).is_ok_and(|mark| mark != written)) {
+    let mark = run.tokenizer.mark()?;
+    if written.is_some_and(|written| written != mark) {
         let got = "that of another run: its ids mean other tokens";
         return Err(Error::invalid(
             run.path(super::TOKENIZER).display(),

@@ -13,8 +13,7 @@
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use rnn_core::border::file;
-use safetensors::tensor::TensorView;
+use rnn_core::border::{Packed, file};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,35 +108,14 @@ impl Checkpoint {
     /// # Errors
     /// Where a tensor is neither f32 nor f64, or the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut all = Vec::with_capacity(self.tensors.len());
-        for (name, tensor) in &self.tensors {
-            let flat = tensor.flatten_all()?;
-            let (dtype, bytes): (_, Vec<u8>) = match tensor.dtype() {
-                DType::F32 => {
-                    (Dtype::F32, flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect())
-                }
-                DType::F64 => {
-                    (Dtype::F64, flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect())
-                }
-                other => {
-                    return Err(Error::invalid(format!("Checkpoint: {name}"), "f32 or f64", other.as_str()));
-                }
-            };
-            all.push((name.as_str(), dtype, tensor.dims().to_vec(), bytes));
-        }
-        all.sort_by_key(|(name, ..)| *name);
-        let checksum = checksum(
-            [&self.numbers, &self.notes],
-            all.iter().map(|(name, _, _, bytes)| (*name, bytes.as_slice())),
-        );
-        let views = all.iter().map(|(name, dtype, dims, bytes)| {
-            Ok((*name, TensorView::new(*dtype, dims.clone(), bytes).map_err(candle_core::Error::wrap)?))
-        });
-        let views = views.collect::<Result<Vec<_>>>()?;
+        let pack = |(name, tensor): &(String, Tensor)| Packed::new("Checkpoint", name.clone(), tensor);
+        let mut all = self.tensors.iter().map(pack).collect::<rnn_core::Result<Vec<_>>>()?;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let named = all.iter().map(|packed| (packed.name.as_str(), packed.bytes.as_slice()));
+        let checksum = checksum([&self.numbers, &self.notes], named);
         let metadata = [(NUMBERS, &self.numbers), (NOTES, &self.notes), (CHECKSUM, &checksum)];
         let metadata = metadata.map(|(key, text)| (key.to_string(), text.clone()));
-        let metadata = HashMap::from(metadata);
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)?;
+        let bytes = Packed::safetensors(&all, HashMap::from(metadata))?;
         Ok(file::write(path.as_ref(), &bytes)?)
     }
 

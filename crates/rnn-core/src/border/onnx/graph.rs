@@ -6,6 +6,7 @@ use super::messages::{
 };
 use super::{IR_VERSION, OPSET};
 use crate::border::gates::{onnx, ours, reorder};
+use crate::border::packed::bytes_of;
 use crate::border::{Kind, Network};
 use crate::convention::{BIAS_HH, BIAS_IH, WEIGHT_HH, WEIGHT_IH};
 use crate::{Error, Result};
@@ -147,11 +148,7 @@ impl<'a> Export<'a> {
             sides.push(Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?);
         }
         let tensor = Tensor::stack(&sides, 0)?;
-        let flat = tensor.flatten_all()?;
-        let raw_data = match tensor.dtype() {
-            DType::F32 => flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect(),
-            _ => flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect(),
-        };
+        let raw_data = bytes_of("Network::to_onnx", &tensor)?;
         let dims = tensor.dims().iter().map(|&dim| dim as i64).collect();
         self.constants.push(TensorProto { dims, data_type: self.element, name, raw_data });
         Ok(())

@@ -3,8 +3,8 @@
 
 use super::pickle::{self, Item};
 use super::{Entry, Numbers, class_of, contiguous, dtype_of};
+use crate::border::Packed;
 use crate::{Error, Result};
-use candle_core::DType;
 use indexmap::IndexMap;
 use std::io::{Cursor, Read, Write};
 use std::ops::Range;
@@ -95,7 +95,7 @@ fn record(
 ///
 /// # Errors
 /// Those of the archive's writer, none of which a memory that is large enough meets.
-pub(super) fn write(tensors: &[(String, DType, Vec<usize>, Vec<u8>)]) -> Result<Vec<u8>> {
+pub(super) fn write(tensors: &[Packed]) -> Result<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let written = (|| {
         let mut record = |name: &str, bytes: &[u8]| {
@@ -109,8 +109,8 @@ pub(super) fn write(tensors: &[(String, DType, Vec<usize>, Vec<u8>)]) -> Result<
         };
         record("data.pkl", &pickled(tensors))?;
         record("byteorder", b"little")?;
-        for (k, (.., bytes)) in tensors.iter().enumerate() {
-            record(&format!("data/{k}"), bytes)?;
+        for (k, tensor) in tensors.iter().enumerate() {
+            record(&format!("data/{k}"), &tensor.bytes)?;
         }
         record("version", b"3\n")?;
         archive.finish().map_err(std::io::Error::from)
@@ -119,12 +119,12 @@ pub(super) fn write(tensors: &[(String, DType, Vec<usize>, Vec<u8>)]) -> Result<
     Ok(cursor.into_inner())
 }
 
-fn pickled(tensors: &[(String, DType, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+fn pickled(tensors: &[Packed]) -> Vec<u8> {
     const ORDERED_DICT: &[u8] = b"ccollections\nOrderedDict\n)R";
     let mut out = vec![0x80, 2];
     out.extend_from_slice(ORDERED_DICT);
     out.push(b'(');
-    for (k, (name, dtype, dims, bytes)) in tensors.iter().enumerate() {
+    for (k, Packed { name, dtype, dims, bytes }) in tensors.iter().enumerate() {
         text(&mut out, name);
         out.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         text(&mut out, "storage");

@@ -20,12 +20,11 @@ mod archive;
 mod guess;
 mod pickle;
 
-use super::{Network, NetworkSpec, compare, file};
+use super::{Network, NetworkSpec, Packed, compare, file};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -323,34 +322,18 @@ impl Network {
         let path = path.as_ref();
         let format = Format::of(path)?;
         let tensors = self.tensors().map(|(name, tensor)| {
-            Ok((format!("{prefix}{name}"), tensor.dtype(), tensor.dims().to_vec(), bytes_of(name, tensor)?))
+            let packed = Packed::new("Network::write", name.to_string(), tensor)?;
+            Ok(Packed { name: format!("{prefix}{name}"), ..packed })
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         let bytes = match format {
             Format::Archive => archive::write(&tensors)?,
-            Format::Safetensors => to_safetensors(&tensors)?,
+            Format::Safetensors => {
+                // As PyTorch's own writer has it; some readers ask for it.
+                let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+                Packed::safetensors(&tensors, metadata)?
+            }
         };
         file::write(path, &bytes)
     }
-}
-
-fn bytes_of(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
-    let flat = tensor.flatten_all()?;
-    match tensor.dtype() {
-        DType::F32 => Ok(flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()),
-        DType::F64 => Ok(flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect()),
-        other => Err(Error::invalid(format!("Network::write: {name}"), "f32 or f64", other.as_str())),
-    }
-}
-
-fn to_safetensors(tensors: &[(String, DType, Vec<usize>, Vec<u8>)]) -> Result<Vec<u8>> {
-    let views = tensors.iter().map(|(name, dtype, dims, bytes)| {
-        let dtype = if *dtype == DType::F64 { safetensors::Dtype::F64 } else { safetensors::Dtype::F32 };
-        Ok((name.as_str(), TensorView::new(dtype, dims.clone(), bytes)?))
-    });
-    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
-    // As PyTorch's own writer has it; some readers ask for it.
-    let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let written = views.and_then(|views| safetensors::serialize(views, Some(format)));
-    Ok(written.map_err(candle_core::Error::wrap)?)
 }
