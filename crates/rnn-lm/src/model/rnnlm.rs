@@ -10,7 +10,7 @@ use crate::error;
 use crate::evaluate::Order;
 use crate::generate::{Sampling, Writing};
 use crate::layers::{check_ids, check_targets};
-use crate::train::{Grad, MeanGrad, Optimizer, Values};
+use crate::train::{MeanGrad, Optimizer};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{Cell, Parameters, Penalty, Recurrent, RnnCell, StackState, State, Way};
@@ -182,7 +182,7 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         named
             .into_iter()
             .zip(grads)
-            .map(|((name, var), grad)| Ok((name, dense(&grad, var.as_tensor())?)))
+            .map(|((name, var), grad)| Ok((name, grad.dense(&var)?.copy()?)))
             .collect()
     }
 
@@ -225,24 +225,4 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
 
 fn missing(op: &str) -> Error {
     Error::invalid(format!("Rnnlm::{op}"), "a backward before it", "none")
-}
-
-/// A gradient as a tensor of the parameter's shape.
-fn dense(grad: &Grad<'_>, like: &Tensor) -> Result<Tensor> {
-    let rows = match grad {
-        Grad::Dense(_) => like.shape().clone(),
-        Grad::Rows { ids, .. } => (ids.len(), like.dim(1)?).into(),
-    };
-    let values = match grad.values() {
-        Values::F32(numbers) => Tensor::from_slice(numbers, rows, like.device())?,
-        Values::F64(numbers) => Tensor::from_slice(numbers, rows, like.device())?,
-        Values::Tensor(tensor) => tensor.copy()?,
-    };
-    match grad {
-        Grad::Dense(_) => Ok(values),
-        Grad::Rows { ids, .. } => {
-            let ids = Tensor::from_slice(ids, ids.len(), like.device())?;
-            Ok(like.zeros_like()?.detach().index_add(&ids, &values, 0)?)
-        }
-    }
 }

@@ -1,8 +1,9 @@
 //! The gradient of several windows as that of one, for a batch that memory has no room for.
 
-use super::{Grad, Values};
+use super::update::BLOCK;
+use super::{Grad, Values, optimizer};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor, Var};
+use candle_core::Var;
 use rnn_core::kernels::{Real, lend, team};
 
 /// The mean of gradients, each weighed by its targets: what one window with the rows of all of them would give.
@@ -80,48 +81,26 @@ impl MeanGrad {
 
 /// `mean += (grad - mean) * by`
 fn towards(mean: &Var, grad: &Grad<'_>, by: f64) -> Result<()> {
-    if mean.device().is_cpu() {
-        match (grad.values(), mean.dtype()) {
-            (Values::F32(values), DType::F32) => return typed(mean, grad, values, by),
-            (Values::F64(values), DType::F64) => return typed(mean, grad, values, by),
-            (Values::Tensor(tensor), DType::F32) => {
-                return typed::<f32>(mean, grad, lend::read(&tensor.contiguous()?)?.slice(), by);
-            }
-            (Values::Tensor(tensor), DType::F64) => {
-                return typed::<f64>(mean, grad, lend::read(&tensor.contiguous()?)?.slice(), by);
-            }
-            _ => {}
-        }
+    let on_cpu = mean.device().is_cpu();
+    match (grad, grad.values()) {
+        (Grad::Dense(_), Values::F32(values)) if on_cpu => optimizer::numbers_towards(mean, values, by),
+        (Grad::Dense(_), Values::F64(values)) if on_cpu => optimizer::numbers_towards(mean, values, by),
+        (Grad::Dense(_), Values::Tensor(tensor)) => optimizer::towards(mean, &tensor.contiguous()?, by),
+        (Grad::Rows { ids, .. }, Values::F32(values)) if on_cpu => rows_towards(mean, ids, values, by),
+        (Grad::Rows { ids, .. }, Values::F64(values)) if on_cpu => rows_towards(mean, ids, values, by),
+        _ => optimizer::towards(mean, &grad.dense(mean)?, by),
     }
-    let old = (mean.as_tensor().detach() * (1.0 - by))?;
-    let new = match (grad, grad.values()) {
-        (Grad::Dense(_), Values::Tensor(tensor)) => (old + (tensor * by)?)?,
-        (Grad::Rows { ids, .. }, Values::Tensor(tensor)) => {
-            let ids = Tensor::from_slice(ids, ids.len(), mean.device())?;
-            old.index_add(&ids, &(tensor * by)?, 0)?
-        }
-        _ => return Err(Error::invalid("MeanGrad", "a gradient where the parameter is", "one elsewhere")),
-    };
-    Ok(mean.set(&new)?)
 }
 
-fn typed<T: Real>(mean: &Var, grad: &Grad<'_>, values: &[T], by: f64) -> Result<()> {
-    /// Numbers that a member of the team takes at a time.
-    const BLOCK: usize = 1 << 15;
+/// The same where the gradient has some rows and is zero in the others.
+fn rows_towards<T: Real>(mean: &Var, ids: &[u32], values: &[T], by: f64) -> Result<()> {
     let size = mean.elem_count() / mean.dims().first().copied().unwrap_or(1).max(1);
     let (by, rest) = (T::from_f64(by), T::from_f64(1.0 - by));
-    Ok(lend::write(mean, |mean: &mut [T]| match grad {
-        Grad::Dense(_) => team::pieces(mean, BLOCK, &|i, mean| {
-            for (mean, &value) in mean.iter_mut().zip(&values[i * BLOCK..]) {
-                *mean += (value - *mean) * by;
-            }
-        }),
-        Grad::Rows { ids, .. } => {
-            team::pieces(mean, BLOCK, &|_, mean| mean.iter_mut().for_each(|mean| *mean *= rest));
-            for (&id, values) in ids.iter().zip(values.chunks_exact(size.max(1))) {
-                for (mean, &value) in mean[id as usize * size..][..size].iter_mut().zip(values) {
-                    *mean += value * by;
-                }
+    Ok(lend::write(mean, |mean: &mut [T]| {
+        team::pieces(mean, BLOCK, &|_, mean| mean.iter_mut().for_each(|mean| *mean *= rest));
+        for (&id, values) in ids.iter().zip(values.chunks_exact(size.max(1))) {
+            for (mean, &value) in mean[id as usize * size..][..size].iter_mut().zip(values) {
+                *mean += value * by;
             }
         }
     })?)

@@ -47,6 +47,27 @@ impl<'a> Grad<'a> {
         }
     }
 
+    /// As a tensor like the parameter, zero in the rows that it does not have.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn dense(&self, like: &Tensor) -> Result<Tensor> {
+        let device = like.device();
+        let values = match self.values() {
+            Values::F32(numbers) => Tensor::from_slice(numbers, numbers.len(), device)?,
+            Values::F64(numbers) => Tensor::from_slice(numbers, numbers.len(), device)?,
+            Values::Tensor(tensor) => tensor.clone(),
+        };
+        Ok(match self {
+            Self::Dense(_) => values.reshape(like.shape())?,
+            Self::Rows { ids, .. } => {
+                let values = values.reshape((ids.len(), ()))?;
+                let ids = Tensor::from_slice(ids, ids.len(), device)?;
+                like.zeros_like()?.detach().index_add(&ids, &values, 0)?
+            }
+        })
+    }
+
     /// The sum of squares, in f64 and in order, whoever of the team did which part.
     ///
     /// # Errors

@@ -131,20 +131,7 @@ impl Optimizer {
     /// The same in tensor ops, on any device.
     fn in_ops(&self, at: At, param: &Var, grad: &Grad<'_>, kept: &[Var]) -> Result<()> {
         let mut weight = param.as_tensor().detach();
-        let values = match grad.values() {
-            Values::F32(numbers) => Tensor::from_slice(numbers, numbers.len(), param.device())?,
-            Values::F64(numbers) => Tensor::from_slice(numbers, numbers.len(), param.device())?,
-            Values::Tensor(tensor) => tensor.clone(),
-        };
-        let mut grad = match grad {
-            Grad::Dense(_) => values.reshape(param.shape())?,
-            Grad::Rows { ids, .. } => {
-                let values = values.reshape((ids.len(), ()))?;
-                let ids = Tensor::from_slice(ids, ids.len(), param.device())?;
-                weight.zeros_like()?.index_add(&ids, &values, 0)?
-            }
-        };
-        grad = (grad * at.scale)?;
+        let mut grad = (grad.dense(param)? * at.scale)?;
         if at.most.is_finite() {
             grad = grad.clamp(-at.most, at.most)?;
         }
@@ -204,26 +191,27 @@ impl Optimizer {
 }
 
 /// `to += (from - to) * by`, in place.
-pub(super) fn towards(to: &Var, from: &Var, by: f64) -> Result<()> {
-    fn typed<T: Real>(to: &Var, from: &Var, by: f64) -> Result<()> {
-        let from = lend::read::<T>(from)?;
-        let (from, by) = (from.slice(), T::from_f64(by));
-        Ok(lend::write(to, |to: &mut [T]| {
-            team::pieces(to, BLOCK, &|i, to| {
-                for (to, &from) in to.iter_mut().zip(&from[i * BLOCK..]) {
-                    *to += (from - *to) * by;
-                }
-            });
-        })?)
-    }
+pub(super) fn towards(to: &Var, from: &Tensor, by: f64) -> Result<()> {
     match (to.device().is_cpu(), to.dtype()) {
-        (true, DType::F32) => typed::<f32>(to, from, by),
-        (true, DType::F64) => typed::<f64>(to, from, by),
+        (true, DType::F32) => numbers_towards::<f32>(to, lend::read(from)?.slice(), by),
+        (true, DType::F64) => numbers_towards::<f64>(to, lend::read(from)?.slice(), by),
         _ => {
-            let step = ((from.as_tensor().detach() - to.as_tensor())? * by)?;
+            let step = ((from.detach() - to.as_tensor())? * by)?;
             Ok(to.set(&(to.as_tensor().detach() + step)?)?)
         }
     }
+}
+
+/// The same with numbers that are in no tensor.
+pub(super) fn numbers_towards<T: Real>(to: &Var, from: &[T], by: f64) -> Result<()> {
+    let by = T::from_f64(by);
+    Ok(lend::write(to, |to: &mut [T]| {
+        team::pieces(to, BLOCK, &|i, to| {
+            for (to, &from) in to.iter_mut().zip(&from[i * BLOCK..]) {
+                *to += (from - *to) * by;
+            }
+        });
+    })?)
 }
 
 /// Each becomes what the other was.

@@ -142,15 +142,16 @@ impl Trainer {
             return Err(Error::Diverged { step, what: "loss", value: loss });
         }
         model.backward()?;
-        if self.every > 1 {
+        let together = self.every > 1;
+        if together {
             model.add_gradients(&mut self.mean, window.targets as f64)?;
         }
         self.read += 1;
-        if self.every > 1 && self.mean.windows() < self.every {
+        if together && self.mean.windows() < self.every {
             return Ok(loss);
         }
         self.optimizer.lr = self.lr() * window.share;
-        let updated = if self.every > 1 {
+        let updated = if together {
             let grads = self.mean.grads().iter().map(|mean| Grad::Dense(Values::Tensor(mean)));
             self.optimizer.step(&vars(model), &grads.collect::<Vec<_>>())
         } else {
