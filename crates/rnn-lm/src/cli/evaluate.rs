@@ -1,6 +1,6 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
-use super::train::unit;
+use super::noun::Noun;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -9,6 +9,7 @@ use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
 use rnn_lm::run::{Run, Texts};
+use rnn_lm::tokenizer::Unit;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -75,17 +76,13 @@ impl Evaluate {
     pub(super) fn run(self, session: &Session) -> Result<()> {
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
-        let mut ids = Vec::new();
-        text.pieces(|piece| {
-            ids.extend(run.tokenizer.encode(piece)?);
-            Ok(())
-        })?;
+        let ids = run.tokenizer.encode_file(&text)?;
         let unknown =
             run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
         let evaluation = self
             .measure(&run, model.as_ref(), &ids, session)
             .with_context(|| self.file.display().to_string())?;
-        let unit = unit(&run.tokenizer);
+        let noun = Noun::of(&run.tokenizer);
         let bits = evaluation.nats / std::f64::consts::LN_2;
         let per_token = bits / evaluation.predictions as f64;
         // Where some tokens are left out, so are their bytes, one like the other.
@@ -95,12 +92,12 @@ impl Evaluate {
             return print(json!({
                 "perplexity": evaluation.perplexity(), "loss": evaluation.loss(), "bits_per_token": per_token,
                 "bits_per_byte": per_byte, "tokens": ids.len(), "predictions": evaluation.predictions,
-                "unknown_rate": unknown, "bytes": text.len(), "token": unit,
+                "unknown_rate": unknown, "bytes": text.len(), "token": noun.to_string(),
             }));
         }
         print(format_args!("perplexity      {:.2}", evaluation.perplexity()))?;
-        print(format_args!("bits a {unit:<9}{per_token:.4}"))?;
-        if unit != "byte" {
+        print(format_args!("bits a {noun:<9}{per_token:.4}"))?;
+        if run.tokenizer.unit() != Unit::Byte {
             print(format_args!("bits a byte     {per_byte:.4}"))?;
         }
         print(format_args!("tokens          {} ({} predicted)", ids.len(), evaluation.predictions))?;
@@ -150,7 +147,7 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
         bail!("--rms: expected a run that knows its corpus (data.corpus in config.toml), got one without");
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
-    let ids = run.tokenizer.encode(&texts.train.first(1 << 22)?.read()?)?;
+    let ids = run.tokenizer.encode_file(&texts.train.first(1 << 22)?)?;
     let streams = Streams::new(&ids, config.training.batch, config.training.time)?;
     let bar = bar(session, WINDOWS * config.training.batch * config.training.time);
     let mut progress = |done: usize| bar.set_position(done as u64);

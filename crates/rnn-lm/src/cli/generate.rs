@@ -1,5 +1,6 @@
 //! `rnn-lm generate`: text out of a model.
 
+use super::noun::Noun;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -82,8 +83,7 @@ impl Generate {
             None => tokenizer.unknown().into_iter().collect(),
             Some(tokens) => tokens.iter().map(|token| id(tokenizer, token)).collect::<Result<Vec<_>>>()?,
         };
-        let short = matches!(super::train::unit(tokenizer), "word" | "piece");
-        let count = self.tokens.unwrap_or(if short { 100 } else { 500 });
+        let count = self.tokens.unwrap_or(if Noun::of(tokenizer).is_large() { 100 } else { 500 });
         if let Some(width) = self.beam {
             // A text ends with its line.
             let ends = vec![tokenizer.begin()];

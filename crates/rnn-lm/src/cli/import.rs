@@ -1,8 +1,9 @@
 //! `rnn-lm import`: a run out of weights from elsewhere.
 
 use super::Session;
+use super::noun::Noun;
 use super::settings::Base;
-use super::train::{unit, whole};
+use super::train::whole;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::data::{TextFile, Unknown};
@@ -64,13 +65,14 @@ impl Import {
                     "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it \
                      the text that they were trained on? --tokens and --max-vocab say how it is cut)",
                     self.corpus.display(),
-                    unit(&tokenizer),
+                    Noun::of(&tokenizer),
                     tokenizer.len()
                 );
             }
             tokenizer = other;
         }
-        let run = Run::create(&self.out, config, tokenizer)?;
+        let run = Run::new(&self.out, config, tokenizer);
+        run.write()?;
         run.save_tensors(tensors)?;
         session.say(format_args!("run      {}", self.out.display()));
         session.say(format_args!("measure  rnn-lm evaluate {} FILE", self.out.display()));

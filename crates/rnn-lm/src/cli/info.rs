@@ -1,8 +1,8 @@
 //! `rnn-lm info`: what a run is and how far it came.
 
+use super::noun::Noun;
 use super::print;
-use super::progress::{quality, time};
-use super::train::unit;
+use super::progress::time;
 use anyhow::Result;
 use clap::Args;
 use rnn_core::border::pytorch::StateDict;
@@ -40,9 +40,9 @@ impl Info {
                 "parameters": parameters, "measured": lines.len(), "best": best, "last": lines.last(),
             }));
         }
-        let unit = unit(&run.tokenizer);
+        let noun = Noun::of(&run.tokenizer);
         print(format_args!("run         {}", run.folder().display()))?;
-        print(format_args!("tokens      {unit}s, {} different ones", run.tokenizer.len()))?;
+        print(format_args!("tokens      {noun}s, {} different ones", run.tokenizer.len()))?;
         let tied = if model.tied { ", tied" } else { "" };
         let count =
             parameters.map_or_else(|| "not trained yet".into(), |count| format!("{count} parameters"));
@@ -65,7 +65,7 @@ impl Info {
         }
         for (name, line) in [("best", best), ("last", lines.last())] {
             if let Some((line, loss)) = line.and_then(|line| Some((line, loss(line)?))) {
-                print(format_args!("{name:<12}{}, after step {}", quality(loss, unit), line["step"]))?;
+                print(format_args!("{name:<12}{}, after step {}", noun.quality(loss), line["step"]))?;
             }
         }
         Ok(())

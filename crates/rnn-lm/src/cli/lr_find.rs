@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 /// Look for a learning rate
 ///
-/// Trains at rates that rise from one step to the next, until the loss does (Smith 2017). Draws the loss over the rate and names a rate that is well below where training breaks down.
+/// Trains at rates that rise from one step to the next, until the loss does (Smith 2017). Draws the loss over the rate and
+/// names a rate that is well below where training breaks down.
 #[derive(Debug, Args)]
 pub(super) struct LrFind {
     /// The text to learn from
@@ -47,7 +48,7 @@ impl LrFind {
         // The beginning of the text is enough.
         let texts = Texts { train: text.first(1 << 23)?, valid: None };
         let tokenizer = texts.tokenizer(&config)?;
-        let ids = tokenizer.encode(&texts.train.read()?)?;
+        let ids = tokenizer.encode_file(&texts.train)?;
         let training = &config.training;
         let streams = Streams::new(&ids, training.batch, training.time)?;
         let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e2));

@@ -7,6 +7,7 @@ mod generate;
 mod import;
 mod info;
 mod lr_find;
+mod noun;
 mod progress;
 mod score;
 mod settings;

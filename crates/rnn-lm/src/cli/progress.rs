@@ -1,6 +1,7 @@
 //! How far a training has come: a bar in a terminal, a plain line now and then elsewhere.
 
 use super::Session;
+use super::noun::Noun;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rnn_lm::run::Stepped;
 use std::io::{IsTerminal, Write};
@@ -12,7 +13,7 @@ pub(super) struct Progress {
     /// When it began, with how many tokens and what share of the work done.
     begun: Option<(Instant, usize, f64)>,
     last_line: Instant,
-    unit: &'static str,
+    noun: Noun,
 }
 
 /// Time between two plain lines.
@@ -21,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const LENGTH: u64 = 1000;
 
 impl Progress {
-    pub(super) fn new(session: &Session, unit: &'static str) -> Self {
+    pub(super) fn new(session: &Session, noun: Noun) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !session.quiet).then(|| {
             let bar = ProgressBar::with_draw_target(Some(LENGTH), ProgressDrawTarget::stderr());
@@ -31,7 +32,7 @@ impl Progress {
             bar
         });
         let plain = !terminal && !session.quiet;
-        Self { bar, plain, begun: None, last_line: Instant::now(), unit }
+        Self { bar, plain, begun: None, last_line: Instant::now(), noun }
     }
 
     /// After each window.
@@ -50,8 +51,8 @@ impl Progress {
             at.epoch.0,
             at.epoch.1,
             at.loss,
-            quality(at.loss, self.unit),
-            self.unit
+            self.noun.quality(at.loss),
+            self.noun
         );
         match &self.bar {
             Some(bar) => {
@@ -80,14 +81,6 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }
-    }
-}
-
-/// A loss in nats as people of the field say it: perplexity of words, bits of what is smaller.
-pub(super) fn quality(loss: f64, unit: &str) -> String {
-    match unit {
-        "word" | "piece" => format!("perplexity {:.1}", loss.exp()),
-        _ => format!("{:.3} bits a {unit}", loss / std::f64::consts::LN_2),
     }
 }
 

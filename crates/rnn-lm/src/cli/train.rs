@@ -1,6 +1,7 @@
 //! `rnn-lm train` and `rnn-lm resume`.
 
-use super::progress::{Progress, quality, time};
+use super::noun::Noun;
+use super::progress::{Progress, time};
 use super::settings::Base;
 use super::{INTERRUPTED, Session, print, verdict};
 use anyhow::{Context, Result};
@@ -100,27 +101,17 @@ fn free(corpus: &Path) -> PathBuf {
     names.find(|path| !path.exists()).unwrap_or_else(|| Path::new("runs").join(&name))
 }
 
-/// How a person calls a token.
-pub(super) fn unit(tokenizer: &Tokenizer) -> &'static str {
-    match tokenizer.unit() {
-        Unit::Word => "word",
-        Unit::Char => "character",
-        Unit::Byte => "byte",
-        Unit::Bpe => "piece",
-    }
-}
-
 fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     let (run, tokens) = (fit.run(), fit.train().source().len());
     let config = &run.config;
-    let unit = unit(&run.tokenizer);
+    let noun = Noun::of(&run.tokenizer);
     let parameters: usize = fit.model().parameters().iter().map(|(_, var)| var.elem_count()).sum();
     let measured_on = match fit.valid() {
         Some(valid) => format!(", measured on {}", valid.source().len()),
         None => String::new(),
     };
     session
-        .say(format_args!("corpus   {tokens} {unit}s, {} different ones{measured_on}", run.tokenizer.len()));
+        .say(format_args!("corpus   {tokens} {noun}s, {} different ones{measured_on}", run.tokenizer.len()));
     session.say(format_args!(
         "model    {} x {} of {}, {parameters} parameters",
         config.model.layers, config.model.cell, config.model.hidden
@@ -130,11 +121,11 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     let told = stop.clone();
     ctrlc::set_handler(move || told.store(true, Ordering::Relaxed)).context("Ctrl-C")?;
     let mut show = Show {
-        progress: Progress::new(session, unit),
+        progress: Progress::new(session, noun),
         tokenizer: run.tokenizer.clone(),
         context: context(&fit)?,
         seed: config.training.seed,
-        unit,
+        noun,
         stop,
         first_sample: Some(Instant::now() + FIRST_SAMPLE),
         quiet: session.quiet,
@@ -180,7 +171,7 @@ struct Show {
     /// What a sample goes on with.
     context: Vec<u32>,
     seed: u64,
-    unit: &'static str,
+    noun: Noun,
     stop: Arc<AtomicBool>,
     first_sample: Option<Instant>,
     quiet: bool,
@@ -191,7 +182,7 @@ impl Show {
         if self.quiet {
             return;
         }
-        let count = if self.unit == "word" { 30 } else { 160 };
+        let count = if self.tokenizer.unit() == Unit::Word { 30 } else { 160 };
         let skip = self.tokenizer.unknown().into_iter().collect();
         let sampling = Sampling { temperature: 0.8, skip, seed: self.seed, ..Sampling::default() };
         let drawn = model.generate(&self.context, count, &sampling);
@@ -214,9 +205,9 @@ impl Watch for Show {
 
     fn measured(&mut self, measured: &Measured, model: &dyn LanguageModel) {
         let Measured { at, valid, best, seconds } = measured;
-        let learnt = quality(at.loss, self.unit);
+        let learnt = self.noun.quality(at.loss);
         let on_valid =
-            valid.map_or_else(String::new, |loss| format!(", {} measured", quality(loss, self.unit)));
+            valid.map_or_else(String::new, |loss| format!(", {} measured", self.noun.quality(loss)));
         let best = if *best { ", the best so far" } else { "" };
         let after = time(*seconds);
         self.progress.say(&format!("epoch {}, {after}: {learnt} while learning{on_valid}{best}", at.epoch.0));

@@ -1,8 +1,7 @@
 //! What a training came to, beside what counting achieves on the same text.
 
 use super::Session;
-use super::progress::quality;
-use super::train::unit;
+use super::noun::Noun;
 use anyhow::Result;
 use rnn_lm::run::{Fit, Ids};
 use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
@@ -12,7 +11,7 @@ use std::fmt::Write;
 /// The figures.
 pub(super) struct Verdict {
     run: String,
-    unit: &'static str,
+    noun: Noun,
     /// Of the model, in nats a token: on the text to measure on, as one stream.
     model: Option<f64>,
     /// Name and loss of each yardstick.
@@ -29,10 +28,10 @@ const MOST: usize = 20_000_000;
 impl Verdict {
     pub(super) fn new(fit: &Fit, session: &Session) -> Result<Self> {
         let run = fit.run();
-        let unit = unit(&run.tokenizer);
+        let noun = Noun::of(&run.tokenizer);
         let mut verdict = Self {
             run: run.folder().display().to_string(),
-            unit,
+            noun,
             model: None,
             yardsticks: Vec::new(),
             silent: None,
@@ -55,7 +54,7 @@ impl Verdict {
         verdict.model = Some(model.evaluate(valid, 64)?.loss());
         verdict.tokens = valid.len();
         let vocabulary = run.tokenizer.len();
-        let order = if matches!(unit, "word" | "piece") { 5 } else { 8 }.min(train.len());
+        let order = if noun.is_large() { 5 } else { 8 }.min(train.len());
         let unigram = perplexity(&Unigram::new(train, vocabulary)?, valid)?;
         let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, valid)?;
         verdict.yardsticks = vec![
@@ -78,9 +77,9 @@ impl Verdict {
             let why = self.silent.unwrap_or("nothing was measured");
             return format!("trained {} steps; no comparison: {why}", self.steps);
         };
-        let _ = writeln!(text, "on the {} {}s to measure on:", self.tokens, self.unit);
+        let _ = writeln!(text, "on the {} {}s to measure on:", self.tokens, self.noun);
         for (name, loss) in self.yardsticks.iter().chain([&("this model".to_string(), model)]) {
-            let _ = writeln!(text, "  {name:<42}{}", quality(*loss, self.unit));
+            let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(*loss));
         }
         text.push_str(match self.wins() {
             Some(true) => "It has learnt more than counting knows.",
@@ -99,7 +98,7 @@ impl Verdict {
             .map(|(name, (_, loss))| ((*name).to_string(), json!(loss.exp())))
             .collect();
         json!({
-            "run": self.run, "steps": self.steps, "token": self.unit, "tokens": self.tokens,
+            "run": self.run, "steps": self.steps, "token": self.noun.to_string(), "tokens": self.tokens,
             "perplexity": self.model.map(f64::exp),
             "bits_per_token": self.model.map(|loss| loss / std::f64::consts::LN_2),
             "yardsticks": yardsticks, "beats_counting": self.wins(),
