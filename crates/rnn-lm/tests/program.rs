@@ -340,3 +340,19 @@ fn it_ends_early_where_nothing_better_comes_and_measures_as_often_as_it_is_told(
     let want: Vec<u64> = (5..last).step_by(5).chain([last]).collect();
     assert_eq!(steps, want);
 }
+
+#[test]
+fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(20) + "words that nobody has seen before\n");
+    folder.out("train t.txt --preset book-rnn --first 60 --batch 2 --epochs 3 --quiet --out r");
+    let info = folder.json("info r");
+    assert!(info["best"]["valid_loss"].is_null() && info["best"]["train_loss"].as_f64().is_some(), "{info}");
+    // No <unk>, and no word that comes later.
+    let tokenizer = std::fs::read_to_string(folder.path("r/tokenizer.json")).unwrap();
+    assert!(!tokenizer.contains("nobody") && !tokenizer.contains("\"<unk>\": "), "{tokenizer}");
+    let refused = folder.run("train t.txt --preset book-rnn --first 6000 --out s");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("data.first: expected at most the ") && said.contains("got 6000"), "{said}");
+    assert!(!folder.path("s").exists());
+}

@@ -78,7 +78,8 @@ impl Config {
         let max = Some(self.data.max_vocab).filter(|&max| max > 0);
         let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
         let by_frequency = !self.model.cutoffs.is_empty();
-        Ok(tokenizer::Options { unit, max, unknown, by_frequency })
+        let first = if self.data.first > 0 { self.data.first } else { usize::MAX };
+        Ok(tokenizer::Options { unit, max, unknown, first, by_frequency })
     }
 
     /// Which cell.

@@ -106,9 +106,14 @@ impl IdFile {
         self.about.ids == 0
     }
 
-    /// A checksum of the ids.
+    /// A checksum of the ids, however many bytes each of them has here.
     pub fn crc32(&self) -> u32 {
         self.about.crc32
+    }
+
+    /// Takes ids into such a checksum.
+    pub(crate) fn check(crc32: &mut Hasher, ids: &[u32]) {
+        ids.iter().for_each(|id| crc32.update(&id.to_le_bytes()));
     }
 
     /// Those from `at` on.
@@ -144,7 +149,7 @@ impl IdFileWriter {
             return Err(Error::invalid("IdFileWriter: id", format!("at most {most}"), id));
         }
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes().into_iter().take(width)).collect();
-        self.crc32.update(&bytes);
+        IdFile::check(&mut self.crc32, ids);
         self.about.ids += ids.len();
         self.file.write_all(&bytes).map_err(Error::io(&self.path))
     }

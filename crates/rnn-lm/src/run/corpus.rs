@@ -1,11 +1,10 @@
 //! What a run learns from and is measured on: from files to ids, in memory or, where they are too many, in a file.
 
 use crate::config::Config;
-use crate::data::{IdFile, Source, TextFile, Vocabulary};
+use crate::data::{IdFile, Source, TextFile};
 use crate::tokenizer::{Tokenizer, Unit};
 use crate::{Error, Result};
 use std::path::Path;
-use std::sync::Arc;
 
 /// The two texts of a run.
 #[derive(Debug, Clone)]
@@ -64,37 +63,20 @@ impl Texts {
     /// # Errors
     /// Where the text is not what the tokens need.
     pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer> {
-        let of = self.train.first(LARGE)?;
-        let bytes = of.read()?;
-        let in_file = |error| in_file(error, &self.train);
-        if config.tokens()?.unit == Unit::Word && bytes.trim_ascii().is_empty() {
+        let bytes = self.train.first(LARGE)?.read()?;
+        let options = config.tokens()?;
+        if options.unit == Unit::Word && bytes.trim_ascii().is_empty() {
             return Err(blank(&self.train));
         }
-        let tokenizer = Tokenizer::train(&bytes, &config.tokens()?).map_err(in_file)?;
-        let first = config.data.first;
-        let Some(vocabulary) = tokenizer.vocabulary().filter(|_| first > 0) else {
-            return Ok(tokenizer);
-        };
-        let ids = tokenizer.encode(&bytes).map_err(in_file)?;
-        let ids = ids.get(..first).ok_or_else(|| {
-            Error::invalid("data.first", format!("at most the {} tokens of the text", ids.len()), first)
-        })?;
-        // Ids are in the order in which tokens appear first.
-        let last = ids.iter().copied().max().unwrap_or(0);
-        let tokens = vocabulary.tokens().take(last as usize + 1);
-        Tokenizer::of_vocabulary(tokenizer.unit(), Arc::new(Vocabulary::from_tokens(tokens)?))
+        Tokenizer::train(&bytes, &options).map_err(|error| match error {
+            Error::BadText { offset } => Error::NotUtf8 { path: self.train.path().into(), offset },
+            other => other,
+        })
     }
 }
 
 fn blank(text: &TextFile) -> Error {
     Error::invalid(text.path().display(), "a text with at least one token", "one of white space")
-}
-
-fn in_file(error: Error, text: &TextFile) -> Error {
-    match error {
-        Error::BadText { offset } => Error::NotUtf8 { path: text.path().into(), offset },
-        other => other,
-    }
 }
 
 impl Ids {
@@ -105,7 +87,7 @@ impl Ids {
     /// Where the text cannot be read, has what the tokenizer cannot encode, or has no token.
     pub fn encode(text: &TextFile, tokenizer: &Tokenizer, first: usize, cache: (&Path, u64)) -> Result<Self> {
         let (cache, large) = cache;
-        if text.len() > large {
+        if text.len() > large && first == 0 {
             let of = name(text, tokenizer)?;
             if cache.exists()
                 && let Some(file) = IdFile::open(cache, &of)?
@@ -119,19 +101,20 @@ impl Ids {
             text.pieces(|piece| writer.write(&tokenizer.encode(piece)?))?;
             return Ok(Self::File(writer.finish()?));
         }
+        if first == 0 {
+            let ids = tokenizer.encode_file(text)?;
+            return if ids.is_empty() { Err(blank(text)) } else { Ok(Self::Memory(ids)) };
+        }
         let mut ids = Vec::new();
-        let enough = |ids: &Vec<u32>| first > 0 && ids.len() >= first;
         text.pieces(|piece| {
-            if !enough(&ids) {
-                ids.extend(tokenizer.encode(piece)?);
-                if enough(&ids) {
-                    ids.truncate(first);
-                }
+            if ids.len() < first {
+                ids.extend(tokenizer.encode_first(piece, first - ids.len())?);
             }
             Ok(())
         })?;
-        if ids.is_empty() {
-            return Err(blank(text));
+        if ids.len() < first {
+            let most = format!("at most the {} tokens of the text", ids.len());
+            return Err(Error::invalid("data.first", most, first));
         }
         Ok(Self::Memory(ids))
     }
@@ -149,7 +132,7 @@ impl Ids {
         let crc32 = match self {
             Self::Memory(ids) => {
                 let mut crc32 = crc32fast::Hasher::new();
-                ids.iter().for_each(|id| crc32.update(&id.to_le_bytes()));
+                IdFile::check(&mut crc32, ids);
                 crc32.finalize()
             }
             Self::File(file) => file.crc32(),
@@ -164,8 +147,8 @@ fn name(text: &TextFile, tokenizer: &Tokenizer) -> Result<String> {
     let about = std::fs::metadata(path).map_err(Error::io(path))?;
     let changed = about.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let changed = changed.map_or(0, |time| time.as_nanos());
-    let tokenizer = crc32fast::hash(tokenizer.to_json()?.as_bytes());
-    Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer:08x}", about.len()))
+    let tokenizer = tokenizer.mark()?;
+    Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer}", about.len()))
 }
 
 #[cfg(test)]

@@ -49,6 +49,25 @@ pub struct Fit {
     _lock: Lock,
 }
 
+/// What a run's settings make of its texts, before anything has been learnt.
+struct Parts {
+    train: Ids,
+    valid: Option<Ids>,
+    model: Box<dyn LanguageModel>,
+    trainer: Trainer,
+    since: Since,
+}
+
+impl Parts {
+    fn new(run: &Run, texts: &Texts, device: &Device) -> Result<Self> {
+        let (train, valid) = ids(texts, run)?;
+        let trainer = run.config.trainer(batches(&run.config, &train)?.windows(0))?;
+        let model = run.untrained(Way::Fused, device)?;
+        let since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
+        Ok(Self { train, valid, model, trainer, since })
+    }
+}
+
 /// What is counted from one evaluation to the next, and over all; part of a checkpoint.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Since {
@@ -126,20 +145,13 @@ impl Fit {
         config.check()?;
         vacant(folder)?;
         let texts = Texts::open(config)?;
-        let tokenizer = texts.tokenizer(config)?;
+        let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
         let there = folder.exists();
         let made = || {
-            let (train, valid) = ids(&texts, config, &tokenizer, folder)?;
-            let batches = batches(config, &train)?;
-            let run = Run { folder: folder.into(), config: config.clone(), tokenizer: tokenizer.clone() };
-            let model = run.untrained(Way::Fused, device)?;
-            let trainer = config.trainer(batches.windows(0))?;
-            drop(batches);
-            let run = Run::create(folder, config.clone(), tokenizer.clone())?;
+            let parts = Parts::new(&run, &texts, device)?;
+            run.write()?;
             let lock = Lock::take(folder)?;
-            let since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
-            let metrics = Metrics::open(run.path(METRICS), 0)?;
-            Ok(Self { run, train, valid, model, trainer, metrics, since, _lock: lock })
+            Self::of(run, parts, lock)
         };
         made().inspect_err(|_| {
             // What was begun here is of no use to anyone.
@@ -170,27 +182,27 @@ impl Fit {
             run.config.training.epochs = epochs;
             run.config.check()?;
         }
-        let config = &run.config;
-        let texts = Texts::open(config)?;
-        let (train, valid) = ids(&texts, config, &run.tokenizer, run.folder())?;
-        let mut model = run.untrained(Way::Fused, device)?;
-        let mut trainer = config.trainer(batches(config, &train)?.windows(0))?;
-        let mut since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
+        let mut parts = Parts::new(&run, &Texts::open(&run.config)?, device)?;
         let path = run.path(CHECKPOINT);
         if path.exists() {
             let checkpoint = Checkpoint::read(&path)?;
             let was: Since = checkpoint.notes()?;
-            if was.corpus != since.corpus {
+            if was.corpus != parts.since.corpus {
                 let want = format!("the text that the run began with ({})", was.corpus);
-                return Err(Error::invalid(&config.data.corpus, want, since.corpus)
+                return Err(Error::invalid(&run.config.data.corpus, want, parts.since.corpus)
                     .hint("put that text back, or begin a new run"));
             }
-            trainer.resume(model.as_mut(), &checkpoint)?;
-            since = was;
+            parts.trainer.resume(parts.model.as_mut(), &checkpoint)?;
+            parts.since = was;
         }
         if epochs.is_some() {
-            rnn_core::border::file::write(&run.path(super::CONFIG), run.config.to_toml()?.as_bytes())?;
+            run.write_config()?;
         }
+        Self::of(run, parts, lock)
+    }
+
+    fn of(run: Run, parts: Parts, lock: Lock) -> Result<Self> {
+        let Parts { train, valid, model, trainer, since } = parts;
         let metrics = Metrics::open(run.path(METRICS), trainer.steps())?;
         Ok(Self { run, train, valid, model, trainer, metrics, since, _lock: lock })
     }
@@ -338,12 +350,8 @@ fn some(ids: &Ids) -> Result<std::borrow::Cow<'_, [u32]>> {
     }
 }
 
-fn ids(
-    texts: &Texts,
-    config: &Config,
-    tokenizer: &crate::tokenizer::Tokenizer,
-    folder: &Path,
-) -> Result<(Ids, Option<Ids>)> {
+fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
+    let Run { folder, config, tokenizer } = run;
     let cache = |name: &str| folder.join("cache").join(name);
     let large = config.data.memory.saturating_mul(1 << 20);
     let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), large))?;

@@ -25,6 +25,7 @@ pub use import::{Imported, Layout};
 pub use lock::Lock;
 
 use crate::config::{Config, Rates};
+use crate::data::read_text;
 use crate::model::build;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
@@ -66,20 +67,27 @@ impl Run {
             let want = format!("{}, as {TOKENIZER} has it", tokenizer.unit());
             return Err(Error::invalid(folder.display(), want, got));
         }
-        Ok(Self { folder: folder.into(), config, tokenizer })
+        Ok(Self::new(folder, config, tokenizer))
     }
 
-    /// Makes one of settings and a tokenizer; [`vacant`] says whether anything is in the way.
+    /// One of settings and a tokenizer, which is nowhere yet.
+    pub fn new(folder: impl AsRef<Path>, config: Config, tokenizer: Tokenizer) -> Self {
+        Self { folder: folder.as_ref().into(), config, tokenizer }
+    }
+
+    /// Makes its folder, with its settings and its tokenizer; [`vacant`] says whether anything is in the way.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn create(folder: impl AsRef<Path>, config: Config, tokenizer: Tokenizer) -> Result<Self> {
-        let folder = folder.as_ref();
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let run = Self { folder: folder.into(), config, tokenizer };
-        file::write(&run.path(CONFIG), run.config.to_toml()?.as_bytes())?;
-        file::write(&run.path(TOKENIZER), run.tokenizer.to_json()?.as_bytes())?;
-        Ok(run)
+    pub fn write(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        self.write_config()?;
+        Ok(file::write(&self.path(TOKENIZER), self.tokenizer.to_json()?.as_bytes())?)
+    }
+
+    /// Writes its settings.
+    fn write_config(&self) -> Result<()> {
+        Ok(file::write(&self.path(CONFIG), self.config.to_toml()?.as_bytes())?)
     }
 
     /// Its folder.
@@ -180,8 +188,6 @@ fn read(folder: &Path, name: &str) -> Result<(PathBuf, String)> {
         return Err(Error::invalid(folder.display(), "the folder of a run", format!("one without {name}"))
             .hint("a run has config.toml, tokenizer.json and model.safetensors"));
     }
-    let bytes = file::read(&path)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Error::NotUtf8 { path: path.clone(), offset: error.utf8_error().valid_up_to() })?;
+    let text = read_text(&path)?;
     Ok((path, text))
 }

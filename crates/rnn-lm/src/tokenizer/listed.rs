@@ -33,9 +33,10 @@ impl Listed {
             return Err(super::empty());
         }
         let how = VocabularyOptions { max: options.max, unknown: options.unknown };
-        let mut vocabulary = Vocabulary::from_text(tokens.split(text), how)?;
+        let first = || tokens.split(text).take(options.first);
+        let mut vocabulary = Vocabulary::from_text(first(), how)?;
         if options.by_frequency {
-            vocabulary = by_frequency(&vocabulary, tokens.split(text))?;
+            vocabulary = by_frequency(&vocabulary, first())?;
         }
         let unknown = vocabulary.unk();
         Self::new("Tokenizer::train", tokens, Arc::new(vocabulary), unknown)
@@ -68,7 +69,8 @@ impl Listed {
         self.vocabulary.id(end).unwrap_or(0)
     }
 
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    /// The ids of the first `count` tokens.
+    pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
         let id_of = |(index, token): (usize, &str)| {
             self.vocabulary.id(token).or(self.unknown).ok_or_else(|| {
                 Error::invalid(
@@ -79,7 +81,7 @@ impl Listed {
                 .hint("train the tokenizer with Unknown::Add or a maximum size, or on a text that has the token")
             })
         };
-        self.tokens.split(text).enumerate().map(id_of).collect()
+        self.tokens.split(text).take(count).enumerate().map(id_of).collect()
     }
 }
 
@@ -134,6 +136,19 @@ mod tests {
         let tokenizer = Tokenizer::train(b"a b b c c c d e\n", &options).expect("tokenizer");
         let tokens: Vec<_> = tokenizer.vocabulary().expect("a list").tokens().collect();
         assert_eq!(tokens, ["<unk>", "c", "b", "<eos>"]);
+    }
+
+    #[test]
+    fn the_first_tokens_are_learnt_and_read_without_a_look_at_what_comes_behind() {
+        let text = b"a b a c d";
+        for (unit, want) in [(Unit::Word, [0, 1, 0]), (Unit::Char, [0, 1, 2])] {
+            let options = Options { first: 3, unknown: Unknown::Error, ..Options::new(unit) };
+            let tokenizer = Tokenizer::train(text, &options).expect("tokenizer");
+            assert_eq!(tokenizer.encode_first(text, 3).expect("ids"), want);
+            assert!(tokenizer.encode(text).is_err(), "c is no token");
+        }
+        let bytes = Tokenizer::train(b"", &Options::new(Unit::Byte)).expect("tokenizer");
+        assert_eq!(bytes.encode_first(text, 2).expect("ids"), [97, 32]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use unit::{Options, Unit};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::data::{Tokens, Vocabulary};
+use crate::data::{TextFile, Tokens, Vocabulary};
 use crate::error::{Error, Result};
 use bpe::Bpe;
 use listed::Listed;
@@ -121,10 +121,38 @@ impl Tokenizer {
     /// A text that is not UTF-8 (except for bytes), and an unknown token where there is no `<unk>`.
     pub fn encode(&self, text: &[u8]) -> Result<Vec<u32>> {
         match &*self.kind {
-            Kind::Listed(listed) => listed.encode(utf8(text)?),
+            Kind::Listed(listed) => listed.encode(utf8(text)?, usize::MAX),
             Kind::Byte => Ok(text.iter().copied().map(u32::from).collect()),
             Kind::Bpe(bpe) => bpe.encode(utf8(text)?),
         }
+    }
+
+    /// The ids of the first `count` tokens of a text; nothing behind them is looked at, so it may have any others.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode`].
+    pub fn encode_first(&self, text: &[u8], count: usize) -> Result<Vec<u32>> {
+        match &*self.kind {
+            Kind::Listed(listed) => listed.encode(utf8(text)?, count),
+            Kind::Byte | Kind::Bpe(_) => {
+                let mut ids = self.encode(text)?;
+                ids.truncate(count);
+                Ok(ids)
+            }
+        }
+    }
+
+    /// The ids of a file, or of a part of one, read piece by piece.
+    ///
+    /// # Errors
+    /// Where it cannot be read, and those of [`Self::encode`], with the file's name where a byte is bad.
+    pub fn encode_file(&self, text: &TextFile) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        text.pieces(|piece| {
+            ids.extend(self.encode(piece)?);
+            Ok(())
+        })?;
+        Ok(ids)
     }
 
     /// The ids of a text that goes on: the same, without the `<eos>` of a last line that has no end yet.
@@ -232,6 +260,14 @@ impl Tokenizer {
             Kind::Byte => bytes::to_json(),
             Kind::Bpe(bpe) => bpe.to_json(),
         }
+    }
+
+    /// What tells it from others: a checksum of its `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn mark(&self) -> Result<String> {
+        Ok(format!("{:08x}", crc32fast::hash(self.to_json()?.as_bytes())))
     }
 
     /// Reads the content of a `tokenizer.json`; `name` is that of the file, for errors.

@@ -55,6 +55,8 @@ pub struct Options {
     pub max: Option<usize>,
     /// Whether words and characters get an `<unk>` for what the training text does not have.
     pub unknown: Unknown,
+    /// How many tokens of the text words and characters are taken from; all of them where there are fewer.
+    pub first: usize,
     /// Whether the ids of words and characters are in the order of frequency, the most frequent first, as an adaptive softmax
     /// wants them; else in that of their first appearance.
     pub by_frequency: bool,
@@ -63,7 +65,7 @@ pub struct Options {
 impl Options {
     /// No limit that was asked for, and an `<unk>`.
     pub fn new(unit: Unit) -> Self {
-        Self { unit, max: None, unknown: Unknown::Add, by_frequency: false }
+        Self { unit, max: None, unknown: Unknown::Add, first: usize::MAX, by_frequency: false }
     }
 }
 
