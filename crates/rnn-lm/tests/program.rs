@@ -82,6 +82,7 @@ fn with_nothing_but_a_text_it_makes_a_run_that_can_be_used() {
         "tokenizer.json",
         "model.safetensors",
         "metrics.jsonl",
+        "context.txt",
         "checkpoints/latest.safetensors",
     ] {
         assert!(folder.path("runs/small").join(name).exists(), "{name}");
@@ -355,4 +356,36 @@ fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("data.first: expected at most the ") && said.contains("got 6000"), "{said}");
     assert!(!folder.path("s").exists());
+}
+
+#[test]
+fn without_a_prompt_it_goes_on_from_the_context_of_the_run() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out r"));
+    let context = std::fs::read_to_string(folder.path("r/context.txt")).unwrap();
+    assert!(text(80).contains(&context) && context.ends_with('\n'), "{context}");
+    let written = |folder: &Folder| folder.out("generate r --tokens 12 --json");
+    let from_there = written(&folder);
+    assert_eq!(from_there, written(&folder));
+    // As if it had been the prompt, but for what is shown.
+    let as_prompt = folder.command("generate r --tokens 12 --json --prompt").arg(&context).output().unwrap();
+    let ids = |json: &str| serde_json::from_str::<Value>(json).unwrap()["ids"].clone();
+    assert_eq!(ids(&from_there), ids(&String::from_utf8(as_prompt.stdout).unwrap()));
+    std::fs::write(folder.path("r/context.txt"), "the cat eats fish\n").unwrap();
+    assert_ne!(from_there, written(&folder));
+    std::fs::remove_file(folder.path("r/context.txt")).unwrap();
+    assert_ne!(from_there, written(&folder));
+}
+
+#[test]
+fn tied_weights_that_were_only_suggested_give_way_to_an_adaptive_softmax() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    let line = "train t.txt --tokens word --embed 16 --hidden 16 --batch 4 --time 6 --epochs 1 --quiet --cutoffs 5 --out";
+    folder.out(&format!("{line} r"));
+    assert!(folder.out("config --config r/config.toml").contains("tied = false"));
+    let refused = folder.run(&format!("{line} s --tied"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("cutoffs of tied weights") && said.contains("tied = false"), "{said}");
 }

@@ -95,13 +95,13 @@ impl Evaluate {
                 "unknown_rate": unknown, "bytes": text.len(), "token": noun.to_string(),
             }));
         }
-        print(format_args!("perplexity      {:.2}", evaluation.perplexity()))?;
-        print(format_args!("bits a {noun:<9}{per_token:.4}"))?;
+        print(format_args!("perplexity       {:.2}", evaluation.perplexity()))?;
+        print(format_args!("bits a {noun:<10}{per_token:.4}"))?;
         if run.tokenizer.unit() != Unit::Byte {
-            print(format_args!("bits a byte     {per_byte:.4}"))?;
+            print(format_args!("bits a byte      {per_byte:.4}"))?;
         }
-        print(format_args!("tokens          {} ({} predicted)", ids.len(), evaluation.predictions))?;
-        print(format_args!("unknown         {:.2} %", 100.0 * unknown))
+        print(format_args!("tokens           {} ({} predicted)", ids.len(), evaluation.predictions))?;
+        print(format_args!("unknown          {:.2} %", 100.0 * unknown))
     }
 
     fn measure(

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 pub(super) struct Generate {
     /// The folder of the run
     run: PathBuf,
-    /// What it goes on with; without it begins as after the end of a line
+    /// What it goes on with [default: nothing; it then goes on with the run's context.txt, which is not shown]
     #[arg(long, short, default_value = "", hide_default_value = true)]
     prompt: String,
     /// Tokens to write [default: 100 words or pieces, 500 characters or bytes]
@@ -78,7 +78,11 @@ impl Generate {
         {
             session.say("note: the prompt has what the vocabulary does not; the model reads <unk> for it");
         }
-        prompt.insert(0, tokenizer.begin());
+        if prompt.is_empty() {
+            prompt = run.context()?;
+        } else {
+            prompt.insert(0, tokenizer.begin());
+        }
         let skip = match &self.skip {
             None => tokenizer.unknown().into_iter().collect(),
             Some(tokens) => tokens.iter().map(|token| id(tokenizer, token)).collect::<Result<Vec<_>>>()?,

@@ -94,12 +94,12 @@ impl Base {
                     config.with(setting.section, setting.name, value).with_context(|| format!("--{name}"))?;
             }
         }
-        // What was only suggested gives way to sizes that were said.
+        // What was only suggested gives way to what was said and does not go with it.
         let model = &mut config.model;
         let said = self.preset.is_some() || self.config.is_some() || flags.contains_id("tied");
         if model.tied && !said {
             let output = if model.last == 0 { model.hidden } else { model.last };
-            model.tied = model.embed == output;
+            model.tied = model.embed == output && model.cutoffs.is_empty();
         }
         config.check()?;
         Ok(config)

@@ -123,7 +123,7 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     let mut show = Show {
         progress: Progress::new(session, noun),
         tokenizer: run.tokenizer.clone(),
-        context: context(&fit)?,
+        context: run.context()?,
         seed: config.training.seed,
         noun,
         stop,
@@ -149,16 +149,6 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
         session.say(format_args!("\nwhat it writes: `rnn-lm generate {folder} --prompt TEXT`"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The first tokens of the text to measure on, or else of the one that is learnt: a model that has just begun knows no more of
-/// a state of zeros than of any other that no text leads to.
-fn context(fit: &Fit) -> Result<Vec<u32>> {
-    const MOST: usize = 64;
-    let source = fit.valid().unwrap_or(fit.train()).source();
-    let mut context = vec![0; source.len().min(MOST)];
-    source.copy(0, &mut context)?;
-    Ok(context)
 }
 
 /// Time after which a person sees what it writes so far.

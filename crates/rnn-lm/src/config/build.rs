@@ -28,7 +28,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         self.tokens()?;
         self.cell()?;
-        self.spec(2)?;
+        let spec = self.spec(2)?;
         self.trainer(1)?;
         let Training { batch, time, epochs, .. } = self.training;
         for (setting, value) in [
@@ -44,6 +44,7 @@ impl Config {
                 return Err(Error::invalid(setting, "at least 1", 0));
             }
         }
+        spec.check()?;
         if self.data.max_vocab == 1 {
             return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
         }
@@ -284,6 +285,11 @@ mod tests {
             ),
             ("[training]\norder = \"any\"", "training.order: expected streams, book, got \"any\""),
             ("[training]\nepochs = 0", "training.epochs: expected at least 1, got 0"),
+            ("[model]\ntied = true\nembed = 99", "LmSpec: embed of tied weights: expected 100, the hidden size"),
+            (
+                "[model]\ntied = true\ncutoffs = [10]",
+                "LmSpec: cutoffs of tied weights: expected none, got an adaptive softmax (its words",
+            ),
         ] {
             let config = Config::parse("c", text, &Config::default()).unwrap();
             let error = config.check().unwrap_err().to_string();

@@ -158,6 +158,7 @@ fn zaremba(hidden: usize, time: usize, range: f64, recipe: Recipe) -> Config {
             embed: hidden,
             hidden,
             layers: 2,
+            bias: "both".into(),
             init: "uniform".into(),
             init_range: range,
             ..Model::default()

@@ -17,10 +17,6 @@ impl Head {
     pub(super) fn new(spec: &LmSpec, table: &Tensor, vb: &VarBuilder) -> Result<Self> {
         let (inputs, vocabulary, init) = (spec.output(), spec.vocabulary, spec.init);
         match spec.cutoffs {
-            Some(_) if spec.tied => {
-                Err(Error::invalid("LmSpec: cutoffs of tied weights", "none", "an adaptive softmax")
-                    .hint("its words have vectors of several sizes, so there is no one table to share"))
-            }
             Some(cutoffs) => Ok(Self::Adaptive(TimeAdaptive::new(inputs, vocabulary, cutoffs, init, vb)?)),
             None if spec.tied => Ok(Self::Full(TimeAffine::sharing(table, init, vb)?)),
             None => Ok(Self::Full(TimeAffine::new(inputs, vocabulary, init, vb)?)),

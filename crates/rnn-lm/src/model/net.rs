@@ -98,6 +98,61 @@ impl LmSpec {
     pub fn output(&self) -> usize {
         self.last.unwrap_or(self.hidden)
     }
+
+    /// Whether these sizes make a model: every one at least 1, those of tied weights equal, and the parameters few enough to be
+    /// counted in memory.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub fn check(&self) -> Result<()> {
+        /// Ten thousand million numbers: 40 GB in f32.
+        const MOST: usize = 10_000_000_000;
+        /// Of the cell that has the most.
+        const GATES: usize = 4;
+        let &Self { vocabulary, embed, hidden, layers, .. } = self;
+        self.dropout.check()?;
+        let output = self.output();
+        for (name, value) in [
+            ("vocabulary", vocabulary),
+            ("embed", embed),
+            ("hidden", hidden),
+            ("layers", layers),
+            ("last", output),
+        ] {
+            if value == 0 {
+                return Err(Error::invalid(format!("LmSpec: {name}"), "at least 1", value));
+            }
+        }
+        if self.tied && self.cutoffs.is_some() {
+            return Err(Error::invalid("LmSpec: cutoffs of tied weights", "none", "an adaptive softmax").hint(
+                "its words have vectors of several sizes, so there is no one table to share; it goes with tied = false",
+            ));
+        }
+        if self.tied && embed != output {
+            let want = match self.last {
+                None => format!("{hidden}, the hidden size"),
+                Some(last) => format!("{last}, the size of the last layer"),
+            };
+            return Err(Error::invalid("LmSpec: embed of tied weights", want, embed)
+                .hint("one table serves both ends, so a word is as wide at the one as at the other"));
+        }
+        let product =
+            |factors: &[usize]| factors.iter().try_fold(1usize, |all, &factor| all.checked_mul(factor));
+        let parts = [
+            product(&[vocabulary, embed]),
+            product(&[vocabulary, output]),
+            product(&[GATES, hidden, embed]),
+            product(&[2, GATES, hidden.max(output), hidden.max(output), layers]),
+        ];
+        let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
+        match total {
+            Some(total) if total <= MOST => Ok(()),
+            _ => {
+                let got = format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}");
+                Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got))
+            }
+        }
+    }
 }
 
 /// The layers, and the names of their parameters.
@@ -113,7 +168,7 @@ pub(super) struct Net<C> {
 
 impl<C: Cell> Net<C> {
     pub(super) fn new(spec: &LmSpec, way: Way, vb: &VarBuilder) -> Result<Self> {
-        check(spec, C::GATES)?;
+        spec.check()?;
         let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
         let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
         let embedding = TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp("embedding"))?;
@@ -165,47 +220,4 @@ fn stack<C: Cell>(spec: &LmSpec, layer: LayerSpec, vb: &VarBuilder) -> Result<St
         input = hidden;
     }
     Ok(Stack::from_layers(layers)?.with_dropout(spec.dropout.of_stack())?)
-}
-
-/// Every size at least 1, those of tied weights equal, and the parameters few enough to be counted in memory.
-fn check(spec: &LmSpec, gates: usize) -> Result<()> {
-    /// Ten thousand million numbers: 40 GB in f32.
-    const MOST: usize = 10_000_000_000;
-    let &LmSpec { vocabulary, embed, hidden, layers, .. } = spec;
-    spec.dropout.check()?;
-    let output = spec.output();
-    for (name, value) in [
-        ("vocabulary", vocabulary),
-        ("embed", embed),
-        ("hidden", hidden),
-        ("layers", layers),
-        ("last", output),
-    ] {
-        if value == 0 {
-            return Err(Error::invalid(format!("LmSpec: {name}"), "at least 1", value));
-        }
-    }
-    if spec.tied && embed != output {
-        let want = match spec.last {
-            None => format!("{hidden}, the hidden size"),
-            Some(last) => format!("{last}, the size of the last layer"),
-        };
-        return Err(Error::invalid("LmSpec: embed of tied weights", want, embed)
-            .hint("one table serves both ends, so a word is as wide at the one as at the other"));
-    }
-    let product = |factors: &[usize]| factors.iter().try_fold(1usize, |all, &factor| all.checked_mul(factor));
-    let parts = [
-        product(&[vocabulary, embed]),
-        product(&[vocabulary, output]),
-        product(&[gates, hidden, embed]),
-        product(&[2, gates, hidden.max(output), hidden.max(output), layers]),
-    ];
-    let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
-    match total {
-        Some(total) if total <= MOST => Ok(()),
-        _ => {
-            let got = format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}");
-            Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got))
-        }
-    }
 }

@@ -150,15 +150,13 @@ impl Fit {
         let made = || {
             let parts = Parts::new(&run, &texts, device)?;
             run.write()?;
+            run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
             let lock = Lock::take(folder)?;
             Self::of(run, parts, lock)
         };
         made().inspect_err(|_| {
             // What was begun here is of no use to anyone.
-            let _ = fs::remove_dir_all(folder.join("cache"));
-            if !there {
-                let _ = fs::remove_dir(folder);
-            }
+            let _ = fs::remove_dir_all(if there { folder.join("cache") } else { folder.into() });
         })
     }
 

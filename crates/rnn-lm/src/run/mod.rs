@@ -7,11 +7,13 @@
 //! | `model.safetensors` | the weights that measured best, under PyTorch's names |
 //! | `metrics.jsonl` | what was measured, a line each |
 //! | `checkpoints/latest.safetensors` | where the training stands |
+//! | `context.txt` | what a text goes on from where nobody says a prompt; anything can stand there, or nothing |
 //! | `cache/` | ids of a corpus that memory has no room for; made again where it is missing |
 //!
 //! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is a run
 //! like any other.
 
+mod context;
 mod corpus;
 mod fit;
 mod import;
@@ -157,6 +159,8 @@ pub const CONFIG: &str = "config.toml";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The weights.
 pub const MODEL: &str = "model.safetensors";
+/// What a text goes on from.
+pub const CONTEXT: &str = "context.txt";
 /// What was measured.
 pub const METRICS: &str = "metrics.jsonl";
 /// Where the training stands.

@@ -1,0 +1,65 @@
+//! What a text goes on from where nobody says a prompt. A model has met a state of zeros only where an epoch begins, so what it
+//! writes from there can be noise; behind a few lines of text it is at home.
+
+use super::{CONTEXT, Run};
+use crate::Result;
+use crate::data::{Source, TextFile};
+use rnn_core::border::file;
+
+/// Tokens at most.
+const MOST: usize = 256;
+
+impl Run {
+    /// Writes the beginning of a text as the run's context: lines that are whole, where one ends early enough.
+    pub(super) fn write_context(&self, text: &Source<'_>) -> Result<()> {
+        let mut ids = vec![0; text.len().min(MOST)];
+        text.copy(0, &mut ids)?;
+        if let Some(end) = ids.iter().rposition(|&id| id == self.tokenizer.begin()) {
+            ids.truncate(end + 1);
+        }
+        Ok(file::write(&self.path(CONTEXT), self.tokenizer.decode(&ids)?.as_bytes())?)
+    }
+
+    /// The ids of `context.txt` behind the end of a line; that end alone where a run has none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or its tokens are none of the run's.
+    pub fn context(&self) -> Result<Vec<u32>> {
+        let path = self.path(CONTEXT);
+        let mut ids = vec![self.tokenizer.begin()];
+        if path.exists() {
+            ids.extend(self.tokenizer.encode_file(&TextFile::open(&path)?)?);
+        }
+        Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::tokenizer::{Options, Tokenizer, Unit};
+
+    #[test]
+    fn it_is_whole_lines_of_the_text_and_can_be_written_by_hand() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "you say goodbye\nand i say hello\n".repeat(30);
+        for unit in [Unit::Word, Unit::Char, Unit::Byte] {
+            let tokenizer = Tokenizer::train(text.as_bytes(), &Options::new(unit)).unwrap();
+            let ids = tokenizer.encode(text.as_bytes()).unwrap();
+            let run = Run::new(folder.path().join(unit.to_string()), Config::default(), tokenizer);
+            run.write().unwrap();
+            let begin = run.tokenizer.begin();
+            assert_eq!(run.context().unwrap(), [begin]);
+            run.write_context(&Source::Memory(&ids)).unwrap();
+            let context = run.context().unwrap();
+            assert!((MOST - 32..=MOST + 1).contains(&context.len()), "{unit}: {}", context.len());
+            assert_eq!((context[0], context.last()), (begin, Some(&begin)), "{unit}");
+            assert_eq!(context[1..], ids[..context.len() - 1], "{unit}");
+            // A text without line ends is cut where it is long enough.
+            run.write_context(&Source::Memory(&ids[..3])).unwrap();
+            std::fs::write(run.path(CONTEXT), "say hello").unwrap();
+            assert!(run.context().unwrap().len() > 2, "{unit}");
+        }
+    }
+}
