@@ -362,14 +362,14 @@ fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
 fn without_a_prompt_it_goes_on_from_the_context_of_the_run() {
     let folder = Folder::new();
     folder.file("t.txt", text(80));
-    folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out r"));
+    folder.out(&format!("train t.txt {SMALL} --epochs 8 --quiet --out r"));
     let context = std::fs::read_to_string(folder.path("r/context.txt")).unwrap();
     assert!(text(80).contains(&context) && context.ends_with('\n'), "{context}");
-    let written = |folder: &Folder| folder.out("generate r --tokens 12 --json");
+    let written = |folder: &Folder| folder.out("generate r --tokens 80 --json");
     let from_there = written(&folder);
     assert_eq!(from_there, written(&folder));
     // As if it had been the prompt, but for what is shown.
-    let as_prompt = folder.command("generate r --tokens 12 --json --prompt").arg(&context).output().unwrap();
+    let as_prompt = folder.command("generate r --tokens 80 --json --prompt").arg(&context).output().unwrap();
     let ids = |json: &str| serde_json::from_str::<Value>(json).unwrap()["ids"].clone();
     assert_eq!(ids(&from_there), ids(&String::from_utf8(as_prompt.stdout).unwrap()));
     std::fs::write(folder.path("r/context.txt"), "the cat eats fish\n").unwrap();

@@ -244,6 +244,7 @@ mod tests {
         let spec = medium.spec(10_000).unwrap();
         assert_eq!((spec.embed, spec.hidden, spec.layers, spec.tied), (650, 650, 2, false));
         assert_eq!((spec.init, spec.dropout), (Scheme::Uniform(0.05), Dropout::everywhere(0.5)));
+        assert_eq!(spec.bias, Bias::Both);
         // A rate of 1 and a norm of 5 for a loss that is summed over 35 steps.
         let mut trainer = medium.trainer(1327).unwrap();
         let rates: Vec<f64> = (0..8).map(|_| (trainer.lr(), trainer.epoch_ends()).0 / 35.0).collect();
@@ -285,7 +286,10 @@ mod tests {
             ),
             ("[training]\norder = \"any\"", "training.order: expected streams, book, got \"any\""),
             ("[training]\nepochs = 0", "training.epochs: expected at least 1, got 0"),
-            ("[model]\ntied = true\nembed = 99", "LmSpec: embed of tied weights: expected 100, the hidden size"),
+            (
+                "[model]\ntied = true\nembed = 99",
+                "LmSpec: embed of tied weights: expected 100, the hidden size",
+            ),
             (
                 "[model]\ntied = true\ncutoffs = [10]",
                 "LmSpec: cutoffs of tied weights: expected none, got an adaptive softmax (its words",

@@ -99,16 +99,11 @@ impl LmSpec {
         self.last.unwrap_or(self.hidden)
     }
 
-    /// Whether these sizes make a model: every one at least 1, those of tied weights equal, and the parameters few enough to be
-    /// counted in memory.
+    /// Whether these sizes make a model: every one at least 1, and those of tied weights equal.
     ///
     /// # Errors
     /// Where they do not.
     pub fn check(&self) -> Result<()> {
-        /// Ten thousand million numbers: 40 GB in f32.
-        const MOST: usize = 10_000_000_000;
-        /// Of the cell that has the most.
-        const GATES: usize = 4;
         let &Self { vocabulary, embed, hidden, layers, .. } = self;
         self.dropout.check()?;
         let output = self.output();
@@ -136,13 +131,21 @@ impl LmSpec {
             return Err(Error::invalid("LmSpec: embed of tied weights", want, embed)
                 .hint("one table serves both ends, so a word is as wide at the one as at the other"));
         }
+        Ok(())
+    }
+
+    /// Whether memory can be expected to have room for the parameters, of a cell with so many gates.
+    fn check_count(&self, gates: usize) -> Result<()> {
+        /// Ten thousand million numbers: 40 GB in f32.
+        const MOST: usize = 10_000_000_000;
+        let (&Self { vocabulary, embed, hidden, layers, .. }, output) = (self, self.output());
         let product =
             |factors: &[usize]| factors.iter().try_fold(1usize, |all, &factor| all.checked_mul(factor));
         let parts = [
             product(&[vocabulary, embed]),
             product(&[vocabulary, output]),
-            product(&[GATES, hidden, embed]),
-            product(&[2, GATES, hidden.max(output), hidden.max(output), layers]),
+            product(&[gates, hidden, embed]),
+            product(&[2, gates, hidden.max(output), hidden.max(output), layers]),
         ];
         let total = parts.into_iter().try_fold(0usize, |sum, part| sum.checked_add(part?));
         match total {
@@ -169,6 +172,7 @@ pub(super) struct Net<C> {
 impl<C: Cell> Net<C> {
     pub(super) fn new(spec: &LmSpec, way: Way, vb: &VarBuilder) -> Result<Self> {
         spec.check()?;
+        spec.check_count(C::GATES)?;
         let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
         let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
         let embedding = TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp("embedding"))?;
