@@ -64,6 +64,18 @@ impl Error {
         }
     }
 
+    /// Says where: puts a place in front of the operation.
+    #[must_use]
+    pub fn at(self, place: impl Display) -> Self {
+        match self {
+            Self::Core(rnn_core::Error::Invalid { op, expected, got, hint }) => {
+                let op = format!("{place}: {op}");
+                Self::Core(rnn_core::Error::Invalid { op, expected, got, hint })
+            }
+            other => other,
+        }
+    }
+
     /// Names the file that an input or output error is about.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |cause| Self::Io { path: path.to_path_buf(), cause }

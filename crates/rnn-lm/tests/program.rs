@@ -389,3 +389,61 @@ fn tied_weights_that_were_only_suggested_give_way_to_an_adaptive_softmax() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("cutoffs of tied weights") && said.contains("tied = false"), "{said}");
 }
+
+#[test]
+fn any_text_makes_a_run_however_short_it_is() {
+    let folder = Folder::new();
+    for (name, text) in [
+        ("three.txt", "abc".to_string()),
+        ("line.txt", "a text of one line without an end".to_string()),
+        ("spaces.txt", " ".repeat(300)),
+        ("feeds.txt", "\n".repeat(300)),
+        ("few.txt", text(20)),
+        ("words.txt", "the <unk> cat\n".repeat(9)),
+    ] {
+        folder.file(name, text);
+        let out = folder.out(&format!("train {name} --epochs 1 --out {name}.run --quiet --json"));
+        assert!(serde_json::from_str::<Value>(&out).is_ok(), "{name}: {out}");
+        folder.out(&format!("generate {name}.run -n 3"));
+    }
+}
+
+#[test]
+fn two_that_begin_one_run_at_once_leave_that_of_one_of_them() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(300));
+    for round in 0..4 {
+        let line = |hidden: usize| {
+            format!("train t.txt --tokens word --embed 8 --hidden {hidden} --epochs 1 --quiet --out r{round}")
+        };
+        let mut both: Vec<_> = [8, 16].map(|hidden| folder.command(&line(hidden)).spawn().unwrap()).into();
+        let done = both.iter_mut().filter_map(|child| child.wait().unwrap().success().then_some(())).count();
+        assert_eq!(done, 1, "one of two");
+        folder.out(&format!("evaluate r{round} t.txt"));
+    }
+}
+
+#[test]
+fn a_tokenizer_that_there_is_can_be_taken() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    folder.file("u.txt", "the cat eats words that it has never seen\n".repeat(30));
+    folder.out("train t.txt --tokens bpe --max-vocab 300 --embed 8 --hidden 8 --epochs 1 --quiet --out a");
+    folder.out("train u.txt --tokenizer a/tokenizer.json --hidden 8 --embed 8 --epochs 1 --quiet --out b");
+    assert!(bytes(&folder.path("a/tokenizer.json")) == bytes(&folder.path("b/tokenizer.json")));
+    folder.out("train u.txt --config b/config.toml --quiet --out c");
+    assert!(bytes(&folder.path("b/model.safetensors")) == bytes(&folder.path("c/model.safetensors")));
+}
+
+#[test]
+fn completions_of_bash_know_the_flags_of_each_command() {
+    let folder = Folder::new();
+    let script = folder.out("completions bash");
+    // What bash does at `rnn-lm evaluate --mo<TAB>`.
+    let press = "COMP_WORDS=(rnn-lm evaluate --mo); COMP_CWORD=2
+        complete -p rnn-lm | grep -o -- '-F [^ ]*' | { read -r _ complete; $complete rnn-lm --mo evaluate; echo \"${COMPREPLY[@]}\"; }";
+    folder.file("complete.sh", format!("{script}\n{press}\n"));
+    let output = Command::new("bash").arg(folder.path("complete.sh")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.trim(), "--mode", "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -49,7 +49,8 @@ impl Cpu {
         self == Self::Portable
     }
 
-    fn name(self) -> &'static str {
+    /// Its name in `CANDLE_RNN_INSTRUCTIONS`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",

@@ -19,6 +19,11 @@ impl Completions {
         let mut command = settings::added_to(Cli::command())?;
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "rnn-lm", &mut script);
-        Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?)
+        let mut script = String::from_utf8(script)?;
+        if self.shell == Shell::Bash {
+            // Of a name with a hyphen, clap_complete writes the two halves of each label differently.
+            script = script.replace("rnn__subcmd__lm", "rnn__lm");
+        }
+        Ok(std::io::Write::write_all(&mut std::io::stdout(), script.as_bytes())?)
     }
 }

@@ -1,17 +1,16 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
 use super::noun::Noun;
+use super::progress::bar;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
 use rnn_lm::run::{Run, Texts};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Measure a model on a text
@@ -31,7 +30,7 @@ pub(super) struct Evaluate {
     /// The text
     file: PathBuf,
     /// N readers side by side, as the book evaluates
-    #[arg(long, value_name = "N", conflicts_with = "mode")]
+    #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// T, steps of a window; of dynamic evaluation those after which it learns [default: 35, dynamic 5]
     #[arg(long, value_name = "T")]
@@ -39,24 +38,24 @@ pub(super) struct Evaluate {
     /// What the model may do with what it has read
     #[arg(long, value_enum, default_value_t = Mode::Plain)]
     mode: Mode,
-    /// Dynamic: the learning rate
-    #[arg(long, value_name = "X", default_value_t = 0.1, help_heading = "dynamic evaluation")]
-    lr: f64,
-    /// Dynamic: how fast weights go back to what they were
-    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "dynamic evaluation")]
-    decay: f64,
-    /// Dynamic: divide each gradient by its size on the run's corpus
-    #[arg(long, help_heading = "dynamic evaluation")]
+    /// The learning rate [default: 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode dynamic")]
+    lr: Option<f64>,
+    /// How fast weights go back to what they were [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode dynamic")]
+    decay: Option<f64>,
+    /// Divide each gradient by its size on the run's corpus
+    #[arg(long, help_heading = "--mode dynamic")]
     rms: bool,
-    /// Cache: tokens that it remembers
-    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "neural cache")]
-    size: usize,
-    /// Cache: how much likeness counts
-    #[arg(long, value_name = "X", default_value_t = 0.3, help_heading = "neural cache")]
-    theta: f64,
-    /// Cache: its share of the probability
-    #[arg(long, value_name = "X", default_value_t = 0.1, help_heading = "neural cache")]
-    lambda: f64,
+    /// Tokens that it remembers [default: 500]
+    #[arg(long, value_name = "N", help_heading = "--mode cache")]
+    size: Option<usize>,
+    /// How much likeness counts [default: 0.3]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode cache")]
+    theta: Option<f64>,
+    /// Its share of the probability [default: 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode cache")]
+    lambda: Option<f64>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -74,14 +73,23 @@ enum Mode {
 
 impl Evaluate {
     pub(super) fn run(self, session: &Session) -> Result<()> {
+        self.check()?;
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
-        let ids = run.tokenizer.encode_file(&text)?;
+        let ids = run.tokenizer.encode_file(&text).with_context(|| self.file.display().to_string())?;
         let unknown =
             run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
         let evaluation = self
             .measure(&run, model.as_ref(), &ids, session)
             .with_context(|| self.file.display().to_string())?;
+        let (file, perplexity) = (self.file.display(), evaluation.perplexity());
+        if !perplexity.is_finite() {
+            let why = match self.mode {
+                Mode::Dynamic => "it learnt too fast: take a smaller --lr",
+                Mode::Plain | Mode::Cache => "the weights of the run are no model's",
+            };
+            bail!("{file}: expected a finite perplexity, got {perplexity} ({why})");
+        }
         let noun = Noun::of(&run.tokenizer);
         let bits = evaluation.nats / std::f64::consts::LN_2;
         let per_token = bits / evaluation.predictions as f64;
@@ -90,18 +98,40 @@ impl Evaluate {
         let unknown = unknown as f64 / ids.len() as f64;
         if self.json {
             return print(json!({
-                "perplexity": evaluation.perplexity(), "loss": evaluation.loss(), "bits_per_token": per_token,
+                "perplexity": perplexity, "loss": evaluation.loss(), "bits_per_token": per_token,
                 "bits_per_byte": per_byte, "tokens": ids.len(), "predictions": evaluation.predictions,
                 "unknown_rate": unknown, "bytes": text.len(), "token": noun.to_string(),
             }));
         }
-        print(format_args!("perplexity       {:.2}", evaluation.perplexity()))?;
+        print(format_args!("perplexity       {perplexity:.2}"))?;
         print(format_args!("bits a {noun:<10}{per_token:.4}"))?;
         if run.tokenizer.unit() != Unit::Byte {
             print(format_args!("bits a byte      {per_byte:.4}"))?;
         }
         print(format_args!("tokens           {} ({} predicted)", ids.len(), evaluation.predictions))?;
         print(format_args!("unknown          {:.2} %", 100.0 * unknown))
+    }
+
+    /// Whether each flag is one of the mode.
+    fn check(&self) -> Result<()> {
+        let flags = [
+            ("--batch", self.batch.is_some(), Mode::Plain),
+            ("--time", self.time.is_some() && self.mode == Mode::Cache, Mode::Plain),
+            ("--lr", self.lr.is_some(), Mode::Dynamic),
+            ("--decay", self.decay.is_some(), Mode::Dynamic),
+            ("--rms", self.rms, Mode::Dynamic),
+            ("--size", self.size.is_some(), Mode::Cache),
+            ("--theta", self.theta.is_some(), Mode::Cache),
+            ("--lambda", self.lambda.is_some(), Mode::Cache),
+        ];
+        let name =
+            |mode: Mode| mode.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
+        match flags.iter().find(|(_, given, mode)| *given && *mode != self.mode) {
+            Some((flag, _, of)) => {
+                bail!("{flag}: expected with --mode {}, got with --mode {}", name(*of), name(self.mode))
+            }
+            None => Ok(()),
+        }
     }
 
     fn measure(
@@ -111,7 +141,7 @@ impl Evaluate {
         ids: &[u32],
         session: &Session,
     ) -> Result<Evaluation> {
-        let bar = bar(session, ids.len());
+        let bar = bar(session, ids.len(), "tokens");
         let mut progress = |done: usize| bar.set_position(done as u64);
         let time = self.time.unwrap_or(if self.mode == Mode::Dynamic { 5 } else { 35 });
         let result = match self.mode {
@@ -120,14 +150,19 @@ impl Evaluate {
                 order.evaluate(model, ids, time, Some(&mut progress))
             }
             Mode::Cache => {
-                let Self { size, theta, lambda, .. } = *self;
-                NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
+                let (size, theta) = (self.size.unwrap_or(500), self.theta.unwrap_or(0.3));
+                NeuralCache { size, theta, lambda: self.lambda.unwrap_or(0.1) }.evaluate(
+                    model,
+                    ids,
+                    Some(&mut progress),
+                )
             }
             Mode::Dynamic => {
                 let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
                 let model = adaptable.as_mut();
                 let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
-                let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
+                let (lr, decay) = (self.lr.unwrap_or(0.1), self.decay.unwrap_or(0.0));
+                let dynamic = Dynamic { time, lr, decay, rule };
                 dynamic.evaluate(model, ids, Some(&mut progress))
             }
         };
@@ -149,22 +184,10 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
     let ids = run.tokenizer.encode_file(&texts.train.first(1 << 22)?)?;
     let streams = Streams::new(&ids, config.training.batch, config.training.time)?;
-    let bar = bar(session, WINDOWS * config.training.batch * config.training.time);
+    let bar = bar(session, WINDOWS * config.training.batch * config.training.time, "tokens");
     let mut progress = |done: usize| bar.set_position(done as u64);
     let windows = &mut streams.epoch(0).take(WINDOWS);
     let gradients = GradientRms::collect(model, windows, Some(&mut progress))?;
     bar.finish_and_clear();
     Ok(DynamicRule::Rms { gradients, epsilon: EPSILON })
-}
-
-/// How far it has come, in a terminal.
-fn bar(session: &Session, length: usize) -> ProgressBar {
-    if session.quiet || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

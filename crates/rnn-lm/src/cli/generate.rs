@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 /// Write with a model
 ///
-/// The text appears as it is made. The same seed gives the same text. With --beam it is not drawn, but the most probable
-/// continuation that a beam search finds.
+/// The text appears as it is made. The same seed gives the same text. With --beam it is not drawn: a beam search looks for
+/// the most probable continuations.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rnn-lm generate runs/book --prompt \"once upon a\" --temperature 0.8 --top-p 0.95
@@ -27,13 +27,13 @@ pub(super) struct Generate {
     #[arg(long, short, default_value = "", hide_default_value = true)]
     prompt: String,
     /// Tokens to write [default: 100 words or pieces, 500 characters or bytes]
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, short = 'n', value_name = "N")]
     tokens: Option<usize>,
     /// Below 1 bolder, above 1 wilder; 0 always takes the most probable
     #[arg(long, short, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the N most probable only; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 0)]
     top_k: usize,
     /// Draw from the most probable that have so much of the probability together
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -47,20 +47,21 @@ pub(super) struct Generate {
     /// End where this text appears; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Tokens that are never written, with commas between; <unk> is one unless this is given
-    #[arg(long, value_name = "TOKENS", value_delimiter = ',')]
-    skip: Option<Vec<String>>,
+    /// Tokens that are never written, with commas between, or several times; <unk> is one unless this is given
+    #[arg(long, value_name = "TOKENS")]
+    skip: Vec<String>,
     /// Where random numbers come from
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// How many texts, each of a seed of its own
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1)]
     samples: usize,
-    /// Search with so many texts side by side instead of drawing
-    #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "samples"])]
+    /// Search instead of drawing, with so many texts side by side: shows the best with their scores, each up to the end of
+    /// its line
+    #[arg(long, allow_negative_numbers = true, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "samples", "seed"])]
     beam: Option<usize>,
     /// Beam search: log-probabilities are divided by the length to this power
-    #[arg(long, value_name = "X", default_value_t = 0.0, requires = "beam")]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, requires = "beam")]
     length_penalty: f64,
     /// Print JSON, one object a text
     #[arg(long)]
@@ -83,9 +84,9 @@ impl Generate {
         } else {
             prompt.insert(0, tokenizer.begin());
         }
-        let skip = match &self.skip {
-            None => tokenizer.unknown().into_iter().collect(),
-            Some(tokens) => tokens.iter().map(|token| id(tokenizer, token)).collect::<Result<Vec<_>>>()?,
+        let skip = match self.skip.is_empty() {
+            true => tokenizer.unknown().into_iter().collect(),
+            false => skipped(tokenizer, &self.skip)?,
         };
         let count = self.tokens.unwrap_or(if Noun::of(tokenizer).is_large() { 100 } else { 500 });
         if let Some(width) = self.beam {
@@ -131,17 +132,19 @@ impl Generate {
             Ok(())
         };
         let mut text = String::new();
-        show(&self.prompt)?;
         let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
         let mut stops = Stops::new(&self.stop).context("--stop")?;
-        let mut ids = Vec::new();
-        for id in Writing::new(model, prompt, sampling)?.take(count) {
-            let id = id?;
+        let (mut ids, mut stopped) = (Vec::new(), false);
+        let writing = Writing::new(model, prompt, sampling)?;
+        show(&self.prompt)?;
+        for id in writing.take(count) {
+            let id = id.or_else(|error| show("\n").and(Err(error.into())))?;
             ids.push(id);
             let shown = stops.push(&pieces.push(id)?);
             show(&shown.text)?;
             text.push_str(&shown.text);
-            if shown.stopped {
+            stopped = shown.stopped;
+            if stopped {
                 break;
             }
         }
@@ -149,7 +152,9 @@ impl Generate {
         show(&rest)?;
         text.push_str(&rest);
         if self.json {
-            return print(json!({ "prompt": self.prompt, "text": text, "ids": ids, "seed": sampling.seed }));
+            return print(json!({
+                "prompt": self.prompt, "text": text, "ids": ids, "seed": sampling.seed, "stopped": stopped,
+            }));
         }
         show("\n")
     }
@@ -181,10 +186,26 @@ impl Generate {
     }
 }
 
-/// The token of this text.
-fn id(tokenizer: &Tokenizer, token: &str) -> Result<u32> {
-    match tokenizer.id(token) {
-        Some(id) => Ok(id),
-        None => bail!("--skip: expected a token of the vocabulary, got {token:?}"),
+/// The ids of tokens: what is one token is that, even with a comma; else there are commas between.
+fn skipped(tokenizer: &Tokenizer, all: &[String]) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for tokens in all.iter().filter(|tokens| !tokens.is_empty()) {
+        if let Some(id) = id(tokenizer, tokens) {
+            ids.push(id);
+            continue;
+        }
+        for token in tokens.split(',') {
+            match id(tokenizer, token) {
+                Some(id) => ids.push(id),
+                None => bail!("--skip: expected tokens of the vocabulary, got {token:?}"),
+            }
+        }
     }
+    Ok(ids)
+}
+
+/// The id of a token as its text stands in a text, or as `score` shows it.
+fn id(tokenizer: &Tokenizer, token: &str) -> Option<u32> {
+    let shown = || (0..tokenizer.len() as u32).find(|&id| tokenizer.token(id).as_deref() == Some(token));
+    tokenizer.id(token).or_else(shown)
 }

@@ -6,7 +6,8 @@ use super::progress::time;
 use anyhow::Result;
 use clap::Args;
 use rnn_core::border::pytorch::StateDict;
-use rnn_lm::run::{METRICS, MODEL, Run};
+use rnn_lm::run::{CHECKPOINT, METRICS, MODEL, Run};
+use rnn_lm::train::{Checkpoint, Place};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -34,9 +35,15 @@ impl Info {
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rfind(|line| line["best"] == true);
+        let checkpoint = run.path(CHECKPOINT);
+        let place = match checkpoint.exists() {
+            true => Some(Checkpoint::read(&checkpoint)?.place()?),
+            false => None,
+        };
         if self.json {
+            let stands = place.map(|at| json!({ "step": at.steps, "epochs": at.epochs, "window": at.read }));
             return print(json!({
-                "config": serde_json::to_value(&run.config)?, "vocabulary": run.tokenizer.len(),
+                "config": serde_json::to_value(&run.config)?, "vocabulary": run.tokenizer.len(), "stands": stands,
                 "parameters": parameters, "measured": lines.len(), "best": best, "last": lines.last(),
             }));
         }
@@ -44,8 +51,7 @@ impl Info {
         print(format_args!("run         {}", run.folder().display()))?;
         print(format_args!("tokens      {noun}s, {} different ones", run.tokenizer.len()))?;
         let tied = if model.tied { ", tied" } else { "" };
-        let count =
-            parameters.map_or_else(|| "not trained yet".into(), |count| format!("{count} parameters"));
+        let count = parameters.map_or_else(|| "no weights yet".into(), |count| format!("{count} parameters"));
         print(format_args!(
             "model       {} x {} of {}, embedding {}{tied}; {count}",
             model.layers, model.cell, model.hidden, model.embed
@@ -53,15 +59,19 @@ impl Info {
         if !run.config.data.corpus.is_empty() {
             print(format_args!("corpus      {}", run.config.data.corpus))?;
         }
-        if let Some(last) = lines.last() {
-            let seconds = last["seconds"].as_f64().unwrap_or(0.0);
-            print(format_args!(
-                "trained     {} steps, epoch {} of {}, {}",
-                last["step"],
-                last["epoch"],
-                training.epochs,
-                time(seconds)
-            ))?;
+        if let Some(Place { steps, epochs, read }) = place {
+            let (of, seconds) = (training.epochs, lines.last().and_then(|last| last["seconds"].as_f64()));
+            let took = seconds.map_or_else(String::new, |seconds| format!(", {}", time(seconds)));
+            print(match (epochs >= of, read) {
+                (true, _) => format!("trained     {steps} steps, epoch {of} of {of}{took}"),
+                (false, 0) => {
+                    format!("trained     {steps} steps, epoch {epochs} of {of}{took}; `resume` goes on")
+                }
+                (false, _) => format!(
+                    "trained     {steps} steps, {read} windows into epoch {} of {of}; `resume` goes on",
+                    epochs + 1
+                ),
+            })?;
         }
         for (name, line) in [("best", best), ("last", lines.last())] {
             if let Some((line, loss)) = line.and_then(|line| Some((line, loss(line)?))) {

@@ -1,5 +1,6 @@
 //! `rnn-lm lr-find`: which learning rate a model can take (the range test of Smith 2017).
 
+use super::progress::bar;
 use super::settings::Base;
 use super::{Session, print};
 use anyhow::{Result, bail};
@@ -22,10 +23,10 @@ pub(super) struct LrFind {
     /// The text to learn from
     corpus: PathBuf,
     /// The first rate [default: a thousandth of the settings']
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     from: Option<f64>,
     /// The last rate [default: a hundred times the settings']
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     to: Option<f64>,
     /// Steps between them
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -63,6 +64,7 @@ impl LrFind {
         let mut model = build(config.cell()?, &spec, Way::Fused, kind, training.seed)?;
         let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
         let mut trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
+        let bar = bar(session, self.steps, "steps");
         for (i, window) in streams.endless().take(self.steps).enumerate() {
             let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);
             trainer = trainer.rate(Rate::new(lr, Schedule::Constant));
@@ -75,11 +77,13 @@ impl LrFind {
             mean = 0.9 * mean + 0.1 * loss;
             let smooth = mean / (1.0 - 0.9f64.powi(i as i32 + 1));
             points.push((lr, smooth));
+            bar.inc(1);
             best = f64::min(best, smooth);
             if smooth > 2.0 * best || !smooth.is_finite() {
                 break;
             }
         }
+        bar.finish_and_clear();
         let suggestion = suggestion(&points)?;
         if self.json {
             return print(json!({ "lr": suggestion, "points": points }));

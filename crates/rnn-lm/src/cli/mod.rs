@@ -17,6 +17,7 @@ mod verdict;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use rnn_core::kernels::dispatch::Cpu;
 use rnn_lm::run::Run;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -46,16 +47,19 @@ Exit codes:
 `rnn-lm help COMMAND` says more about one. NO_COLOR, RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512) \
 are honoured; results do not depend on the number of threads.";
 
+/// Over flags that every command has.
+const HOW: &str = "Every command";
+
 #[derive(Debug, Args)]
 struct Common {
     /// Say nothing but the result
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = HOW)]
     quiet: bool,
     /// Where to compute: auto, cpu, or cuda:N
-    #[arg(long, global = true, default_value = "auto", hide_default_value = true)]
+    #[arg(long, global = true, default_value = "auto", hide_default_value = true, help_heading = HOW)]
     device: String,
     /// Threads to compute with [default: all]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", help_heading = HOW)]
     threads: Option<usize>,
 }
 
@@ -150,6 +154,16 @@ impl Common {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             pool.build_global().context("--threads")?;
         }
+        let kinds = Cpu::available();
+        if let Ok(name) = std::env::var("CANDLE_RNN_INSTRUCTIONS")
+            && !kinds.iter().any(|kind| kind.name() == name)
+        {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+            bail!(
+                "CANDLE_RNN_INSTRUCTIONS: expected {}, which this CPU has, got {name:?}",
+                kinds.join(" or ")
+            );
+        }
         let device = rnn_core::device(&self.device).context("--device")?;
         Ok(Session { quiet: self.quiet, device })
     }
@@ -167,7 +181,7 @@ impl Session {
 
 /// A line of the result.
 fn print(line: impl std::fmt::Display) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    writeln!(std::io::stdout(), "{line}").context("standard output")
 }
 
 /// The run of a folder and its model.

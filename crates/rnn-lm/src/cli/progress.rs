@@ -26,7 +26,7 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !session.quiet).then(|| {
             let bar = ProgressBar::with_draw_target(Some(LENGTH), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {prefix}") {
+            if let Ok(style) = ProgressStyle::with_template("{wide_msg} {bar:20} {prefix}") {
                 bar.set_style(style);
             }
             bar
@@ -47,10 +47,9 @@ impl Progress {
         let left = seconds / (share - from).max(1e-9) * (1.0 - share);
         let left = if share > from { format!("{} left", time(left)) } else { String::new() };
         let message = format!(
-            "epoch {}/{}  loss {:.3}  {}  {speed:.0} {}s/s",
+            "epoch {}/{}  {}  {speed:.0} {}s/s",
             at.epoch.0,
             at.epoch.1,
-            at.loss,
             self.noun.quality(at.loss),
             self.noun
         );
@@ -81,6 +80,18 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }
+    }
+}
+
+/// How much of `length` of these is done, in a terminal.
+pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
+    if session.quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} {msg}, {eta} left") {
+        Ok(style) => bar.with_style(style).with_message(of),
+        Err(_) => bar,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `rnn-lm score`: how likely a model takes lines to be.
 
 use super::{Session, open, print};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
@@ -31,10 +31,12 @@ impl Score {
     pub(super) fn run(self, session: &Session) -> Result<()> {
         let (run, model) = open(&self.run, &session.device)?;
         let tokenizer = &run.tokenizer;
-        let name = self.file.display().to_string();
-        let input: Box<dyn Read> = match name.as_str() {
-            "-" => Box::new(std::io::stdin()),
-            _ => Box::new(File::open(&self.file).with_context(|| name.clone())?),
+        let (input, name): (Box<dyn Read>, _) = match self.file.to_str() {
+            Some("-") => (Box::new(std::io::stdin()), "standard input".to_string()),
+            _ => {
+                let name = self.file.display().to_string();
+                (Box::new(File::open(&self.file).with_context(|| name.clone())?), name)
+            }
         };
         let mut lines = Lines { input: BufReader::new(input), name, number: 0 };
         if !self.carry {
@@ -76,6 +78,10 @@ impl Lines {
             return Ok(None);
         }
         self.number += 1;
+        // What some editors put in front of a text is none of it.
+        if self.number == 1 && line.starts_with("\u{feff}".as_bytes()) {
+            line.drain(..3);
+        }
         let ids = tokenizer.encode(&line).with_context(|| format!("{}, line {}", self.name, self.number))?;
         Ok(Some((line, ids)))
     }
@@ -91,6 +97,11 @@ fn show(
     let text = text.trim_end_matches(['\n', '\r']);
     let of = |(&id, score): (&u32, &Option<f64>)| json!({ "token": tokenizer.token(id), "log_prob": score });
     let tokens: Vec<_> = ids.iter().zip(scores).map(of).collect();
-    let sum: f64 = scores.iter().flatten().sum();
+    let sum: f64 = scores.iter().flatten().sum::<f64>() + 0.0;
+    if !sum.is_finite() {
+        bail!(
+            "line {number}: expected a finite log-probability, got {sum}: the weights of the run are not numbers"
+        );
+    }
     print(json!({ "line": number, "text": text, "log_prob": sum, "tokens": tokens }))
 }

@@ -2,22 +2,24 @@
 //! file of `--config`, that before the preset, that before what the text suggests.
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use rnn_lm::config::{Config, PRESETS, Setting};
 use rnn_lm::data::TextFile;
+use rnn_lm::tokenizer::Tokenizer;
 use std::path::PathBuf;
 
 /// What a run may be made of.
 #[derive(Debug, Args)]
 pub(super) struct Base {
-    /// A recipe to begin with; `rnn-lm config --list` has them all
-    #[arg(long, value_name = "NAME")]
+    /// A recipe to begin with; `rnn-lm config --list` says what each is
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PRESETS.map(|(name, _)| name)), hide_possible_values = true)]
     pub(super) preset: Option<String>,
     /// A file of settings, as `config.toml` of a run is one
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The rate of all dropout at the ends and between layers
-    #[arg(long, value_name = "RATE", help_heading = "dropout")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) dropout: Option<f64>,
 }
 
@@ -29,7 +31,10 @@ pub(super) fn added_to(command: Command) -> Result<Command> {
     let settings = Config::settings()?;
     let mut command = command;
     for name in TAKE_SETTINGS {
-        let flags: Vec<Arg> = settings.iter().filter(|setting| is_flag(setting)).map(flag).collect();
+        // What weights from elsewhere are is seen from them.
+        let all = name != "import";
+        let taken = settings.iter().filter(|setting| is_flag(setting) && (all || setting.section == "data"));
+        let flags: Vec<Arg> = taken.map(flag).collect();
         command = command.mut_subcommand(name, |command| command.args(flags));
     }
     Ok(command)
@@ -71,15 +76,21 @@ impl Base {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
                 // What is no unit is refused below, with all other settings.
-                let unit = flags.try_get_one::<String>("tokens").ok().flatten();
-                Config::suggest(text, unit.and_then(|unit| unit.parse().ok()))?
+                let unit = said(flags, "tokens").and_then(|unit| unit.parse().ok());
+                let unit = match (unit, said(flags, "tokenizer")) {
+                    (None, Some(path)) => Some(Tokenizer::open(path).context("--tokenizer")?.unit()),
+                    (unit, _) => unit,
+                };
+                Config::suggest(text, unit)?
             }
             (None, None) => Config::default(),
         };
+        let mut file = None;
         if let Some(path) = &self.config {
-            let bytes = rnn_core::border::file::read(path).context("--config")?;
-            let text = String::from_utf8(bytes).with_context(|| format!("--config {}", path.display()))?;
-            config = Config::parse(&path.display().to_string(), &text, &config)?;
+            let text = rnn_lm::data::read_text(path).context("--config")?;
+            let name = path.display().to_string();
+            config = Config::parse(&name, &text, &config)?;
+            file = Some((name, text, config.clone()));
         }
         if let Some(rate) = self.dropout {
             let rate = rate.to_string();
@@ -89,21 +100,30 @@ impl Base {
         }
         for setting in Config::settings()?.iter().filter(|setting| is_flag(setting)) {
             let name = name(setting);
-            if let Some(value) = flags.try_get_one::<String>(&name).ok().flatten() {
+            if let Some(value) = said(flags, &name) {
                 config =
                     config.with(setting.section, setting.name, value).with_context(|| format!("--{name}"))?;
             }
         }
         // What was only suggested gives way to what was said and does not go with it.
         let model = &mut config.model;
-        let said = self.preset.is_some() || self.config.is_some() || flags.contains_id("tied");
+        let said = self.preset.is_some() || self.config.is_some() || said(flags, "tied").is_some();
         if model.tied && !said {
             let output = if model.last == 0 { model.hidden } else { model.last };
             model.tied = model.embed == output && model.cutoffs.is_empty();
         }
-        config.check()?;
+        config.check().or_else(|error| match &file {
+            // What is wrong in the file has its line, what flags made wrong has not.
+            Some((name, text, of_file)) => of_file.check_file(name, text).and(Err(error)),
+            None => Err(error),
+        })?;
         Ok(config)
     }
+}
+
+/// The value of a flag, if it was given.
+fn said<'a>(flags: &'a ArgMatches, name: &str) -> Option<&'a String> {
+    flags.try_get_one(name).ok().flatten()
 }
 
 /// All presets, a line each.

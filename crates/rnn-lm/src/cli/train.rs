@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 ///
 /// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
 /// enough; the last tenth of the text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every
-/// setting is a flag too, which goes before both.
+/// setting is a flag too, which goes before both. `rnn-lm config CORPUS` prints them all, with the values they would have.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
 #[derive(Debug, Args)]
@@ -70,6 +70,15 @@ impl Train {
         if let Some(valid) = &self.valid {
             config.data.valid = whole(valid).context("--valid")?;
         }
+        if !config.data.tokenizer.is_empty() {
+            config.data.tokenizer = whole(Path::new(&config.data.tokenizer)).context("--tokenizer")?;
+        }
+        if config.data.tokens == "byte"
+            && !flags.contains_id("tokens")
+            && let Some(why) = why_bytes(&text)?
+        {
+            session.say(format_args!("note: {}: {why}", self.corpus.display()));
+        }
         let out = self.out.unwrap_or_else(|| free(&self.corpus));
         session.say(format_args!("reading {}", self.corpus.display()));
         let fit = Fit::begin(&out, &config, &session.device)?;
@@ -86,11 +95,32 @@ impl Resume {
     }
 }
 
+/// A name as a shell takes it.
+pub(super) fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%".contains(c);
+    match name.chars().all(plain) {
+        true => name.into(),
+        false => format!("'{}'", name.replace('\'', r"'\''")),
+    }
+}
+
 /// A path that is the same from everywhere.
 pub(super) fn whole(path: &Path) -> Result<String> {
     let whole = path.canonicalize().with_context(|| path.display().to_string())?;
     let text = whole.to_str().map(str::to_string);
     text.with_context(|| format!("{}: expected a name in Unicode", path.display()))
+}
+
+/// Why a text is learnt byte by byte where nobody asked for that.
+fn why_bytes(text: &TextFile) -> Result<Option<String>> {
+    let start = text.first(1 << 20)?.read()?;
+    if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
+        return Ok(Some(
+            "UTF-16, learnt byte by byte (iconv -f UTF-16 -t UTF-8 makes a text of letters)".into(),
+        ));
+    }
+    let error = std::str::from_utf8(&start).err();
+    Ok(error.map(|error| format!("not UTF-8 (at byte {}), learnt byte by byte", error.valid_up_to())))
 }
 
 /// A folder that is not there yet.
@@ -119,23 +149,34 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
     session.say(format_args!("way      {} on {}", fit.model().way(), device_name(&session.device)));
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
-    ctrlc::set_handler(move || told.store(true, Ordering::Relaxed)).context("Ctrl-C")?;
+    // Who asks twice, or after the training, does not want to wait.
+    let interrupted = move || {
+        if told.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    ctrlc::set_handler(interrupted).context("Ctrl-C")?;
     let mut show = Show {
         progress: Progress::new(session, noun),
         tokenizer: run.tokenizer.clone(),
         context: run.context()?,
         seed: config.training.seed,
         noun,
-        stop,
+        stop: stop.clone(),
         first_sample: Some(Instant::now() + FIRST_SAMPLE),
         quiet: session.quiet,
     };
     let end = fit.train_on(&mut show);
+    stop.store(true, Ordering::Relaxed);
     show.progress.finish();
     let folder = fit.run().folder().display().to_string();
     match end.with_context(|| format!("run {folder}"))? {
         End::Stopped => {
-            session.say(format_args!("stopped at step {}; `rnn-lm resume {folder}` goes on", fit.steps()));
+            session.say(format_args!(
+                "stopped at step {}; `rnn-lm resume {}` goes on",
+                fit.steps(),
+                quoted(&folder)
+            ));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         End::Early => session.say("nothing better came for as long as stop_after says: it ends here"),
@@ -146,7 +187,7 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
         print(verdict.json())?;
     } else {
         print(verdict.text())?;
-        session.say(format_args!("\nwhat it writes: `rnn-lm generate {folder} --prompt TEXT`"));
+        session.say(format_args!("\nwhat it writes: `rnn-lm generate {} --prompt TEXT`", quoted(&folder)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -177,10 +218,15 @@ impl Show {
         let sampling = Sampling { temperature: 0.8, skip, seed: self.seed, ..Sampling::default() };
         let drawn = model.generate(&self.context, count, &sampling);
         if let Ok(text) = drawn.and_then(|ids| self.tokenizer.decode(&ids)) {
-            let lines = text.trim().lines().map(|line| format!("    | {line}\n"));
-            self.progress.say(&lines.collect::<String>());
+            let lines = text.trim().lines().map(|line| format!("    | {}", readable(line)));
+            self.progress.say(&lines.collect::<Vec<_>>().join("\n"));
         }
     }
+}
+
+/// A line that does nothing to a terminal.
+fn readable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 impl Watch for Show {
@@ -200,7 +246,9 @@ impl Watch for Show {
             valid.map_or_else(String::new, |loss| format!(", {} measured", self.noun.quality(loss)));
         let best = if *best { ", the best so far" } else { "" };
         let after = time(*seconds);
-        self.progress.say(&format!("epoch {}, {after}: {learnt} while learning{on_valid}{best}", at.epoch.0));
+        let (epoch, step) = (at.epoch.0, at.step);
+        self.progress
+            .say(&format!("epoch {epoch}, step {step}, {after}: {learnt} while learning{on_valid}{best}"));
         self.first_sample = None;
         self.sample(model);
     }

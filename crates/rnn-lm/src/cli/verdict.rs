@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::noun::Noun;
+use super::train::quoted;
 use anyhow::Result;
 use rnn_lm::run::{Fit, Ids};
 use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
@@ -20,6 +21,7 @@ pub(super) struct Verdict {
     silent: Option<&'static str>,
     tokens: usize,
     steps: u64,
+    epochs: usize,
 }
 
 /// Tokens that counting has room for.
@@ -37,6 +39,7 @@ impl Verdict {
             silent: None,
             tokens: 0,
             steps: fit.steps(),
+            epochs: run.config.training.epochs,
         };
         let (train, valid) = match (fit.train(), fit.valid()) {
             (_, None) => {
@@ -81,13 +84,17 @@ impl Verdict {
         for (name, loss) in self.yardsticks.iter().chain([&("this model".to_string(), model)]) {
             let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(*loss));
         }
-        text.push_str(match self.wins() {
-            Some(true) => "It has learnt more than counting knows.",
-            _ => {
-                "Counting still wins: let it learn longer (`rnn-lm resume RUN --epochs N`), make it larger (--hidden), \
-                 or,\nif the loss while learning is far below this, drop more (--dropout 0.5) or find more text."
-            }
-        });
+        if self.wins() == Some(true) {
+            text.push_str("It has learnt more than counting knows.");
+        } else {
+            let (run, epochs) = (quoted(&self.run), 2 * self.epochs);
+            let _ = write!(
+                text,
+                "Counting still wins: let it learn longer (`rnn-lm resume {run} --epochs {epochs}`), make it larger \
+                 (--hidden), or,\nif the loss while learning is far below this, drop more (--dropout 0.5) or find more \
+                 text."
+            );
+        }
         text
     }
 

@@ -1,5 +1,6 @@
 //! What the settings make: a model's spec, a trainer, a vocabulary's options. Every word and number is looked at here.
 
+use super::text::{line_of, nearest};
 use super::{Config, Training};
 use crate::data::Unknown;
 use crate::layers::Cutoffs;
@@ -57,6 +58,20 @@ impl Config {
                 .hint("the book's windows are all of one length"));
         }
         Ok(())
+    }
+
+    /// The same, of what the file `name` with this `text` says: its line is named.
+    ///
+    /// # Errors
+    /// Those of [`Self::check`].
+    pub fn check_file(&self, name: &str, text: &str) -> Result<()> {
+        self.check().map_err(|error| match &error {
+            Error::Core(rnn_core::Error::Invalid { op, .. }) => match line_of(text, op) {
+                Some(line) => error.at(format!("{name}:{line}")),
+                None => error,
+            },
+            _ => error,
+        })
     }
 
     /// In which order windows are read.
@@ -215,7 +230,11 @@ fn word<W: Clone>(setting: &str, got: &str, words: &[(&str, W)]) -> Result<W> {
     let found = words.iter().find(|(word, _)| *word == got).map(|(_, meant)| meant.clone());
     found.ok_or_else(|| {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        Error::invalid(setting, all.join(", "), format!("{got:?}"))
+        let error = Error::invalid(setting, all.join(", "), format!("{got:?}"));
+        match nearest(got, &all) {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error,
+        }
     })
 }
 

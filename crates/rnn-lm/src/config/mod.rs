@@ -50,6 +50,8 @@ pub struct Data {
     pub holdout: f64,
     /// `word`, `char`, `byte` or `bpe`.
     pub tokens: String,
+    /// A `tokenizer.json` to take instead of one that is made of the text; empty where there is none.
+    pub tokenizer: String,
     /// The most entries of the vocabulary, 0 for all.
     pub max_vocab: usize,
     /// Only so many tokens of the text, 0 for all.
@@ -60,8 +62,9 @@ pub struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        let (corpus, valid) = (String::new(), String::new());
-        Self { corpus, valid, holdout: 0.1, tokens: "word".into(), max_vocab: 10_000, first: 0, memory: 256 }
+        let (corpus, valid, tokenizer) = (String::new(), String::new(), String::new());
+        let (tokens, max_vocab) = ("word".into(), 10_000);
+        Self { corpus, valid, holdout: 0.1, tokens, tokenizer, max_vocab, first: 0, memory: 256 }
     }
 }
 

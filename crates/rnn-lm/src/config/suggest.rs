@@ -14,13 +14,42 @@ impl Config {
     /// Where the text cannot be read.
     pub fn suggest(text: &TextFile, unit: Option<Unit>) -> Result<Self> {
         let unit = unit.map_or_else(|| look(text), Ok)?;
-        Ok(match unit {
+        let mut config = match unit {
             Unit::Word => words(Data { tokens: "word".into(), ..Data::default() }, text.len()),
             Unit::Bpe => words(Data { tokens: "bpe".into(), max_vocab: 4000, ..Data::default() }, text.len()),
             Unit::Char => letters("char", text.len()),
             Unit::Byte => letters("byte", text.len()),
-        })
+        };
+        let (learnt, held_out) = text.split(config.data.holdout)?;
+        if learnt.is_empty() || held_out.len() < LEAST {
+            config.data.holdout = 0.0;
+        }
+        fit(
+            &mut config.training,
+            (text.len() as f64 * (1.0 - config.data.holdout)) as usize / bytes_of(unit),
+        );
+        Ok(config)
     }
+}
+
+/// Bytes that are worth a measurement.
+const LEAST: u64 = 64;
+
+/// Bytes of a token, rather too many than too few.
+fn bytes_of(unit: Unit) -> usize {
+    match unit {
+        Unit::Word => 8,
+        Unit::Bpe => 6,
+        // Of the letters of many scripts.
+        Unit::Char => 3,
+        Unit::Byte => 1,
+    }
+}
+
+/// Windows that a short text of so many tokens has some of.
+fn fit(training: &mut Training, tokens: usize) {
+    training.time = training.time.min(tokens / 4).max(1);
+    training.batch = training.batch.min(tokens / (2 * training.time)).max(1);
 }
 
 /// What a token is, by the beginning of the text.
@@ -71,6 +100,18 @@ fn letters(tokens: &str, bytes: u64) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_text_has_windows_too() {
+        let mut training = letters("char", 0).training;
+        fit(&mut training, 4096);
+        assert_eq!((training.batch, training.time), (16, 64), "as it is");
+        for (tokens, want) in [(2047, (15, 64)), (200, (2, 50)), (40, (2, 10)), (3, (1, 1)), (0, (1, 1))] {
+            let mut training = letters("char", 0).training;
+            fit(&mut training, tokens);
+            assert_eq!((training.batch, training.time), want, "{tokens}");
+        }
+    }
 
     #[test]
     fn tokens_are_what_the_text_is_made_for() {

@@ -15,6 +15,7 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
             ("valid", "the file to measure on; none: the end of the corpus"),
             ("holdout", "the share of the corpus that is then measured on"),
             ("tokens", "what a token is: word, char, byte or bpe"),
+            ("tokenizer", "a tokenizer.json to take; none: one is made of the corpus"),
             ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all"),
             ("first", "learn from so many tokens only; 0 from all"),
             ("memory", "MiB of text with its ids in memory; of a longer one they are in a file"),
@@ -149,7 +150,35 @@ impl Config {
             Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong("true or false"))?),
             _ => Value::String(value.into()),
         };
-        Self::deserialize(all).map_err(|error| wrong(error.message()))
+        Self::deserialize(all).map_err(|error| wrong(&plain(error.message())))
+    }
+
+    /// The settings that another configuration has otherwise: name, value here, value there.
+    ///
+    /// ```
+    /// use rnn_lm::config::Config;
+    /// let other = Config::default().with("training", "lr", "3")?;
+    /// assert_eq!(Config::default().differences(&other)?, [("training.lr".into(), "1.0".into(), "3.0".into())]);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where TOML has no way to write one.
+    pub fn differences(&self, other: &Self) -> Result<Vec<(String, String, String)>> {
+        let (here, there) = (table_of(self)?, table_of(other)?);
+        let mut differences = Vec::new();
+        for (section, settings) in COMMENTS {
+            for (name, _) in settings {
+                let of = |all: &Table| {
+                    all.get(section).and_then(|section| section.get(*name)).map(ToString::to_string)
+                };
+                let (here, there) = (of(&here).unwrap_or_default(), of(&there).unwrap_or_default());
+                if here != there {
+                    differences.push((format!("{section}.{name}"), here, there));
+                }
+            }
+        }
+        Ok(differences)
     }
 
     /// The preset of this name.
@@ -172,11 +201,12 @@ impl Config {
     /// # Errors
     /// Where it is no TOML, a setting does not exist or has another type: with the line, and the nearest name.
     pub fn parse(name: &str, text: &str, base: &Self) -> Result<Self> {
-        let wrong = |error: toml::de::Error| {
+        let at = |error: &toml::de::Error, want: &str| {
             let line = error.span().map_or(1, |span| line(text, span.start));
-            Error::invalid(format!("{name}:{line}"), "settings", error.message())
+            Error::invalid(format!("{name}:{line}"), want, plain(error.message()))
         };
-        let table = DeTable::parse(text).map_err(wrong)?;
+        let wrong = |error: toml::de::Error| at(&error, "a value that fits");
+        let table = DeTable::parse(text).map_err(|error| at(&error, "TOML"))?;
         for (section, settings) in table.get_ref() {
             let at = format!("{name}:{}", line(text, section.span().start));
             let sections: Vec<&str> = COMMENTS.iter().map(|(section, _)| *section).collect();
@@ -231,9 +261,29 @@ fn table_of(config: &Config) -> Result<Table> {
     Table::try_from(config).map_err(|error| Error::invalid("Config", "settings that TOML has", error))
 }
 
+/// What serde says, without the names of Rust's types.
+fn plain(message: &str) -> String {
+    let words = [
+        ("usize", "a whole number of at least 0"),
+        ("u64", "a whole number of at least 0"),
+        ("f64", "a number"),
+    ];
+    words.iter().fold(message.to_string(), |message, (theirs, ours)| message.replace(theirs, ours))
+}
+
 /// The number of the line that this byte is in.
 fn line(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// The line of a file that says this `section.setting`.
+pub(super) fn line_of(text: &str, setting: &str) -> Option<usize> {
+    let (section, name) = setting.split_once('.')?;
+    let table = DeTable::parse(text).ok()?;
+    let settings = table.get_ref().iter().find(|(key, _)| **key.get_ref() == *section)?.1;
+    let settings = settings.get_ref().as_table()?;
+    let (key, _) = settings.iter().find(|(key, _)| **key.get_ref() == *name)?;
+    Some(line(text, key.span().start))
 }
 
 /// The section that has a setting of this name.
@@ -252,7 +302,7 @@ fn unknown(at: &str, what: &str, got: &str, known: &[&str], home: Option<&str>) 
 }
 
 /// The name that is meant, if one is near enough.
-fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().map(|name| (strsim::jaro_winkler(got, name), *name));
     let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (near.0 > 0.8).then_some(near.1)
@@ -292,10 +342,13 @@ mod tests {
             ),
             (
                 "[model]\nhidden = \"big\"\n",
-                "run.toml:2: expected settings, got invalid type: string \"big\"",
+                "run.toml:2: expected a value that fits, got invalid type: string \"big\", expected a whole number",
             ),
-            ("[model]\nhidden = -3\n", "run.toml:2: expected settings, got invalid value: integer `-3`"),
-            ("[model]\nhidden = \n", "run.toml:2: expected settings, got "),
+            (
+                "[model]\nhidden = -3\n",
+                "run.toml:2: expected a value that fits, got invalid value: integer `-3`",
+            ),
+            ("[model]\nhidden = \n", "run.toml:2: expected TOML, got "),
             ("model = 3\n", "run.toml:1: expected a section, got \"model\""),
         ] {
             let error = Config::parse("run.toml", text, &Config::default()).unwrap_err().to_string();

@@ -37,6 +37,14 @@ impl TextFile {
         if about.is_dir() {
             return Err(Error::invalid(path.display(), "a file of text", "a folder"));
         }
+        if !about.is_file() {
+            let error = Error::invalid(
+                path.display(),
+                "a file that can be read more than once",
+                "a pipe or a device",
+            );
+            return Err(error.hint("write it into a file first"));
+        }
         let whole = Self { path: path.into(), from: 0, to: about.len() };
         let mut start = Vec::new();
         whole.open_at(0)?.take(3).read_to_end(&mut start).map_err(Error::io(path))?;

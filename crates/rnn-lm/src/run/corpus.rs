@@ -58,13 +58,24 @@ impl Texts {
         Ok(Self { train, valid: Some(valid) })
     }
 
-    /// The tokenizer that is made of the text to learn from, of its first 256 MiB where it is longer.
+    /// The tokenizer that the settings name, or else the one that is made of the text to learn from, of its first 256 MiB
+    /// where it is longer.
     ///
     /// # Errors
-    /// Where the text is not what the tokens need.
+    /// Where the text is not what the tokens need, or the file is none of such tokens.
     pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer> {
-        let bytes = self.train.first(LARGE)?.read()?;
         let options = config.tokens()?;
+        let path = &config.data.tokenizer;
+        if !path.is_empty() {
+            let tokenizer = Tokenizer::open(path)?;
+            let (got, want) = (tokenizer.unit(), options.unit);
+            return match got == want {
+                true => Ok(tokenizer),
+                false => Err(Error::invalid(path, format!("a tokenizer of data.tokens = \"{want}\""), got)
+                    .hint(format!("--tokens {got}"))),
+            };
+        }
+        let bytes = self.train.first(LARGE)?.read()?;
         if options.unit == Unit::Word && bytes.trim_ascii().is_empty() {
             return Err(blank(&self.train));
         }

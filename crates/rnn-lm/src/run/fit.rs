@@ -2,7 +2,7 @@
 //! checkpoints from which it goes on with the bits that it would have had.
 
 use super::metrics::Metrics;
-use super::{CHECKPOINT, Ids, Lock, METRICS, Run, Texts, vacant};
+use super::{CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, vacant};
 use crate::config::{Config, Order};
 use crate::data::{Batches, BookBatches, Streams, Varied, Window};
 use crate::evaluate;
@@ -61,9 +61,18 @@ struct Parts {
 impl Parts {
     fn new(run: &Run, texts: &Texts, device: &Device) -> Result<Self> {
         let (train, valid) = ids(texts, run)?;
-        let trainer = run.config.trainer(batches(&run.config, &train)?.windows(0))?;
+        let windows = batches(&run.config, &train)?.windows(0);
+        let training = &run.config.training;
+        if windows.saturating_mul(training.epochs) < training.accumulate {
+            let most =
+                format!("at most {}, the windows of {} epochs", windows * training.epochs, training.epochs);
+            return Err(Error::invalid("training.accumulate", most, training.accumulate)
+                .hint("else there is not one step"));
+        }
+        let trainer = run.config.trainer(windows)?;
         let model = run.untrained(Way::Fused, device)?;
-        let since = Since { corpus: mark(&train, valid.as_ref()), ..Since::default() };
+        let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
+        let since = Since { corpus, settings, ..Since::default() };
         Ok(Self { train, valid, model, trainer, since })
     }
 }
@@ -73,10 +82,47 @@ impl Parts {
 struct Since {
     /// What the texts were, to know them again.
     corpus: String,
+    /// The settings, as `config.toml` has them; nothing in checkpoints of a time that did not keep them.
+    #[serde(default)]
+    settings: String,
     nats: f64,
     targets: usize,
     tokens: usize,
     seconds: f64,
+}
+
+/// Settings that may change from one process of a training to the next: they change nothing that is computed.
+const FREE: [&str; 6] = [
+    "data.corpus",
+    "data.valid",
+    "data.memory",
+    "training.epochs",
+    "training.evaluate_every",
+    "training.stop_after",
+];
+
+impl Since {
+    /// Whether a run still has the settings that its training began with.
+    fn check_settings(&self, run: &Run) -> Result<()> {
+        if self.settings.is_empty() {
+            return Ok(());
+        }
+        let was = Config::parse(CHECKPOINT, &self.settings, &Config::default())?;
+        let mut changed = was.differences(&run.config)?;
+        changed.retain(|(setting, ..)| !FREE.contains(&setting.as_str()));
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let all = |value: fn(&(String, String, String)) -> &String| -> String {
+            let all: Vec<String> =
+                changed.iter().map(|changed| format!("{} = {}", changed.0, value(changed))).collect();
+            all.join(", ")
+        };
+        let (want, got) = (all(|(_, was, _)| was), all(|(.., is)| is));
+        let want = format!("the settings that the training began with: {want}");
+        Err(Error::invalid(run.path(CONFIG).display(), want, got)
+            .hint("put them back, or begin a new run: `rnn-lm train CORPUS --config FILE`"))
+    }
 }
 
 /// After a step.
@@ -144,20 +190,32 @@ impl Fit {
         let folder = folder.as_ref();
         config.check()?;
         vacant(folder)?;
-        let texts = Texts::open(config)?;
-        let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
         let there = folder.exists();
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        // Whoever else begins one here has written nothing yet, or is in the way now.
+        let lock = Lock::take(folder)?;
+        vacant(folder)?;
         let made = || {
+            let texts = Texts::open(config)?;
+            let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
             let parts = Parts::new(&run, &texts, device)?;
             run.write()?;
             run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
-            let lock = Lock::take(folder)?;
-            Self::of(run, parts, lock)
+            let metrics = Metrics::open(run.path(METRICS), 0)?;
+            keep(&run, &parts.trainer, parts.model.as_ref(), &parts.since)?;
+            Ok((run, parts, metrics))
         };
-        made().inspect_err(|_| {
-            // What was begun here is of no use to anyone.
-            let _ = fs::remove_dir_all(if there { folder.join("cache") } else { folder.into() });
-        })
+        match made() {
+            Ok((run, parts, metrics)) => Ok(Self::of(run, parts, metrics, lock)),
+            Err(error) => {
+                // What was begun here is of no use to anyone; the folder was not there before, or empty.
+                let _ = fs::remove_dir_all(folder);
+                if there {
+                    let _ = fs::create_dir(folder);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with a run from its last checkpoint; from its beginning where there is none. With `epochs` it goes on to another
@@ -176,33 +234,51 @@ impl Fit {
             )
             .hint("a run without a corpus can be used, but not trained"));
         }
+        let path = run.path(CHECKPOINT);
+        let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
+        let was: Option<Since> = checkpoint.as_ref().map(Checkpoint::notes).transpose()?;
+        match &was {
+            Some(was) => was.check_settings(&run)?,
+            // Weights that were trained elsewhere, or whose checkpoint is lost, are not to be written over.
+            None if run.path(MODEL).exists() => {
+                return Err(Error::invalid(
+                    run.folder().display(),
+                    format!("a run with {CHECKPOINT}, to go on from"),
+                    format!("one with {MODEL} and without that"),
+                )
+                .hint(format!("`rnn-lm train CORPUS --config {}` begins anew", run.path(CONFIG).display())));
+            }
+            None => {}
+        }
         if let Some(epochs) = epochs {
             run.config.training.epochs = epochs;
             run.config.check()?;
         }
         let mut parts = Parts::new(&run, &Texts::open(&run.config)?, device)?;
-        let path = run.path(CHECKPOINT);
-        if path.exists() {
-            let checkpoint = Checkpoint::read(&path)?;
-            let was: Since = checkpoint.notes()?;
+        if let (Some(checkpoint), Some(was)) = (checkpoint, was) {
             if was.corpus != parts.since.corpus {
                 let want = format!("the text that the run began with ({})", was.corpus);
                 return Err(Error::invalid(&run.config.data.corpus, want, parts.since.corpus)
                     .hint("put that text back, or begin a new run"));
             }
             parts.trainer.resume(parts.model.as_mut(), &checkpoint)?;
-            parts.since = was;
+            let since = Since { settings: std::mem::take(&mut parts.since.settings), ..was };
+            parts.since = since;
         }
-        if epochs.is_some() {
+        if let Some(epochs) = epochs {
+            let done = parts.trainer.epochs();
+            if epochs < done {
+                return Err(Error::invalid("epochs", format!("at least the {done} that are done"), epochs));
+            }
             run.write_config()?;
         }
-        Self::of(run, parts, lock)
+        let metrics = Metrics::open(run.path(METRICS), parts.trainer.steps())?;
+        Ok(Self::of(run, parts, metrics, lock))
     }
 
-    fn of(run: Run, parts: Parts, lock: Lock) -> Result<Self> {
+    fn of(run: Run, parts: Parts, metrics: Metrics, lock: Lock) -> Self {
         let Parts { train, valid, model, trainer, since } = parts;
-        let metrics = Metrics::open(run.path(METRICS), trainer.steps())?;
-        Ok(Self { run, train, valid, model, trainer, metrics, since, _lock: lock })
+        Self { run, train, valid, model, trainer, metrics, since, _lock: lock }
     }
 
     /// The run.
@@ -242,13 +318,6 @@ impl Fit {
         let valid = valid.as_ref().map(some).transpose()?;
         let training = &config.training;
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
-        let keep = |trainer: &Trainer, model: &dyn LanguageModel, since: &Since| -> Result<()> {
-            let path = run.path(CHECKPOINT);
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder).map_err(Error::io(folder))?;
-            }
-            trainer.checkpoint(model)?.with_notes(since)?.write(&path)
-        };
         loop {
             if training.stop_after > 0 && trainer.since_best() >= training.stop_after {
                 return Ok(End::Early);
@@ -297,12 +366,12 @@ impl Fit {
                     "step": at.step, "epoch": at.epoch.0, "tokens": at.tokens, "lr": at.lr,
                     "train_loss": at.loss, "valid_loss": measured, "best": best, "seconds": since.seconds,
                 }))?;
-                keep(trainer, model, since)?;
+                keep(run, trainer, model, since)?;
                 saved = Instant::now();
                 watch.measured(&Measured { at, valid: measured, best, seconds: since.seconds }, model);
             } else if watch.stop() || saved.elapsed() > PAUSE {
                 since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
-                keep(trainer, model, since)?;
+                keep(run, trainer, model, since)?;
                 saved = Instant::now();
             }
             if watch.stop() {
@@ -310,6 +379,15 @@ impl Fit {
             }
         }
     }
+}
+
+/// Writes where it stands.
+fn keep(run: &Run, trainer: &Trainer, model: &dyn LanguageModel, since: &Since) -> Result<()> {
+    let path = run.path(CHECKPOINT);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    trainer.checkpoint(model)?.with_notes(since)?.write(&path)
 }
 
 /// Time between two checkpoints, beside those at evaluations.
@@ -327,7 +405,9 @@ fn measure(
     let order = evaluate::Order::Streams { batch: batch.min(valid.len() - 1) };
     let measured = trainer.with_average(model, |model| order.evaluate(model, valid, 64, None))?;
     let loss = measured.loss();
-    if !loss.is_finite() {
+    // Ten times what knowing nothing costs: no model that learns is ever there.
+    let most = 10.0 * (model.vocabulary().max(2) as f64).ln();
+    if !(loss <= most) {
         let step = usize::try_from(trainer.steps()).unwrap_or(usize::MAX);
         return Err(Error::Diverged { step, what: "loss of an evaluation", value: loss });
     }

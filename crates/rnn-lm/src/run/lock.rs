@@ -10,13 +10,16 @@ pub struct Lock {
     _file: File,
 }
 
+/// Its file.
+pub(super) const NAME: &str = "lock";
+
 impl Lock {
     /// Takes the folder's lock.
     ///
     /// # Errors
     /// Where another process has it, or the folder cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("lock");
+        let path = folder.join(NAME);
         let file = File::create(&path).map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),

@@ -59,8 +59,9 @@ impl Run {
                 .hint("`rnn-lm train CORPUS --out RUN` makes one"));
         }
         let (path, text) = read(folder, CONFIG)?;
-        let config = Config::parse(&path.display().to_string(), &text, &Config::default())?;
-        config.check()?;
+        let name = path.display().to_string();
+        let config = Config::parse(&name, &text, &Config::default())?;
+        config.check_file(&name, &text)?;
         let (path, text) = read(folder, TOKENIZER)?;
         let tokenizer = Tokenizer::from_json(&path.display().to_string(), &text)?;
         let unit = config.tokens()?.unit;
@@ -174,8 +175,9 @@ pub fn vacant(folder: &Path) -> Result<()> {
     if folder.is_file() {
         return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name"));
     }
-    let Ok(mut there) = std::fs::read_dir(folder) else { return Ok(()) };
-    if there.next().is_none() {
+    let Ok(there) = std::fs::read_dir(folder) else { return Ok(()) };
+    // A lock is taken before anything is written.
+    if there.flatten().all(|entry| entry.file_name() == lock::NAME) {
         return Ok(());
     }
     let error =

@@ -42,6 +42,8 @@ impl Bpe {
             return Err(Error::invalid(format!("{op}: max"), "at least 256", size)
                 .hint("every byte is a token of its own, so that there is no unknown text"));
         }
+        // There are no more pairs to be joined than that.
+        let size = size.min(bytes::ALL.len() + text.len());
         let mut trainer = BpeTrainer::builder()
             .show_progress(false)
             .vocab_size(size)

@@ -78,7 +78,7 @@ impl Listed {
                     format!("one of the {} tokens, none of which is for unknown ones", self.vocabulary.len()),
                     format!("{token:?}"),
                 )
-                .hint("train the tokenizer with Unknown::Add or a maximum size, or on a text that has the token")
+                .hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
             })
         };
         self.tokens.split(text).take(count).enumerate().map(id_of).collect()
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(tokenizer.encode(b"a b").expect("ids"), [2, 0, 1]);
         assert_eq!((tokenizer.unknown(), tokenizer.begin()), (None, 1));
         let error = tokenizer.encode(b"a z").expect_err("unknown").to_string();
-        assert!(error.contains("index 1") && error.contains("got \"z\" (train"), "{error}");
+        assert!(error.contains("index 1") && error.contains("got \"z\" (a tokenizer has <unk>"), "{error}");
         assert!(Tokenizer::of_vocabulary(Unit::Byte, vocabulary).is_err());
         let none = Arc::new(Vocabulary::from_tokens(Vec::<String>::new()).expect("vocabulary"));
         assert!(Tokenizer::of_vocabulary(Unit::Char, none).is_err());

@@ -25,9 +25,10 @@ pub use pieces::Pieces;
 pub use unit::{Options, Unit};
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::data::{TextFile, Tokens, Vocabulary};
+use crate::data::{TextFile, Tokens, Vocabulary, read_text};
 use crate::error::{Error, Result};
 use bpe::Bpe;
 use listed::Listed;
@@ -268,6 +269,15 @@ impl Tokenizer {
     /// Where that cannot be written.
     pub fn mark(&self) -> Result<String> {
         Ok(format!("{:08x}", crc32fast::hash(self.to_json()?.as_bytes())))
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, and those of [`Self::from_json`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_json(&path.display().to_string(), &read_text(path)?)
     }
 
     /// Reads the content of a `tokenizer.json`; `name` is that of the file, for errors.

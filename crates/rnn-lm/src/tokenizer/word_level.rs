@@ -12,8 +12,9 @@ use super::listed::Listed;
 use crate::data::{EOS, Tokens, UNK, Vocabulary};
 use crate::error::{Error, Result};
 
-/// Ways to write "any one character" in a pre-tokenizer that splits.
-const ANY_CHARACTER: [&str; 4] = ["(?s).", "(?s:.)", r"[\s\S]", ""];
+/// Ways to write "any one character" in a pre-tokenizer that splits. The first is ours: the crate and its Python package have
+/// engines that do not read each other's switches.
+const ANY_CHARACTER: [&str; 6] = [r"[\s\S]", "(?s).", "(?s:.)", "(?m).", r"(?:.|\n)", ""];
 
 pub(super) fn to_json(listed: &Listed) -> Result<String> {
     let tokens = listed.tokens();
@@ -45,16 +46,15 @@ pub(super) fn to_json(listed: &Listed) -> Result<String> {
     text(&document(line_ends(tokens), pre_tokenizer, decoder, model))
 }
 
-/// Reads a file, of this crate or another one. Whatever the file does between words, here white space cuts
-/// them.
+/// Reads a file, of this crate or another one.
 pub(super) fn read(name: &str, file: &Value) -> Result<Listed> {
     let tokens = match kind_of(&file["pre_tokenizer"]) {
-        "null" | "Whitespace" | "WhitespaceSplit" => Tokens::Word,
+        "null" | "WhitespaceSplit" => Tokens::Word,
         "Split" if splits_characters(&file["pre_tokenizer"]) => Tokens::Char,
         other => {
-            let expected = "none, Whitespace, WhitespaceSplit, or a Split into single characters";
+            let expected = "none, WhitespaceSplit, or a Split into single characters";
             return Err(Error::invalid(format!("{name}: pre_tokenizer"), expected, other).hint(
-                "words are what stands between white space here: train a tokenizer on the text itself",
+                "words are what stands between white space here: put spaces around marks in the text, and take WhitespaceSplit",
             ));
         }
     };
@@ -184,10 +184,12 @@ mod tests {
             let json = format!(r#"{{{parts}, "model": {{"type": "WordLevel", "vocab": {{"a": 0}}}}}}"#);
             Tokenizer::from_json("t.json", &json)
         };
-        for split in ["null", r#"{"type": "Whitespace"}"#, r#"{"type": "WhitespaceSplit"}"#] {
+        for split in ["null", r#"{"type": "WhitespaceSplit"}"#] {
             assert_eq!(file(&format!(r#""pre_tokenizer": {split}"#)).expect("words").unit(), Unit::Word);
         }
         let refused = [
+            // It cuts between letters and marks, too.
+            (r#""pre_tokenizer": {"type": "Whitespace"}"#, "t.json: pre_tokenizer: ", "Whitespace"),
             (
                 r#""pre_tokenizer": {"type": "BertPreTokenizer"}"#,
                 "t.json: pre_tokenizer: ",

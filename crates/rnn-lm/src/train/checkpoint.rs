@@ -15,8 +15,8 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::border::{Packed, file};
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -26,6 +26,17 @@ pub struct Checkpoint {
     tensors: Vec<(String, Tensor)>,
     numbers: String,
     notes: String,
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Place {
+    /// Steps done in all.
+    pub steps: u64,
+    /// Epochs done.
+    pub epochs: usize,
+    /// Windows read of the next one.
+    pub read: usize,
 }
 
 /// The metadata's key.
@@ -70,6 +81,14 @@ impl Checkpoint {
     pub fn numbers<N: DeserializeOwned>(&self) -> Result<N> {
         serde_json::from_str(&self.numbers)
             .map_err(|error| Error::invalid("Checkpoint", "the numbers of a training", error))
+    }
+
+    /// How far the training is.
+    ///
+    /// # Errors
+    /// Where it has no such numbers.
+    pub fn place(&self) -> Result<Place> {
+        self.numbers()
     }
 
     /// Puts tensors in, each under `prefix.name`.

@@ -97,6 +97,9 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train text.txt --layers",
         "completions bosh",
         "generate run --beam 4 --temperature 0.5",
+        "evaluate run text.txt --lr 0.1",
+        "evaluate run text.txt --mode cache --time 5",
+        "evaluate run text.txt --mode dynamic --batch 5",
     ] {
         bench.mistake(line);
     }
@@ -108,7 +111,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train blank.txt --tokens word",
         "train latin.txt --tokens word",
         "train latin.txt --tokens char",
-        "train short.txt --out run",
+        "train /dev/null",
+        "train short.txt --batch 20 --out run",
         "train line.txt --tokens word --holdout 0.5",
         "train text.txt --valid missing.txt",
         "train text.txt --valid empty.txt",
@@ -131,6 +135,10 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--max-vocab 1",
         "--epochs 0",
         "--accumulate 0",
+        "--accumulate 100000 --tokens word",
+        "--cutoffs 9,3",
+        "--cutoffs 5 --tied --tokens word",
+        "--tokenizer missing.json",
         "--holdout 1",
         "--schedule step",
         "--clip-norm 1 --clip-value 1",
@@ -149,6 +157,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         ("key.toml", "[model]\nhiden = 20\n"),
         ("section.toml", "[modle]\nhidden = 20\n"),
         ("elsewhere.toml", "[model]\nlr = 20\n"),
+        ("value.toml", "[model]\ncell = \"lstmm\"\n"),
+        ("range.toml", "[model]\nhidden = 8\n\n[data]\nholdout = 1.5\n"),
         ("type.toml", "[model]\nhidden = \"large\"\n"),
         ("broken.toml", "[model\nhidden = 20\n"),
     ] {
@@ -165,6 +175,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake(&format!(
         "train text.txt {QUICK} --out diverged --rule sgd --schedule constant --lr 1e39 --clip-norm 0"
     ));
+    bench.mistake("train text.txt --out new --tokens char --tokenizer run/tokenizer.json");
     bench.mistake("resume nowhere");
     bench.mistake("resume folder");
     bench.mistake("resume text.txt");
@@ -174,14 +185,23 @@ fn each_is_named_with_its_value_and_the_way_out() {
         lock.lock().unwrap();
         bench.mistake("resume run");
     }
+    bench.works("resume run --epochs 2 --quiet");
+    bench.mistake("resume run --epochs 1");
+    copy(&bench.path("run"), &bench.path("changed"));
+    let config = std::fs::read_to_string(bench.path("run/config.toml")).unwrap();
+    let config = config.replace("batch = 2 ", "batch = 3 ").replace("rule = \"adam\"", "rule = \"sgd\"");
+    bench.file("changed/config.toml", config.as_bytes());
+    bench.mistake("resume changed --epochs 3");
+    std::fs::remove_dir_all(bench.path("changed/checkpoints")).unwrap();
+    bench.mistake("resume changed --epochs 3");
     copy(&bench.path("run"), &bench.path("damaged"));
     bench.file("damaged/checkpoints/latest.safetensors", b"nothing of that kind");
     bench.mistake("resume damaged");
     let text = std::fs::read(bench.path("text.txt")).unwrap();
     bench.file("text.txt", &text[..text.len() - 50]);
-    bench.mistake("resume run --epochs 2");
+    bench.mistake("resume run --epochs 3");
     std::fs::remove_file(bench.path("text.txt")).unwrap();
-    bench.mistake("resume run --epochs 2");
+    bench.mistake("resume run --epochs 3");
     bench.file("text.txt", &text);
     // Weights.
     bench.mistake("evaluate nowhere text.txt");
@@ -192,6 +212,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("evaluate run text.txt --time 0");
     bench.mistake("evaluate run text.txt --mode cache --lambda 1");
     bench.mistake("evaluate run text.txt --mode faster");
+    bench.mistake("evaluate run text.txt --mode dynamic --lr 1e9");
     copy(&bench.path("run"), &bench.path("mixed"));
     std::fs::copy(bench.path("other/tokenizer.json"), bench.path("mixed/tokenizer.json")).unwrap();
     bench.mistake("evaluate mixed text.txt");

@@ -106,7 +106,7 @@ impl Beam {
     /// The rows that it takes; an error where a setting cannot be.
     fn rows(&self, vocabulary: usize) -> Result<usize> {
         /// Logits that are worth a search.
-        const MOST: usize = 1 << 31;
+        const MOST: usize = 1 << 26;
         for (name, value) in [("width", self.width), ("length", self.length)] {
             if value == 0 {
                 return Err(Error::invalid(format!("Beam: {name}"), "at least 1", value));
