@@ -433,6 +433,13 @@ fn a_tokenizer_that_there_is_can_be_taken() {
     assert!(bytes(&folder.path("a/tokenizer.json")) == bytes(&folder.path("b/tokenizer.json")));
     folder.out("train u.txt --config b/config.toml --quiet --out c");
     assert!(bytes(&folder.path("b/model.safetensors")) == bytes(&folder.path("c/model.safetensors")));
+    // The vocabulary of weights from elsewhere can be one that no text gives again.
+    folder.out(
+        "import a/model.safetensors --layout pytorch --corpus u.txt --tokenizer a/tokenizer.json --quiet --out d",
+    );
+    let perplexity =
+        |run: &str| folder.json(&format!("evaluate {run} t.txt"))["perplexity"].as_f64().unwrap();
+    assert!((perplexity("a") - perplexity("d")).abs() < 1e-9);
 }
 
 #[test]

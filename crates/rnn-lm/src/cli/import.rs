@@ -6,10 +6,11 @@ use super::settings::Base;
 use super::train::whole;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
+use rnn_lm::config::Config;
 use rnn_lm::data::{TextFile, Unknown};
 use rnn_lm::run::{Imported, Layout, Run, vacant};
 use rnn_lm::tokenizer::{Options, Tokenizer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make a run out of weights from elsewhere
 ///
@@ -52,24 +53,22 @@ impl Import {
         let Imported { model, vocabulary, tensors } = Imported::read(&self.weights, layout)?;
         config.model = model;
         config.data.corpus = whole(&self.corpus)?;
-        let bytes = text.read()?;
-        // With or without <unk>, whichever the weights have.
-        let options = config.tokens()?;
-        let made = |unknown| Tokenizer::train(&bytes, &Options { unknown, ..options });
-        let mut tokenizer = made(options.unknown).with_context(|| self.corpus.display().to_string())?;
-        if tokenizer.len() != vocabulary {
-            let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };
-            let other = made(other)?;
-            if other.len() != vocabulary {
-                bail!(
-                    "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it \
-                     the text that they were trained on? --tokens and --max-vocab say how it is cut)",
-                    self.corpus.display(),
-                    Noun::of(&tokenizer),
-                    tokenizer.len()
-                );
+        let tokenizer = match config.data.tokenizer.is_empty() {
+            true => tokenizer(&config, &text, vocabulary)?,
+            false => {
+                config.data.tokenizer = whole(Path::new(&config.data.tokenizer)).context("--tokenizer")?;
+                Tokenizer::open(&config.data.tokenizer)?
             }
-            tokenizer = other;
+        };
+        if tokenizer.len() != vocabulary {
+            bail!(
+                "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it the \
+                 text that they were trained on? --tokens and --max-vocab say how it is cut, --tokenizer takes a vocabulary \
+                 as it is)",
+                self.corpus.display(),
+                Noun::of(&tokenizer),
+                tokenizer.len()
+            );
         }
         let run = Run::new(&self.out, config, tokenizer);
         run.write()?;
@@ -78,4 +77,20 @@ impl Import {
         session.say(format_args!("measure  rnn-lm evaluate {} FILE", self.out.display()));
         Ok(())
     }
+}
+
+/// That of a text, with or without `<unk>`, whichever gives a vocabulary of this size.
+fn tokenizer(config: &Config, text: &TextFile, vocabulary: usize) -> Result<Tokenizer> {
+    let (bytes, options) = (text.read()?, config.tokens()?);
+    let made = |unknown| {
+        Tokenizer::train(&bytes, &Options { unknown, ..options })
+            .with_context(|| text.path().display().to_string())
+    };
+    let tokenizer = made(options.unknown)?;
+    if tokenizer.len() == vocabulary {
+        return Ok(tokenizer);
+    }
+    let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };
+    let other = made(other)?;
+    Ok(if other.len() == vocabulary { other } else { tokenizer })
 }

@@ -407,7 +407,7 @@ fn measure(
     let loss = measured.loss();
     // Ten times what knowing nothing costs: no model that learns is ever there.
     let most = 10.0 * (model.vocabulary().max(2) as f64).ln();
-    if !(loss <= most) {
+    if loss.is_nan() || loss > most {
         let step = usize::try_from(trainer.steps()).unwrap_or(usize::MAX);
         return Err(Error::Diverged { step, what: "loss of an evaluation", value: loss });
     }
