@@ -92,14 +92,8 @@ struct Since {
 }
 
 /// Settings that may change from one process of a training to the next: they change nothing that is computed.
-const FREE: [&str; 6] = [
-    "data.corpus",
-    "data.valid",
-    "data.memory",
-    "training.epochs",
-    "training.evaluate_every",
-    "training.stop_after",
-];
+const FREE: [&str; 5] =
+    ["data.corpus", "data.valid", "data.memory", "training.epochs", "training.stop_after"];
 
 impl Since {
     /// Whether a run still has the settings that its training began with.
@@ -218,11 +212,11 @@ impl Fit {
         }
     }
 
-    /// Goes on with a run from its last checkpoint; from its beginning where there is none. With `epochs` it goes on to another
+    /// Goes on with a run from its last checkpoint; from its beginning where it has neither that nor weights. With `epochs` it goes on to another
     /// number of them, which its settings then say.
     ///
     /// # Errors
-    /// Where a file of it is missing or wrong, another process trains it, or its corpus is not what it was.
+    /// Where a file of it is missing or wrong, another process trains it, or its corpus or its settings are not what they were.
     pub fn resume(folder: impl AsRef<Path>, epochs: Option<usize>, device: &Device) -> Result<Self> {
         let mut run = Run::open(folder)?;
         let lock = Lock::take(run.folder())?;
