@@ -107,8 +107,8 @@ impl Base {
         }
         // What was only suggested gives way to what was said and does not go with it.
         let model = &mut config.model;
-        let said = self.preset.is_some() || self.config.is_some() || said(flags, "tied").is_some();
-        if model.tied && !said {
+        let chosen = self.preset.is_some() || self.config.is_some() || said(flags, "tied").is_some();
+        if model.tied && !chosen {
             let output = if model.last == 0 { model.hidden } else { model.last };
             model.tied = model.embed == output && model.cutoffs.is_empty();
         }

@@ -24,7 +24,7 @@ impl Config {
         if learnt.is_empty() || held_out.len() < LEAST {
             config.data.holdout = 0.0;
         }
-        fit(
+        shorten(
             &mut config.training,
             (text.len() as f64 * (1.0 - config.data.holdout)) as usize / bytes_of(unit),
         );
@@ -47,7 +47,7 @@ fn bytes_of(unit: Unit) -> usize {
 }
 
 /// Windows that a short text of so many tokens has some of.
-fn fit(training: &mut Training, tokens: usize) {
+fn shorten(training: &mut Training, tokens: usize) {
     training.time = training.time.min(tokens / 4).max(1);
     training.batch = training.batch.min(tokens / (2 * training.time)).max(1);
 }
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn a_short_text_has_windows_too() {
         let mut training = letters("char", 0).training;
-        fit(&mut training, 4096);
+        shorten(&mut training, 4096);
         assert_eq!((training.batch, training.time), (16, 64), "as it is");
         for (tokens, want) in [(2047, (15, 64)), (200, (2, 50)), (40, (2, 10)), (3, (1, 1)), (0, (1, 1))] {
             let mut training = letters("char", 0).training;
-            fit(&mut training, tokens);
+            shorten(&mut training, tokens);
             assert_eq!((training.batch, training.time), want, "{tokens}");
         }
     }
