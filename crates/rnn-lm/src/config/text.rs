@@ -158,7 +158,7 @@ impl Config {
     /// ```
     /// use rnn_lm::config::Config;
     /// let other = Config::default().with("training", "lr", "3")?;
-    /// assert_eq!(Config::default().differences(&other)?, [("training.lr".into(), "1.0".into(), "3.0".into())]);
+    /// assert_eq!(Config::default().differences(&other)?, [("training.lr".into(), "10.0".into(), "3.0".into())]);
     /// # rnn_lm::Result::Ok(())
     /// ```
     ///
