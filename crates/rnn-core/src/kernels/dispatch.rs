@@ -8,6 +8,7 @@
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Register};
 use super::{Lanes, Real, Vector};
+use crate::{Error, Result};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -50,7 +51,7 @@ impl Cpu {
     }
 
     /// Its name in `CANDLE_RNN_INSTRUCTIONS`.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
@@ -63,21 +64,33 @@ thread_local! {
     static FORCED: Cell<Option<Cpu>> = const { Cell::new(None) };
 }
 
+/// The kind that `CANDLE_RNN_INSTRUCTIONS` asks for, or else the best there is.
+///
+/// # Errors
+/// Where it asks for one that this CPU has not.
+pub fn asked_for() -> Result<Cpu> {
+    let Ok(name) = std::env::var("CANDLE_RNN_INSTRUCTIONS") else { return Ok(best()) };
+    let available = Cpu::available();
+    available.iter().copied().find(|cpu| cpu.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = available.iter().map(|cpu| cpu.name()).collect();
+        let want = format!("{}, which this CPU has", names.join(" or "));
+        Error::invalid("CANDLE_RNN_INSTRUCTIONS", want, format!("{name:?}"))
+    })
+}
+
+fn best() -> Cpu {
+    Cpu::available().into_iter().max().unwrap_or(Cpu::Portable)
+}
+
 /// The kind in use on this thread.
 pub fn cpu() -> Cpu {
     static CHOSEN: OnceLock<Cpu> = OnceLock::new();
     FORCED.get().unwrap_or_else(|| {
         *CHOSEN.get_or_init(|| {
-            let available = Cpu::available();
-            let best = available.iter().copied().max().unwrap_or(Cpu::Portable);
-            let wanted = std::env::var("CANDLE_RNN_INSTRUCTIONS").ok();
-            let chosen = match &wanted {
-                None => best,
-                Some(name) => available.iter().copied().find(|cpu| cpu.name() == name).unwrap_or_else(|| {
-                    log::warn!("CANDLE_RNN_INSTRUCTIONS={name}: not a kind this CPU has, of {available:?}");
-                    best
-                }),
-            };
+            let chosen = asked_for().unwrap_or_else(|error| {
+                log::warn!("{error}");
+                best()
+            });
             log::info!("kernels use {} instructions", chosen.name());
             chosen
         })

@@ -17,7 +17,7 @@ mod verdict;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use rnn_core::kernels::dispatch::Cpu;
+use rnn_core::kernels::dispatch;
 use rnn_lm::run::Run;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -154,16 +154,7 @@ impl Common {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             pool.build_global().context("--threads")?;
         }
-        let kinds = Cpu::available();
-        if let Ok(name) = std::env::var("CANDLE_RNN_INSTRUCTIONS")
-            && !kinds.iter().any(|kind| kind.name() == name)
-        {
-            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-            bail!(
-                "CANDLE_RNN_INSTRUCTIONS: expected {}, which this CPU has, got {name:?}",
-                kinds.join(" or ")
-            );
-        }
+        dispatch::asked_for()?;
         let device = rnn_core::device(&self.device).context("--device")?;
         Ok(Session { quiet: self.quiet, device })
     }

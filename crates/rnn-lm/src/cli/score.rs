@@ -97,6 +97,7 @@ fn show(
     let text = text.trim_end_matches(['\n', '\r']);
     let of = |(&id, score): (&u32, &Option<f64>)| json!({ "token": tokenizer.token(id), "log_prob": score });
     let tokens: Vec<_> = ids.iter().zip(scores).map(of).collect();
+    // The sum of none is -0.
     let sum: f64 = scores.iter().flatten().sum::<f64>() + 0.0;
     if !sum.is_finite() {
         bail!(

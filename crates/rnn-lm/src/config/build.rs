@@ -1,6 +1,6 @@
 //! What the settings make: a model's spec, a trainer, a vocabulary's options. Every word and number is looked at here.
 
-use super::text::{line_of, nearest};
+use super::text::{line_of, meant};
 use super::{Config, Training};
 use crate::data::Unknown;
 use crate::layers::Cutoffs;
@@ -230,11 +230,7 @@ fn word<W: Clone>(setting: &str, got: &str, words: &[(&str, W)]) -> Result<W> {
     let found = words.iter().find(|(word, _)| *word == got).map(|(_, meant)| meant.clone());
     found.ok_or_else(|| {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let error = Error::invalid(setting, all.join(", "), format!("{got:?}"));
-        match nearest(got, &all) {
-            Some(near) => error.hint(format!("did you mean {near}?")),
-            None => error,
-        }
+        meant(Error::invalid(setting, all.join(", "), format!("{got:?}")), got, &all)
     })
 }
 

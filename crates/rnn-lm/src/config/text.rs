@@ -188,11 +188,7 @@ impl Config {
     pub fn preset(name: &str) -> Result<Self> {
         super::presets::preset(name).ok_or_else(|| {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            let error = Error::invalid("preset", names.join(", "), format!("{name:?}"));
-            match nearest(name, &names) {
-                Some(near) => error.hint(format!("did you mean {near}?")),
-                None => error,
-            }
+            meant(Error::invalid("preset", names.join(", "), format!("{name:?}")), name, &names)
         })
     }
 
@@ -301,8 +297,16 @@ fn unknown(at: &str, what: &str, got: &str, known: &[&str], home: Option<&str>) 
     }
 }
 
+/// An error about a name that is none of these, with the one that is probably meant.
+pub(super) fn meant(error: Error, got: &str, known: &[&str]) -> Error {
+    match nearest(got, known) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    }
+}
+
 /// The name that is meant, if one is near enough.
-pub(super) fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().map(|name| (strsim::jaro_winkler(got, name), *name));
     let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (near.0 > 0.8).then_some(near.1)

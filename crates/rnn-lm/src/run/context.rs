@@ -56,8 +56,7 @@ mod tests {
             assert!((MOST - 32..=MOST + 1).contains(&context.len()), "{unit}: {}", context.len());
             assert_eq!((context[0], context.last()), (begin, Some(&begin)), "{unit}");
             assert_eq!(context[1..], ids[..context.len() - 1], "{unit}");
-            // A text without line ends is cut where it is long enough.
-            run.write_context(&Source::Memory(&ids[..3])).unwrap();
+            // What a person wrote there.
             std::fs::write(run.path(CONTEXT), "say hello").unwrap();
             assert!(run.context().unwrap().len() > 2, "{unit}");
         }

@@ -107,14 +107,11 @@ impl Since {
         if changed.is_empty() {
             return Ok(());
         }
-        let all = |value: fn(&(String, String, String)) -> &String| -> String {
-            let all: Vec<String> =
-                changed.iter().map(|changed| format!("{} = {}", changed.0, value(changed))).collect();
-            all.join(", ")
-        };
-        let (want, got) = (all(|(_, was, _)| was), all(|(.., is)| is));
-        let want = format!("the settings that the training began with: {want}");
-        Err(Error::invalid(run.path(CONFIG).display(), want, got)
+        let both =
+            changed.iter().map(|(name, was, is)| (format!("{name} = {was}"), format!("{name} = {is}")));
+        let (was, is): (Vec<_>, Vec<_>) = both.unzip();
+        let want = format!("the settings that the training began with: {}", was.join(", "));
+        Err(Error::invalid(run.path(CONFIG).display(), want, is.join(", "))
             .hint("put them back, or begin a new run: `rnn-lm train CORPUS --config FILE`"))
     }
 }
@@ -212,8 +209,8 @@ impl Fit {
         }
     }
 
-    /// Goes on with a run from its last checkpoint; from its beginning where it has neither that nor weights. With `epochs` it goes on to another
-    /// number of them, which its settings then say.
+    /// Goes on with a run from its last checkpoint; from its beginning where it has neither that nor weights. With `epochs` it
+    /// goes on to another number of them, which its settings then say.
     ///
     /// # Errors
     /// Where a file of it is missing or wrong, another process trains it, or its corpus or its settings are not what they were.
