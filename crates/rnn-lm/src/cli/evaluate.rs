@@ -4,7 +4,8 @@ use super::noun::Noun;
 use super::progress::bar;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
@@ -38,24 +39,48 @@ pub(super) struct Evaluate {
     /// What the model may do with what it has read
     #[arg(long, value_enum, default_value_t = Mode::Plain)]
     mode: Mode,
-    /// The learning rate [default: 0.1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode dynamic")]
-    lr: Option<f64>,
-    /// How fast weights go back to what they were [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode dynamic")]
-    decay: Option<f64>,
+    /// The learning rate
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.1,
+        allow_negative_numbers = true,
+        help_heading = "--mode dynamic"
+    )]
+    lr: f64,
+    /// How fast weights go back to what they were
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        help_heading = "--mode dynamic"
+    )]
+    decay: f64,
     /// Divide each gradient by its size on the run's corpus
     #[arg(long, help_heading = "--mode dynamic")]
     rms: bool,
-    /// Tokens that it remembers [default: 500]
-    #[arg(long, value_name = "N", help_heading = "--mode cache")]
-    size: Option<usize>,
-    /// How much likeness counts [default: 0.3]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode cache")]
-    theta: Option<f64>,
-    /// Its share of the probability [default: 0.1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode cache")]
-    lambda: Option<f64>,
+    /// Tokens that it remembers
+    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "--mode cache")]
+    size: usize,
+    /// How much likeness counts
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.3,
+        allow_negative_numbers = true,
+        help_heading = "--mode cache"
+    )]
+    theta: f64,
+    /// Its share of the probability
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.1,
+        allow_negative_numbers = true,
+        help_heading = "--mode cache"
+    )]
+    lambda: f64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -72,8 +97,8 @@ enum Mode {
 }
 
 impl Evaluate {
-    pub(super) fn run(self, session: &Session) -> Result<()> {
-        self.check()?;
+    pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
+        self.check(flags)?;
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
         let ids = run.tokenizer.encode_file(&text).with_context(|| self.file.display().to_string())?;
@@ -112,23 +137,28 @@ impl Evaluate {
         print(format_args!("unknown          {:.2} %", 100.0 * unknown))
     }
 
-    /// Whether each flag is one of the mode.
-    fn check(&self) -> Result<()> {
-        let flags = [
-            ("--batch", self.batch.is_some(), Mode::Plain),
-            ("--time", self.time.is_some() && self.mode == Mode::Cache, Mode::Plain),
-            ("--lr", self.lr.is_some(), Mode::Dynamic),
-            ("--decay", self.decay.is_some(), Mode::Dynamic),
-            ("--rms", self.rms, Mode::Dynamic),
-            ("--size", self.size.is_some(), Mode::Cache),
-            ("--theta", self.theta.is_some(), Mode::Cache),
-            ("--lambda", self.lambda.is_some(), Mode::Cache),
+    /// Whether each flag that was given is one of the mode.
+    fn check(&self, flags: &ArgMatches) -> Result<()> {
+        const OF: [(&str, &[Mode]); 8] = [
+            ("batch", &[Mode::Plain]),
+            ("time", &[Mode::Plain, Mode::Dynamic]),
+            ("lr", &[Mode::Dynamic]),
+            ("decay", &[Mode::Dynamic]),
+            ("rms", &[Mode::Dynamic]),
+            ("size", &[Mode::Cache]),
+            ("theta", &[Mode::Cache]),
+            ("lambda", &[Mode::Cache]),
         ];
         let name =
             |mode: Mode| mode.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
-        match flags.iter().find(|(_, given, mode)| *given && *mode != self.mode) {
-            Some((flag, _, of)) => {
-                bail!("{flag}: expected with --mode {}, got with --mode {}", name(*of), name(self.mode))
+        let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
+        match OF.iter().find(|(flag, modes)| given(flag) && !modes.contains(&self.mode)) {
+            Some((flag, modes)) => {
+                bail!(
+                    "--{flag}: expected with --mode {}, got with --mode {}",
+                    name(modes[0]),
+                    name(self.mode)
+                )
             }
             None => Ok(()),
         }
@@ -150,19 +180,14 @@ impl Evaluate {
                 order.evaluate(model, ids, time, Some(&mut progress))
             }
             Mode::Cache => {
-                let (size, theta) = (self.size.unwrap_or(500), self.theta.unwrap_or(0.3));
-                NeuralCache { size, theta, lambda: self.lambda.unwrap_or(0.1) }.evaluate(
-                    model,
-                    ids,
-                    Some(&mut progress),
-                )
+                let Self { size, theta, lambda, .. } = *self;
+                NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
             }
             Mode::Dynamic => {
                 let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
                 let model = adaptable.as_mut();
                 let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
-                let (lr, decay) = (self.lr.unwrap_or(0.1), self.decay.unwrap_or(0.0));
-                let dynamic = Dynamic { time, lr, decay, rule };
+                let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
                 dynamic.evaluate(model, ids, Some(&mut progress))
             }
         };

@@ -3,14 +3,14 @@
 use super::Session;
 use super::noun::Noun;
 use super::settings::Base;
-use super::train::whole;
+use super::train::{name_tokenizer, whole};
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::config::Config;
 use rnn_lm::data::{TextFile, Unknown};
-use rnn_lm::run::{Imported, Layout, Run, vacant};
+use rnn_lm::run::{Imported, Layout, Run, Texts, vacant};
 use rnn_lm::tokenizer::{Options, Tokenizer};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Make a run out of weights from elsewhere
 ///
@@ -53,12 +53,10 @@ impl Import {
         let Imported { model, vocabulary, tensors } = Imported::read(&self.weights, layout)?;
         config.model = model;
         config.data.corpus = whole(&self.corpus)?;
+        name_tokenizer(&mut config)?;
         let tokenizer = match config.data.tokenizer.is_empty() {
             true => tokenizer(&config, &text, vocabulary)?,
-            false => {
-                config.data.tokenizer = whole(Path::new(&config.data.tokenizer)).context("--tokenizer")?;
-                Tokenizer::open(&config.data.tokenizer)?
-            }
+            false => Texts { train: text, valid: None }.tokenizer(&config)?,
         };
         if tokenizer.len() != vocabulary {
             bail!(

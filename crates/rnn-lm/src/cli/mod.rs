@@ -127,7 +127,7 @@ impl Cli {
         match self.command {
             Command::Train(train) => train.run(&session, matches),
             Command::Resume(resume) => resume.run(&session),
-            Command::Evaluate(evaluate) => done(evaluate.run(&session)),
+            Command::Evaluate(evaluate) => done(evaluate.run(&session, matches)),
             Command::Score(score) => done(score.run(&session)),
             Command::Generate(generate) => done(generate.run(&session)),
             Command::LrFind(find) => done(find.run(&session, matches)),

@@ -23,15 +23,8 @@ const LENGTH: u64 = 1000;
 
 impl Progress {
     pub(super) fn new(session: &Session, noun: Noun) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = (terminal && !session.quiet).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(LENGTH), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{wide_msg} {bar:20} {prefix}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        let plain = !terminal && !session.quiet;
+        let bar = drawn(session, LENGTH, "{wide_msg} {bar:20} {prefix}");
+        let plain = bar.is_none() && !session.quiet;
         Self { bar, plain, begun: None, last_line: Instant::now(), noun }
     }
 
@@ -85,14 +78,20 @@ impl Progress {
 
 /// How much of `length` of these is done, in a terminal.
 pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
+    let bar = drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {eta} left");
+    bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
+}
+
+/// A bar of this form, where there is a terminal and something is to be said.
+fn drawn(session: &Session, length: u64, form: &str) -> Option<ProgressBar> {
     if session.quiet || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+        return None;
     }
-    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} {msg}, {eta} left") {
-        Ok(style) => bar.with_style(style).with_message(of),
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    Some(match ProgressStyle::with_template(form) {
+        Ok(style) => bar.with_style(style),
         Err(_) => bar,
-    }
+    })
 }
 
 /// Seconds as a person says them.

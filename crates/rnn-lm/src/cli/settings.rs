@@ -122,7 +122,7 @@ impl Base {
 }
 
 /// The value of a flag, if it was given.
-fn said<'a>(flags: &'a ArgMatches, name: &str) -> Option<&'a String> {
+pub(super) fn said<'a>(flags: &'a ArgMatches, name: &str) -> Option<&'a String> {
     flags.try_get_one(name).ok().flatten()
 }
 

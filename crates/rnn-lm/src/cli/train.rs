@@ -2,12 +2,13 @@
 
 use super::noun::Noun;
 use super::progress::{Progress, time};
-use super::settings::Base;
+use super::settings::{Base, said};
 use super::{INTERRUPTED, Session, print, verdict};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
 use rnn_core::device_name;
 use rnn_lm::LanguageModel;
+use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
 use rnn_lm::run::{End, Fit, Measured, Stepped, Watch};
@@ -70,11 +71,9 @@ impl Train {
         if let Some(valid) = &self.valid {
             config.data.valid = whole(valid).context("--valid")?;
         }
-        if !config.data.tokenizer.is_empty() {
-            config.data.tokenizer = whole(Path::new(&config.data.tokenizer)).context("--tokenizer")?;
-        }
+        name_tokenizer(&mut config)?;
         if config.data.tokens == "byte"
-            && !flags.contains_id("tokens")
+            && said(flags, "tokens").is_none()
             && let Some(why) = why_bytes(&text)?
         {
             session.say(format_args!("note: {}: {why}", self.corpus.display()));
@@ -109,6 +108,15 @@ pub(super) fn whole(path: &Path) -> Result<String> {
     let whole = path.canonicalize().with_context(|| path.display().to_string())?;
     let text = whole.to_str().map(str::to_string);
     text.with_context(|| format!("{}: expected a name in Unicode", path.display()))
+}
+
+/// The same of the tokenizer that settings name, if they name one.
+pub(super) fn name_tokenizer(config: &mut Config) -> Result<()> {
+    let path = &mut config.data.tokenizer;
+    if !path.is_empty() {
+        *path = whole(Path::new(path)).context("--tokenizer")?;
+    }
+    Ok(())
 }
 
 /// Why a text is learnt byte by byte where nobody asked for that.

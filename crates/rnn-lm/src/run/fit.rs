@@ -2,15 +2,16 @@
 //! checkpoints from which it goes on with the bits that it would have had.
 
 use super::metrics::Metrics;
+use super::since::Since;
+use super::windows::batches;
 use super::{CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, vacant};
-use crate::config::{Config, Order};
-use crate::data::{Batches, BookBatches, Streams, Varied, Window};
+use crate::config::Config;
+use crate::data::Batches;
 use crate::evaluate;
 use crate::train::{Checkpoint, Trainer};
 use crate::{Error, LanguageModel, Result};
 use candle_core::Device;
 use rnn_core::Way;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -74,45 +75,6 @@ impl Parts {
         let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
         let since = Since { corpus, settings, ..Since::default() };
         Ok(Self { train, valid, model, trainer, since })
-    }
-}
-
-/// What is counted from one evaluation to the next, and over all; part of a checkpoint.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Since {
-    /// What the texts were, to know them again.
-    corpus: String,
-    /// The settings, as `config.toml` has them; nothing in checkpoints of a time that did not keep them.
-    #[serde(default)]
-    settings: String,
-    nats: f64,
-    targets: usize,
-    tokens: usize,
-    seconds: f64,
-}
-
-/// Settings that may change from one process of a training to the next: they change nothing that is computed.
-const FREE: [&str; 5] =
-    ["data.corpus", "data.valid", "data.memory", "training.epochs", "training.stop_after"];
-
-impl Since {
-    /// Whether a run still has the settings that its training began with.
-    fn check_settings(&self, run: &Run) -> Result<()> {
-        if self.settings.is_empty() {
-            return Ok(());
-        }
-        let was = Config::parse(CHECKPOINT, &self.settings, &Config::default())?;
-        let mut changed = was.differences(&run.config)?;
-        changed.retain(|(setting, ..)| !FREE.contains(&setting.as_str()));
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let both =
-            changed.iter().map(|(name, was, is)| (format!("{name} = {was}"), format!("{name} = {is}")));
-        let (was, is): (Vec<_>, Vec<_>) = both.unzip();
-        let want = format!("the settings that the training began with: {}", was.join(", "));
-        Err(Error::invalid(run.path(CONFIG).display(), want, is.join(", "))
-            .hint("put them back, or begin a new run: `rnn-lm train CORPUS --config FILE`"))
     }
 }
 
@@ -438,41 +400,4 @@ fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
 fn mark(train: &Ids, valid: Option<&Ids>) -> String {
     let valid = valid.map_or_else(|| "none".to_string(), Ids::mark);
     format!("{} to learn from; {valid} to measure on", train.mark())
-}
-
-/// Windows in the order that the settings say.
-enum Windows<'a> {
-    Streams(Streams<'a>),
-    Varied(Varied<'a>),
-    Book(BookBatches<'a>),
-}
-
-fn batches<'a>(config: &Config, ids: &'a Ids) -> Result<Windows<'a>> {
-    let training = &config.training;
-    let (batch, time) = (training.batch, training.time);
-    Ok(match config.order()? {
-        Order::Book => Windows::Book(BookBatches::new(ids.source(), batch, time)?),
-        Order::Streams if training.varied => {
-            Windows::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
-        }
-        Order::Streams => Windows::Streams(Streams::new(ids.source(), batch, time)?),
-    })
-}
-
-impl Batches for Windows<'_> {
-    fn windows(&self, epoch: usize) -> usize {
-        match self {
-            Self::Streams(batches) => batches.windows(epoch),
-            Self::Varied(batches) => batches.windows(epoch),
-            Self::Book(batches) => batches.windows(epoch),
-        }
-    }
-
-    fn window(&self, epoch: usize, number: usize) -> Result<Window> {
-        match self {
-            Self::Streams(batches) => batches.window(epoch, number),
-            Self::Varied(batches) => batches.window(epoch, number),
-            Self::Book(batches) => batches.window(epoch, number),
-        }
-    }
 }

@@ -19,7 +19,9 @@ mod fit;
 mod import;
 mod lock;
 mod metrics;
+mod since;
 mod weights;
+mod windows;
 
 pub use corpus::{Ids, Texts};
 pub use fit::{End, Fit, Measured, Stepped, Watch};

@@ -1,0 +1,47 @@
+//! The windows of a training, in the order that its settings say.
+
+use super::Ids;
+use crate::Result;
+use crate::config::{Config, Order};
+use crate::data::{Batches, BookBatches, Streams, Varied, Window};
+
+/// In one of the orders that there are.
+pub(super) enum Windows<'a> {
+    Streams(Streams<'a>),
+    Varied(Varied<'a>),
+    Book(BookBatches<'a>),
+}
+
+/// Those of a text.
+///
+/// # Errors
+/// Where it is too short for one.
+pub(super) fn batches<'a>(config: &Config, ids: &'a Ids) -> Result<Windows<'a>> {
+    let training = &config.training;
+    let (batch, time) = (training.batch, training.time);
+    Ok(match config.order()? {
+        Order::Book => Windows::Book(BookBatches::new(ids.source(), batch, time)?),
+        Order::Streams if training.varied => {
+            Windows::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
+        }
+        Order::Streams => Windows::Streams(Streams::new(ids.source(), batch, time)?),
+    })
+}
+
+impl Batches for Windows<'_> {
+    fn windows(&self, epoch: usize) -> usize {
+        match self {
+            Self::Streams(batches) => batches.windows(epoch),
+            Self::Varied(batches) => batches.windows(epoch),
+            Self::Book(batches) => batches.windows(epoch),
+        }
+    }
+
+    fn window(&self, epoch: usize, number: usize) -> Result<Window> {
+        match self {
+            Self::Streams(batches) => batches.window(epoch, number),
+            Self::Varied(batches) => batches.window(epoch, number),
+            Self::Book(batches) => batches.window(epoch, number),
+        }
+    }
+}

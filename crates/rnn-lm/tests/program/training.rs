@@ -1,0 +1,207 @@
+//! Runs that are trained, stopped and gone on with.
+
+use super::*;
+
+#[test]
+fn with_nothing_but_a_text_it_makes_a_run_that_can_be_used() {
+    let folder = Folder::new();
+    folder.file("small.txt", text(60));
+    let output = folder.run("train small.txt --epochs 2 --hidden 16");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    // What a person reads: the result beside what counting achieves, and what to do next.
+    for part in ["Kneser-Ney, order 8", "this model", "bits a character", "ounting"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    assert!(stderr.contains("rnn-lm generate runs/small --prompt"), "{stderr}");
+    for name in [
+        "config.toml",
+        "tokenizer.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "context.txt",
+        "checkpoints/latest.safetensors",
+    ] {
+        assert!(folder.path("runs/small").join(name).exists(), "{name}");
+    }
+    assert!(folder.out("info runs/small").contains("epoch 2 of 2"));
+    // A second run of the same text has a folder of its own.
+    folder.out("train small.txt --epochs 1 --hidden 8 --quiet");
+    assert!(folder.path("runs/small-2/model.safetensors").exists());
+}
+
+#[test]
+fn quiet_is_quiet_and_the_result_is_one_object() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    let output = folder.run(&format!("train t.txt {SMALL} --epochs 1 --out r --quiet --json"));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["perplexity"].as_f64().is_some_and(|perplexity| perplexity > 1.0), "{report}");
+    assert!(report["yardsticks"]["kneser_ney"].as_f64().is_some(), "{report}");
+    // No terminal: no codes of one.
+    let output = folder.run(&format!("train t.txt {SMALL} --epochs 1 --out r2"));
+    assert!(!output.stderr.contains(&0x1b), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_settings_of_a_run_make_the_same_run_again() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 2 --varied --accumulate 2 --quiet --out a"));
+    folder.out("train t.txt --config a/config.toml --quiet --out b");
+    for name in ["model.safetensors", "config.toml", "tokenizer.json"] {
+        assert!(bytes(&folder.path("a").join(name)) == bytes(&folder.path("b").join(name)), "{name}");
+    }
+    // Where the ids of the text are is no part of what is learnt.
+    folder.out("train t.txt --config a/config.toml --memory 0 --quiet --out c");
+    assert!(folder.path("c/cache/train.ids").exists());
+    let [a, c] = ["a", "c"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
+    assert!(a == c);
+    folder.out("resume c --epochs 3 --quiet");
+    // A flag goes before the file, the file before the preset.
+    let settings = folder.out("config t.txt --preset zaremba-small --config a/config.toml --hidden 33");
+    for line in ["hidden = 33", "embed = 8", "rule = \"adam\""] {
+        assert!(settings.contains(line), "{line}: {settings}");
+    }
+}
+
+#[test]
+fn a_training_that_is_killed_goes_on_with_the_bits_it_would_have_had() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(600));
+    let line = format!("train t.txt {SMALL} --varied --epochs 6 --average nt-asgd --seed 5 --quiet");
+    folder.out(&format!("{line} --out whole"));
+    let mut child = folder.command(&format!("{line} --out killed")).stdout(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let metrics = folder.path("killed/metrics.jsonl");
+    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no evaluation for a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    folder.out("resume killed --quiet");
+    let [whole, killed] = ["whole", "killed"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
+    assert!(whole == killed);
+    let lines = |run: &str| -> Vec<(Value, Value)> {
+        let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].clone(), line["valid_loss"].clone())).collect()
+    };
+    assert_eq!(lines("whole"), lines("killed"));
+    // It is done: going on does nothing, unless to more epochs.
+    folder.out("resume killed --quiet");
+    folder.out("resume killed --epochs 7 --quiet");
+    assert_eq!(lines("killed").len(), 7);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(3000));
+    let line = format!("train t.txt {SMALL} --epochs 1000 --out r");
+    let child = folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.path("r/config.toml").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("`rnn-lm resume r` goes on"), "{stderr}");
+    assert!(folder.path("r/checkpoints/latest.safetensors").exists());
+}
+
+#[test]
+fn it_ends_early_where_nothing_better_comes_and_measures_as_often_as_it_is_told() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(150));
+    let lines =
+        |run: &str| std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap().lines().count();
+    // With a rate of next to nothing the first evaluation is about as good as any later one, and with a cosine that has
+    // come to its end no better.
+    let still = "--rule sgd --lr 1e-30 --stop-after 2 --epochs 9 --quiet";
+    folder.out(&format!("train t.txt {SMALL} {still} --out still").replace("--rule adam --lr 0.01 ", ""));
+    assert_eq!(lines("still"), 3);
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --evaluate-every 5 --quiet --out often"));
+    let config = std::fs::read_to_string(folder.path("often/config.toml")).unwrap();
+    assert!(config.contains("evaluate_every = 5"));
+    // Every fifth step is measured, and the last one.
+    let metrics = std::fs::read_to_string(folder.path("often/metrics.jsonl")).unwrap();
+    let steps =
+        metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
+    let steps: Vec<u64> = steps.collect();
+    let last = *steps.last().unwrap();
+    let want: Vec<u64> = (5..last).step_by(5).chain([last]).collect();
+    assert_eq!(steps, want);
+}
+
+#[test]
+fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(20) + "words that nobody has seen before\n");
+    folder.out("train t.txt --preset book-rnn --first 60 --batch 2 --epochs 3 --quiet --out r");
+    let info = folder.json("info r");
+    assert!(info["best"]["valid_loss"].is_null() && info["best"]["train_loss"].as_f64().is_some(), "{info}");
+    // No <unk>, and no word that comes later.
+    let tokenizer = std::fs::read_to_string(folder.path("r/tokenizer.json")).unwrap();
+    assert!(!tokenizer.contains("nobody") && !tokenizer.contains("\"<unk>\": "), "{tokenizer}");
+    let refused = folder.run("train t.txt --preset book-rnn --first 6000 --out s");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("data.first: expected at most the ") && said.contains("got 6000"), "{said}");
+    assert!(!folder.path("s").exists());
+}
+
+#[test]
+fn tied_weights_that_were_only_suggested_give_way_to_an_adaptive_softmax() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    let line = "train t.txt --tokens word --embed 16 --hidden 16 --batch 4 --time 6 --epochs 1 --quiet --cutoffs 5 --out";
+    folder.out(&format!("{line} r"));
+    assert!(folder.out("config --config r/config.toml").contains("tied = false"));
+    let refused = folder.run(&format!("{line} s --tied"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("cutoffs of tied weights") && said.contains("tied = false"), "{said}");
+}
+
+#[test]
+fn any_text_makes_a_run_however_short_it_is() {
+    let folder = Folder::new();
+    for (name, text) in [
+        ("three.txt", "abc".to_string()),
+        ("line.txt", "a text of one line without an end".to_string()),
+        ("spaces.txt", " ".repeat(300)),
+        ("feeds.txt", "\n".repeat(300)),
+        ("few.txt", text(20)),
+        ("words.txt", "the <unk> cat\n".repeat(9)),
+    ] {
+        folder.file(name, text);
+        let out = folder.out(&format!("train {name} --epochs 1 --out {name}.run --quiet --json"));
+        assert!(serde_json::from_str::<Value>(&out).is_ok(), "{name}: {out}");
+        folder.out(&format!("generate {name}.run -n 3"));
+    }
+}
+
+#[test]
+fn two_that_begin_one_run_at_once_leave_that_of_one_of_them() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(300));
+    for round in 0..4 {
+        let line = |hidden: usize| {
+            format!("train t.txt --tokens word --embed 8 --hidden {hidden} --epochs 1 --quiet --out r{round}")
+        };
+        let mut both: Vec<_> = [8, 16].map(|hidden| folder.command(&line(hidden)).spawn().unwrap()).into();
+        let done = both.iter_mut().filter_map(|child| child.wait().unwrap().success().then_some(())).count();
+        assert_eq!(done, 1, "one of two");
+        folder.out(&format!("evaluate r{round} t.txt"));
+    }
+}
