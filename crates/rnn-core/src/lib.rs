@@ -13,8 +13,10 @@ mod device;
 mod error;
 mod init;
 pub mod kernels;
+pub mod mask;
 mod params;
 pub mod rng;
+pub mod sums;
 mod time;
 
 pub use cell::{

@@ -3,6 +3,7 @@
 //! A [`Stream`] is ChaCha8 keyed by (seed, purpose) with the step as its counter block, so that drawing for one
 //! purpose never moves another, and step 1,000 can be drawn without the 999 before it. Same numbers on every machine.
 
+use crate::kernels::team;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -64,10 +65,26 @@ impl Stream {
 /// let ones = bernoulli(&mut Stream::new(0, "mask", 0), 10_000, 0.25, 1.0).into_iter().sum::<f64>();
 /// assert!((ones / 10_000.0 - 0.25).abs() < 0.02);
 /// ```
-pub fn bernoulli<T: Copy + Default>(stream: &mut Stream, count: usize, rate: f64, one: T) -> Vec<T> {
+pub fn bernoulli<T>(stream: &mut Stream, count: usize, rate: f64, one: T) -> Vec<T>
+where
+    T: Copy + Default + Send + Sync,
+{
+    /// Numbers that a member of the team draws at a time.
+    const BLOCK: usize = 1 << 14;
     // Rates are known to 2^-32; a rate of 1 and above never fails.
     let below = (rate * 2f64.powi(32)) as u64;
-    (0..count).map(|_| if u64::from(stream.bits.next_u32()) < below { one } else { T::default() }).collect()
+    let (bits, first) = (&stream.bits, stream.bits.get_word_pos());
+    let mut drawn = vec![T::default(); count];
+    team::pieces(&mut drawn, BLOCK, &|i, drawn| {
+        // Each block begins where the one before it ends, whoever draws that.
+        let mut bits = bits.clone();
+        bits.set_word_pos(first + (i * BLOCK) as u128);
+        for drawn in drawn {
+            *drawn = if u64::from(bits.next_u32()) < below { one } else { T::default() };
+        }
+    });
+    stream.bits.set_word_pos(first + count as u128);
+    drawn
 }
 
 /// The 64-bit FNV-1a hash of a text, `variant` mixed in first: two variants give two words of the key.
@@ -91,6 +108,17 @@ mod tests {
         for (i, x) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|y| x != y), "streams {all:?} are not distinct");
         }
+    }
+
+    #[test]
+    fn masks_are_drawn_as_one_number_after_the_other_would_be() {
+        let mut one_by_one = Stream::new(5, "mask", 2);
+        let (mut at_once, count) = (one_by_one.clone(), 40_000);
+        let half = 1u32 << 31;
+        let want: Vec<f32> =
+            (0..count).map(|_| if one_by_one.bits.next_u32() < half { 2.0 } else { 0.0 }).collect();
+        assert_eq!(bernoulli(&mut at_once, count, 0.5, 2.0), want);
+        assert_eq!(at_once.uniform(0.0, 1.0), one_by_one.uniform(0.0, 1.0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Cell, CellState, Half, LayerParams, Own, PointwiseGrads, Saved, State, Sums};
 use crate::Result;
 use crate::kernels::unroll::with_parts;
+use crate::sums::column_sums;
 use candle_core::Tensor;
 
 /// The input half of the gate sums of `x [rows, D]`, of any number of steps and rows, and what [`Factors`] needs of it.
@@ -115,8 +116,8 @@ impl Factors<'_> {
         let grads = LayerParams {
             weight_ih: of_input.t()?.matmul(xs)?,
             weight_hh: product.t()?.matmul(fed)?,
-            bias_ih: params.bias_ih.as_ref().map(|_| gates.input.sum(0)).transpose()?,
-            bias_hh: params.bias_hh.as_ref().map(|_| gates.recurrent.sum(0)).transpose()?,
+            bias_ih: params.bias_ih.as_ref().map(|_| column_sums(&gates.input)).transpose()?,
+            bias_hh: params.bias_hh.as_ref().map(|_| column_sums(&gates.recurrent)).transpose()?,
             weight_hr: projection.map(|(dh, hidden)| dh.t()?.matmul(&hidden)).transpose()?,
             own,
         };

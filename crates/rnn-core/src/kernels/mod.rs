@@ -11,6 +11,7 @@ mod real;
 mod share;
 pub mod simd;
 pub mod team;
+pub mod trace;
 pub mod unroll;
 
 pub use lanes::{Lanes, Vector};

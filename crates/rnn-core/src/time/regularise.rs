@@ -3,7 +3,8 @@
 use super::plan::Draw;
 use crate::cell::{Cell, State};
 use crate::kernels::unroll::Guides;
-use crate::rng::{Stream, bernoulli};
+use crate::mask::mask;
+use crate::rng::Stream;
 use crate::{Error, LayerSpec, Place, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -141,16 +142,6 @@ impl Source<'_> {
     fn ones(&self, what: &str, (rate, one): (f64, f64), shape: &[usize]) -> Result<Tensor> {
         let purpose = format!("mask/{what}/{}", self.place);
         let mut stream = Stream::new(self.draw.seed, &purpose, self.draw.step);
-        let count = shape.iter().product();
-        let tensor = match self.dtype {
-            DType::F64 => Tensor::from_vec(bernoulli(&mut stream, count, rate, one), shape, self.device)?,
-            _ => {
-                let numbers = bernoulli(&mut stream, count, rate, one as f32);
-                Tensor::from_vec(numbers, shape, &Device::Cpu)?
-                    .to_dtype(self.dtype)?
-                    .to_device(self.device)?
-            }
-        };
-        Ok(tensor)
+        mask(&mut stream, (rate, one), shape, (self.dtype, self.device))
     }
 }

@@ -54,6 +54,11 @@ impl<C: Cell> Stack<TimeRnn<C>> {
         affine: Option<(&Tensor, &Tensor)>,
     ) -> Result<StackStream<C::State, T>> {
         let like = self.zero_state(rows)?;
+        if let Some(elsewhere) = like.parts().first().filter(|part| !part.device().is_cpu()) {
+            let got = crate::device_name(elsewhere.device());
+            return Err(Error::invalid("Stack::stream", "weights on the CPU", got)
+                .hint("on a GPU infer takes windows of one step"));
+        }
         let params = self.layers().iter().map(|layer| {
             let params = layer.cell().params();
             params.try_map(|tensor| Ok(tensor.detach().contiguous()?))

@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use rnn_core::Scheme;
+use rnn_core::sums::column_sums;
 
 /// The book's TimeAffine, with PyTorch's shapes.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ impl TimeAffine {
         Ok(AffineGrads {
             dxs: dys.matmul(&self.weight.detach())?.reshape((batch, time, size))?,
             weight: dys.t()?.matmul(&xs)?,
-            bias: dys.sum(0)?,
+            bias: column_sums(&dys)?,
         })
     }
 }

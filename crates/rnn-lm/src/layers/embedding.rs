@@ -56,6 +56,16 @@ impl TimeEmbedding {
         Ok(self.weight.index_select(&flat, 0)?.reshape((batch, time, ()))?)
     }
 
+    /// The same of ids that the CPU still has, `[N, T]` row by row, with nothing recorded.
+    ///
+    /// # Errors
+    /// Where an id is outside the table.
+    pub(crate) fn look_up(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        check_ids("TimeEmbedding: ids", ids, self.weight.dim(0)?)?;
+        let flat = Tensor::from_slice(ids, ids.len(), self.weight.device())?;
+        Ok(self.weight.detach().index_select(&flat, 0)?.reshape((batch, ids.len() / batch, ()))?)
+    }
+
     /// The gradient `[V, D]` of the table, from that of the output `[N, T, D]`; by hand, in tensor ops.
     ///
     /// # Errors
@@ -64,6 +74,30 @@ impl TimeEmbedding {
         let flat = ids.flatten_all()?;
         let rows = dys.detach().reshape((flat.elem_count(), self.weight.dim(1)?))?.contiguous()?;
         Ok(self.weight.detach().zeros_like()?.index_add(&flat, &rows, 0)?)
+    }
+
+    /// The same of ids that the CPU still has: a product that adds up what belongs to one id, and a choice of rows, where
+    /// a sum into places that may be the same would be done by one after the other.
+    ///
+    /// # Errors
+    /// Those of candle, where shapes do not fit.
+    pub(crate) fn backward_looked_up(&self, ids: &[u32], dys: &Tensor) -> Result<Tensor> {
+        let (vocabulary, size) = self.weight.dims2()?;
+        let (device, dtype) = (self.weight.device(), self.weight.dtype());
+        let mut different = ids.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        let count = different.len();
+        // Behind the sums stands a row of zeros, for all others.
+        let mut rows = vec![count as u32; vocabulary];
+        for (row, &id) in (0..).zip(&different) {
+            rows[id as usize] = row;
+        }
+        let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
+        let same = column(&different)?.broadcast_eq(&column(ids)?.t()?)?.to_dtype(dtype)?;
+        let sums = same.matmul(&dys.detach().reshape((ids.len(), size))?)?;
+        let sums = Tensor::cat(&[&sums, &Tensor::zeros((1, size), dtype, device)?], 0)?;
+        Ok(sums.index_select(&Tensor::from_vec(rows, vocabulary, device)?, 0)?)
     }
 
     /// The forward over slices: `ys [ids, D]`. The ids have been checked.
@@ -111,4 +145,26 @@ pub(crate) fn ids_tensor(
     device: &candle_core::Device,
 ) -> Result<Tensor> {
     Ok(Tensor::from_slice(ids, (batch, time), device)?.to_dtype(DType::U32)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use rnn_core::Parameters;
+
+    #[test]
+    fn both_ways_to_add_up_rows_give_the_same() {
+        let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
+        let embedding = TimeEmbedding::new(7, 2, Scheme::Book, &parameters.builder()).unwrap();
+        let ids = [4u32, 1, 4, 4, 0, 1];
+        let looked_up = embedding.look_up(&ids, 2).unwrap();
+        let tensor = ids_tensor(&ids, 2, 3, &Device::Cpu).unwrap();
+        let all = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert_eq!(all(&looked_up), all(&embedding.forward(&tensor).unwrap()));
+        let dys = Tensor::arange(0f64, 12.0, &Device::Cpu).unwrap().reshape((2, 3, 2)).unwrap();
+        let got = embedding.backward_looked_up(&ids, &dys).unwrap();
+        assert_eq!(all(&got), all(&embedding.backward(&tensor, &dys).unwrap()));
+        assert!(embedding.look_up(&[7], 1).is_err());
+    }
 }

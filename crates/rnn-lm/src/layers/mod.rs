@@ -12,7 +12,7 @@ pub use embedding::TimeEmbedding;
 pub(crate) use embedding::{check_ids, ids_tensor};
 pub(crate) use output::{AffineLoss, AffineParams};
 pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
-pub(crate) use softmax_loss::{check_targets, largest, losses, whole_rows};
+pub(crate) use softmax_loss::{check_targets, largest, losses, losses_in_ops, whole_rows};
 
 use rnn_core::kernels::Real;
 

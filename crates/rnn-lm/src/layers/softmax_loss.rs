@@ -72,12 +72,37 @@ fn in_tensor_ops(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
     let count = check(targets, batch * time, vocabulary)?;
     let rows = logits.reshape((batch * time, vocabulary))?;
     let (indices, weights) = masked(targets, &rows)?;
-    let log_probabilities = candle_nn::ops::log_softmax(&rows, 1)?;
-    let picked = (log_probabilities.gather(&indices, 1)? * &weights)?.sum_all()?.to_dtype(DType::F64)?;
-    let gradient = log_probabilities.exp()?.broadcast_mul(&weights)?;
-    let gradient = gradient.scatter_add(&indices, &weights.neg()?, 1)?;
-    let loss = -picked.to_scalar::<f64>()? / count as f64;
-    Ok((loss, (gradient * (1.0 / count as f64))?.reshape(logits.shape())?))
+    let (probabilities, losses) = softmax_in_ops(&rows, &indices)?;
+    let share = (&weights * (1.0 / count as f64))?;
+    let gradient = match targets.contains(&IGNORE) {
+        true => probabilities.broadcast_mul(&share)?,
+        false => (probabilities * (1.0 / count as f64))?,
+    };
+    let gradient = gradient.scatter_add(&indices, &share.neg()?, 1)?;
+    let loss = (losses * weights)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok((loss / count as f64, gradient.reshape(logits.shape())?))
+}
+
+/// Probabilities, and `-log` of those of the `indices [rows, 1]`: the largest probability of a row is one over the sum that
+/// the logarithm takes, so no row of logarithms is made, and however small a probability is, its logarithm is not lost.
+fn softmax_in_ops(rows: &Tensor, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+    let probabilities = candle_nn::ops::softmax_last_dim(rows)?;
+    let (largest, most) = (rows.max_keepdim(1)?, probabilities.max_keepdim(1)?);
+    let losses = ((largest - rows.gather(indices, 1)?)? - most.log()?)?;
+    Ok((probabilities, losses))
+}
+
+/// `-log softmax(logits)[target]` of each row, 0 of ignored ones, on any device.
+///
+/// # Errors
+/// Those of [`softmax_loss`].
+pub(crate) fn losses_in_ops(logits: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
+    let (batch, time, vocabulary) = logits.dims3()?;
+    check(targets, batch * time, vocabulary)?;
+    let rows = logits.detach().reshape((batch * time, vocabulary))?;
+    let (indices, weights) = masked(targets, &rows)?;
+    let (_, losses) = softmax_in_ops(&rows, &indices)?;
+    Ok((losses * weights)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
 }
 
 /// Targets as `[rows, 1]`, 0 where ignored, and 1 or 0 for those that count or do not.
@@ -224,4 +249,31 @@ pub(crate) fn largest<V: Vector>(row: &[V::Elem]) -> V::Elem {
     even.larger(odd).store(&mut lanes[..V::WIDTH]);
     let larger = |a, &b| if b > a { b } else { a };
     lanes[..V::WIDTH].iter().chain(whole.remainder()).fold(row[0], larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensor_ops_do_what_kernels_do() {
+        let numbers =
+            |i: usize| ((i * 29 % 31) as f64 - 15.0) * if i.is_multiple_of(7) { 900.0 } else { 0.3 };
+        let (rows, vocabulary) = (6, 11);
+        let logits: Vec<f64> = (0..rows * vocabulary).map(numbers).collect();
+        let logits = Tensor::from_vec(logits, (2, 3, vocabulary), &Device::Cpu).unwrap();
+        for targets in [[3, 0, 10, 5, 5, 7], [3, IGNORE, 10, IGNORE, 5, 7]] {
+            let ((loss, grad), (want, want_grad)) =
+                (in_tensor_ops(&logits, &targets).unwrap(), in_kernels::<f64>(&logits, &targets).unwrap());
+            assert!((loss - want).abs() < 1e-12 * want, "{loss} and {want}");
+            let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (got, want) in flat(&grad).into_iter().zip(flat(&want_grad)) {
+                assert!((got - want).abs() < 1e-15, "{got} and {want}");
+            }
+            let want = losses(&mut flat(&logits), &targets, vocabulary).unwrap();
+            for (got, want) in losses_in_ops(&logits, &targets).unwrap().into_iter().zip(want) {
+                assert!((got - want).abs() <= 1e-12 * want, "{got} and {want}");
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use rnn_core::mask::mask;
 use rnn_core::rng::{Stream, bernoulli};
 use rnn_core::{Penalty, Regularisers, check_rate};
 
@@ -108,22 +109,17 @@ impl Masks {
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
         let time = ids.len() / batch;
-        let drawn = |what: &str, rate: f64, count: usize| {
-            let mut stream = Stream::new(seed, &format!("mask/{what}"), window);
-            bernoulli(&mut stream, count, 1.0 - rate, (1.0 / (1.0 - rate)) as f32)
-        };
-        let tensor = |numbers: Vec<f32>, shape: (usize, usize, usize)| -> Result<Tensor> {
-            Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
-        };
+        let stream = |what: &str| Stream::new(seed, &format!("mask/{what}"), window);
         let of_units = |what: &str, rate: f64, size: usize| {
             let steps = if dropout.locked { 1 } else { time };
-            (rate > 0.0)
-                .then(|| tensor(drawn(what, rate, batch * steps * size), (batch, steps, size)))
-                .transpose()
+            let drawn = || mask(&mut stream(what), kept(rate), (batch, steps, size), (dtype, device));
+            (rate > 0.0).then(drawn).transpose()
         };
-        let words = (dropout.words > 0.0).then(|| {
-            let kept = drawn("words", dropout.words, vocabulary);
-            tensor(ids.iter().map(|&id| kept[id as usize]).collect(), (batch, time, 1))
+        let words = (dropout.words > 0.0).then(|| -> Result<Tensor> {
+            let (rate, one) = kept(dropout.words);
+            let of_all = bernoulli(&mut stream("words"), vocabulary, rate, one as f32);
+            let of_window = ids.iter().map(|&id| of_all[id as usize]).collect();
+            Ok(Tensor::from_vec(of_window, (batch, time, 1), device)?.to_dtype(dtype)?)
         });
         Ok(Self {
             words: words.transpose()?,
@@ -141,6 +137,11 @@ impl Masks {
     pub(super) fn output(&self, hs: &Tensor) -> Result<Tensor> {
         apply(hs, self.output.as_ref())
     }
+}
+
+/// How many stay where so many are dropped, and what they are multiplied with.
+fn kept(rate: f64) -> (f64, f64) {
+    (1.0 - rate, 1.0 / (1.0 - rate))
 }
 
 fn apply(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {

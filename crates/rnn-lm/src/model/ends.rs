@@ -58,8 +58,7 @@ impl Ends for InOps {
     }
 
     fn looked_up(&mut self, ids: &[u32], dxs: &Tensor) -> Result<()> {
-        let ids = Tensor::from_slice(ids, ids.len(), dxs.device())?;
-        let mut of_table = self.embedding.backward(&ids, dxs)?;
+        let mut of_table = self.embedding.backward_looked_up(ids, dxs)?;
         if self.tied {
             of_table = (of_table + &self.of_head[0])?;
         }

@@ -7,7 +7,6 @@ use super::ends::{Ends, no_forward};
 use super::net::Net;
 use crate::Result;
 use crate::data::Window;
-use crate::layers::ids_tensor;
 use crate::train::{Grad, Values};
 use candle_core::Tensor;
 use rnn_core::{Cell, LayerParams, Penalty, Plan, Recurrent, StackState, StackTape, State};
@@ -46,8 +45,7 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
             None => stack.zero_state(window.batch)?,
         };
         let masks = self.net.masks((&window.xs, window.batch), draw)?;
-        let ids = ids_tensor(&window.xs, window.batch, window.time, embedding.weight().device())?;
-        let xs = masks.input(&embedding.forward(&ids)?.detach())?;
+        let xs = masks.input(&embedding.look_up(&window.xs, window.batch)?)?;
         let plan = Plan::new().draw(draw.seed, draw.window);
         let (hs, next, tape) = stack.forward_taped(&xs, &state, &plan)?;
         let dropped = masks.output(&hs)?;

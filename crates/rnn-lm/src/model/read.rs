@@ -4,8 +4,8 @@
 use super::net::Net;
 use crate::Result;
 use crate::data::Window;
-use crate::layers::{ids_tensor, losses};
-use candle_core::{DType, Device, Tensor};
+use crate::layers::{losses, losses_in_ops};
+use candle_core::{DType, Tensor};
 use rnn_core::kernels::lend;
 use rnn_core::{Cell, Recurrent};
 
@@ -34,8 +34,7 @@ pub(super) fn read<C: Cell>(
             Some(state) if !window.first => state,
             _ => stack.zero_state(window.batch)?,
         };
-        let ids = ids_tensor(&window.xs, window.batch, window.time, table.device())?;
-        let (hidden, next) = stack.infer(&embedding.forward(&ids)?.detach(), &state)?;
+        let (hidden, next) = stack.infer(&embedding.look_up(&window.xs, window.batch)?, &state)?;
         let losses = losses_of(&head.infer(&hidden)?, &window.ts, table.dim(0)?)?;
         each(&Reading { window: &window, hidden: &hidden, losses: &losses })?;
         carried = Some(next);
@@ -43,9 +42,12 @@ pub(super) fn read<C: Cell>(
     Ok(())
 }
 
-/// Of logits that nobody else has: on the CPU they are used up where they stand.
+/// Of logits that nobody else has: on the CPU they are used up where they stand, and elsewhere they stay.
 fn losses_of(logits: &Tensor, targets: &[u32], vocabulary: usize) -> Result<Vec<f64>> {
-    let flat = logits.flatten_all()?.to_device(&Device::Cpu)?;
+    if !logits.device().is_cpu() {
+        return losses_in_ops(logits, targets);
+    }
+    let flat = logits.flatten_all()?;
     match flat.dtype() {
         DType::F64 => lend::write(&flat, |flat: &mut [f64]| losses(flat, targets, vocabulary))?,
         _ => {

@@ -39,9 +39,10 @@ impl<C: Cell> Rnnlm<C> {
         let parameters = Parameters::new(seed, dtype, device);
         let net = Net::<C>::new(spec, way, &parameters.builder())?;
         let way = net.stack.layers()[0].way();
+        let in_ops = !device.is_cpu() || net.head.full().is_err();
         let engine: Box<dyn Engine> = match (way, dtype, spec.dropout.any()) {
             (Way::Reference, ..) => Box::new(Graph::new(net.clone(), parameters.vars())),
-            _ if net.head.full().is_err() => Box::new(Manual::new(net.clone(), InOps::new(&net))),
+            _ if in_ops => Box::new(Manual::new(net.clone(), InOps::new(&net))),
             (Way::Fused, DType::F32, false) => Box::new(Chain::<f32>::new(&net)?),
             (Way::Fused, DType::F64, false) => Box::new(Chain::<f64>::new(&net)?),
             (Way::Fused, DType::F32, true) => {

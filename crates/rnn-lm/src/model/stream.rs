@@ -32,7 +32,7 @@ pub(super) fn stream<'a, C: Cell>(net: &'a Net<C>, rows: usize) -> Result<Box<dy
         return Err(Error::invalid("stream: rows", "at least 1", 0));
     }
     let weight = net.embedding.weight();
-    let packs = !net.dropout.recurrent.zones_out() && net.head.full().is_ok();
+    let packs = weight.device().is_cpu() && !net.dropout.recurrent.zones_out() && net.head.full().is_ok();
     Ok(match (net.stack.layers()[0].way(), weight.dtype()) {
         (Way::Fused, DType::F32) if packs => Box::new(Packed::<_, f32>::new(net, rows)?),
         (Way::Fused, DType::F64) if packs => Box::new(Packed::<_, f64>::new(net, rows)?),

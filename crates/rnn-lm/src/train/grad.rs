@@ -1,7 +1,7 @@
 //! A gradient as an optimiser sees it, and the norm over all of them.
 
 use crate::Result;
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 use rnn_core::kernels::{Real, Typed, lend, team};
 
 /// Numbers of a gradient, wherever they are.
@@ -79,10 +79,25 @@ impl<'a> Grad<'a> {
             Values::Tensor(tensor) => match (tensor.device().is_cpu(), tensor.dtype()) {
                 (true, DType::F32) => in_blocks(lend::read(&tensor.contiguous()?)?.slice(), squares_f32),
                 (true, DType::F64) => in_blocks(lend::read(&tensor.contiguous()?)?.slice(), squares_f64),
-                _ => tensor.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
+                _ => squares_in_ops(tensor)?.to_scalar()?,
             },
         })
     }
+
+    /// The tensor whose numbers they are, where no kernel of the CPU's can read them.
+    fn elsewhere(&self) -> Option<&'a Tensor> {
+        match self.values() {
+            Values::Tensor(tensor) if !tensor.device().is_cpu() => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+/// The sum of squares as an f64 where the numbers are; row by row first, for a sum over all is the work of few threads.
+fn squares_in_ops(tensor: &Tensor) -> Result<Tensor> {
+    let squares = tensor.sqr()?;
+    let of_rows = if squares.rank() > 1 { squares.sum(D::Minus1)? } else { squares };
+    Ok(of_rows.to_dtype(DType::F64)?.sum_all()?)
 }
 
 /// The sum over blocks, in their order.
@@ -127,9 +142,16 @@ fn squares_f32(numbers: &[f32]) -> f64 {
 /// # Errors
 /// Those of candle.
 pub fn global_norm(grads: &[Grad<'_>]) -> Result<f64> {
-    let mut sum = 0.0;
+    let (mut sum, mut elsewhere) = (0.0, Vec::new());
     for grad in grads {
-        sum += grad.sum_of_squares()?;
+        match grad.elsewhere() {
+            Some(tensor) => elsewhere.push(squares_in_ops(tensor)?),
+            None => sum += grad.sum_of_squares()?,
+        }
+    }
+    // A device is waited for once, not once a parameter.
+    if !elsewhere.is_empty() {
+        sum += Tensor::stack(&elsewhere, 0)?.sum_all()?.to_scalar::<f64>()?;
     }
     Ok(sum.sqrt())
 }

@@ -131,7 +131,10 @@ impl Optimizer {
     /// The same in tensor ops, on any device.
     fn in_ops(&self, at: At, param: &Var, grad: &Grad<'_>, kept: &[Var]) -> Result<()> {
         let mut weight = param.as_tensor().detach();
-        let mut grad = (grad.dense(param)? * at.scale)?;
+        let mut grad = grad.dense(param)?;
+        if at.scale != 1.0 {
+            grad = (grad * at.scale)?;
+        }
         if at.most.is_finite() {
             grad = grad.clamp(-at.most, at.most)?;
         }

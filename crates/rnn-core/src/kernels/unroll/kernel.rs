@@ -4,6 +4,7 @@ use super::part::{self as parts, BackwardWindow, ForwardWindow, Part, Which};
 use crate::kernels::Real;
 use crate::kernels::dispatch::Cpu;
 use crate::kernels::pointwise::{Between, Pointwise, Reads, Stages};
+use crate::kernels::trace::{Traced, traced};
 
 /// What an engine asks of a cell's arithmetic; all [`Stages`] have it.
 pub trait KernelOf<T: Real>: Send + Sync {
@@ -23,7 +24,7 @@ pub trait KernelOf<T: Real>: Send + Sync {
 }
 
 /// The constants of a cell's [`Stages`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traits {
     /// G
     pub gates: usize,
@@ -48,7 +49,7 @@ pub struct Traits {
 }
 
 impl Traits {
-    pub(super) const fn of<C: Stages>() -> Self {
+    pub(in crate::kernels) const fn of<C: Stages>() -> Self {
         let last = Self {
             gates: C::Last::GATES,
             first: 0,
@@ -78,9 +79,22 @@ impl Traits {
 }
 
 /// A cell's arithmetic for both types.
-pub trait Kernel: KernelOf<f32> + KernelOf<f64> {}
+pub trait Kernel: KernelOf<f32> + KernelOf<f64> {
+    /// What tells it from others.
+    fn name(&self) -> &'static str;
+    /// The same arithmetic as text, which the kernels of a GPU are made from; none of a cell with two stages.
+    fn traced(&self) -> Option<Traced>;
+}
 
-impl<C: Stages> Kernel for C {}
+impl<C: Stages> Kernel for C {
+    fn name(&self) -> &'static str {
+        std::any::type_name::<C>()
+    }
+
+    fn traced(&self) -> Option<Traced> {
+        traced::<C>()
+    }
+}
 
 impl<T: Real, C: Stages> KernelOf<T> for C {
     fn traits(&self) -> Traits {

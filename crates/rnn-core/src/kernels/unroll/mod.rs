@@ -29,7 +29,7 @@ pub(crate) use segments::forward as in_segments;
 use crate::autograd::Flat;
 use crate::cell::{Cell, LayerParams, State};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub enum Way {
     Reference,
     /// The hand-written backward in tensor ops: runs on every device.
     Manual,
-    /// The hand-written backward in fused kernels: the CPU, f32 and f64.
+    /// The hand-written backward in fused kernels: the CPU and GPUs, f32 and f64.
     #[default]
     Fused,
 }
@@ -72,13 +72,18 @@ impl FromStr for Way {
     }
 }
 
-/// The way that runs where `asked` was asked for: the fused one needs a kernel of the cell in lanes, the CPU (until
-/// there are GPU kernels), and f32 or f64; where one of these is missing the manual one takes its place.
+/// The way that runs where `asked` was asked for: the fused one needs a kernel of the cell in lanes, f32 or f64, and the
+/// CPU, or a GPU for a cell whose step is one product and one stage; where one of these is missing the manual one takes
+/// its place.
 pub fn resolve<C: Cell>(asked: Way, cell: &C) -> Way {
     let weight = &cell.params().weight_ih;
-    let device = weight.device().is_cpu() || cuda::has_kernels();
+    let kernels = match weight.device() {
+        Device::Cpu => cell.kernel().is_some(),
+        Device::Cuda(_) => cuda::has_kernels(cell),
+        Device::Metal(_) => false,
+    };
     let dtype = matches!(weight.dtype(), DType::F32 | DType::F64);
-    if asked == Way::Fused && !(device && dtype && cell.kernel().is_some()) { Way::Manual } else { asked }
+    if asked == Way::Fused && !(kernels && dtype) { Way::Manual } else { asked }
 }
 
 thread_local! {
@@ -116,6 +121,8 @@ pub enum Tape {
     Manual(manual::Tape),
     /// Of the fused way on the CPU.
     Fused(Box<fused::Tape>),
+    /// Of the fused way on a GPU.
+    Cuda(Box<cuda::Tape>),
     /// Of either, segment by segment.
     Segments(Box<segments::Tape>),
 }
@@ -126,6 +133,7 @@ impl Tape {
         match self {
             Self::Manual(tape) => tape.window(),
             Self::Fused(tape) => tape.window(),
+            Self::Cuda(tape) => tape.window(),
             Self::Segments(tape) => tape.window(),
         }
     }
@@ -150,7 +158,12 @@ pub(crate) fn forward<C: Cell>(
     keep: Keep,
 ) -> Result<(Flat, Option<Tape>)> {
     match way {
-        Way::Fused => {
+        // What acts between the steps is no kernel's on a GPU.
+        Way::Fused if !xs.device().is_cpu() && guides.is_plain() => {
+            let (flat, tape) = cuda::forward(cell, (xs, state, guides), keep)?;
+            Ok((Flat::Tensor(flat), tape.map(Box::new).map(Tape::Cuda)))
+        }
+        Way::Fused if xs.device().is_cpu() => {
             let (flat, tape) = fused::forward(cell, home, (xs, state, guides), keep)?;
             Ok((Flat::Cpu(flat), tape.map(Box::new).map(Tape::Fused)))
         }
@@ -174,6 +187,7 @@ pub(crate) fn backward<C: Cell>(
     match tape {
         Tape::Manual(tape) => manual::backward(cell, tape, dhs, dnext, wants_dxs),
         Tape::Fused(tape) => fused::backward(cell, tape, dhs, dnext, wants_dxs, keep),
+        Tape::Cuda(tape) => cuda::backward(cell, tape, dhs, dnext, wants_dxs),
         Tape::Segments(tape) => segments::backward((cell, home), tape, dhs, dnext, wants_dxs, keep),
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn forward<C: Cell>(
         }
         let start = steering.enter(t, &state)?;
         let fed = steering.feed(start.h())?;
-        let (input, _) = step::input(cell, &xs.narrow(1, t, 1)?.squeeze(1)?)?;
+        let (input, _) = step::input(cell, &xs.narrow(1, t, 1)?.squeeze(1)?.contiguous()?)?;
         let (next, _) = step::forward(cell, input, &fed, &start)?;
         state = steering.leave(t, &start, &next)?;
         let h = steering.output(t, state.h())?;

@@ -1,0 +1,356 @@
+//! The contract on a GPU: tensors in and out, buffers between, the loop over the steps and its backward directly below.
+
+use super::super::{Guides, Keep, TimeGrads, Way, ran, with_parts};
+use super::launch::{Module, Numbers, OnGpu, Rows, Weight, Which, Window};
+use crate::cell::step::Factors;
+use crate::cell::{Cell, CellState, LayerParams, Own, Saved, State, Sums};
+use crate::kernels::unroll::cpu::Traits;
+use crate::sums::column_sums;
+use crate::{Direction, Error, Result};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaStorage, DType, Storage, Tensor};
+
+/// What the forward leaves.
+#[derive(Debug)]
+pub struct Tape {
+    xs: Tensor,
+    direction: Direction,
+    /// The hidden state before the window, `[N, H]`.
+    h: Tensor,
+    /// `[N, T, H]`
+    hs: Tensor,
+    /// Activations, `[N, T, G*H]`.
+    gates: Tensor,
+    /// `[N, T, H]`
+    kept: Option<Tensor>,
+    /// `[N, T, H]`
+    c_before: Option<Tensor>,
+}
+
+impl Tape {
+    /// N and T of the window.
+    pub(in super::super) fn window(&self) -> (usize, usize) {
+        (self.xs.dims()[0], self.xs.dims()[1])
+    }
+}
+
+/// Outputs and next state in one tensor, and the tape.
+pub(in super::super) fn forward<C: Cell>(
+    cell: &C,
+    window: (&Tensor, &C::State, &Guides),
+    keep: Keep,
+) -> Result<(Tensor, Option<Tape>)> {
+    match window.0.dtype() {
+        DType::F64 => typed_forward::<f64, C>(cell, window, keep),
+        _ => typed_forward::<f32, C>(cell, window, keep),
+    }
+}
+
+/// The gradients, from those of `hs` and of the next state.
+pub(in super::super) fn backward<C: Cell>(
+    cell: &C,
+    tape: &Tape,
+    dhs: &Tensor,
+    dnext: &C::State,
+    wants_dxs: bool,
+) -> Result<TimeGrads<C::State>> {
+    match tape.xs.dtype() {
+        DType::F64 => typed_backward::<f64, C>(cell, tape, dhs, dnext, wants_dxs),
+        _ => typed_backward::<f32, C>(cell, tape, dhs, dnext, wants_dxs),
+    }
+}
+
+fn typed_forward<T: OnGpu, C: Cell>(
+    cell: &C,
+    (xs, state, guides): (&Tensor, &C::State, &Guides),
+    keep: Keep,
+) -> Result<(Tensor, Option<Tape>)> {
+    ran(Way::Fused);
+    let module = module::<T, C>(cell, xs)?;
+    let Traits { gates, carry, extra, two_sided, .. } = module.traced.traits;
+    let dims = xs.dims3()?;
+    let (batch, time, input) = dims;
+    let (hidden, steps) = (cell.spec().hidden, batch * time);
+    let sums = gates * hidden;
+    let params = Params::new::<T>(cell.params())?;
+    let xs = Held::new::<T>(xs)?;
+    let parts = state.parts().into_iter().map(Held::new::<T>).collect::<Result<Vec<_>>>()?;
+    let kept = keep == Keep::Tape;
+
+    // Outputs, and behind them each part of the next state.
+    let mut made = module.room::<T>(steps * hidden + parts.len() * batch * hidden)?;
+    let activations = module.room::<T>(steps * sums)?;
+    let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
+    let product = some(two_sided, batch * sums)?;
+    let (extra, c_before) = (some(kept && extra, steps * hidden)?, some(kept && carry, steps * hidden)?);
+    let next = [0, 1].map(|part| steps * hidden + part * batch * hidden);
+    if let Some(c) = parts.get(1) {
+        c.copy_to::<T>(&module, &mut made.slice_mut(next[1]..))?;
+    }
+
+    let (of_window, of_step) = (Numbers::of(&activations), if_any(&product));
+    let (hs, start) = (Numbers::of(&made), parts[0].numbers);
+    let weight_ih =
+        Weight { numbers: params.weight_ih.numbers, blocks: 1, inner: input, outer: sums, transposed: true };
+    let weight_hh =
+        Weight { numbers: params.weight_hh.numbers, blocks: 1, inner: hidden, outer: sums, transposed: true };
+    let all = Window {
+        gates: of_window.address,
+        product: of_step.address,
+        h: start.address,
+        hs: hs.address,
+        c: if carry { hs.skip(next[1]).address } else { 0 },
+        kept: if_any(&extra).address,
+        c_before: if_any(&c_before).address,
+        ..params.window((batch, time, hidden))
+    };
+    // SAFETY: each buffer was made above with the size that `source.rs` gives it, and nobody else has it yet; what is read
+    // is held until the end of this function, and the device does one thing after the other.
+    #[allow(unsafe_code)]
+    unsafe {
+        // The input product needs no state: one product for all steps.
+        let (taken, every_row) =
+            (Rows { numbers: xs.numbers, stride: input }, Rows { numbers: of_window, stride: sums });
+        module.product::<T>(weight_ih, taken, every_row, steps, false)?;
+        let mut before = None;
+        for (s, step) in guides.direction.steps(time).enumerate() {
+            let fed = match before {
+                Some(before) => Rows { numbers: hs.skip(before * hidden), stride: time * hidden },
+                None => Rows { numbers: start, stride: hidden },
+            };
+            let to = match two_sided {
+                true => Rows { numbers: of_step, stride: sums },
+                false => Rows { numbers: of_window.skip(step * sums), stride: time * sums },
+            };
+            module.product::<T>(weight_hh, fed, to, batch, !two_sided)?;
+            let next_h = if s + 1 == time { hs.skip(next[0]).address } else { 0 };
+            module.launch(Which::Forward, &Window { next_h, ..all }.at(step, before))?;
+            before = Some(step);
+        }
+    }
+
+    let flat = tensor(&module, made)?;
+    if !kept {
+        return Ok((flat, None));
+    }
+    let tensor = |slice: Option<CudaSlice<T>>| slice.map(|slice| tensor(&module, slice)).transpose();
+    let tape = Tape {
+        xs: xs.tensor,
+        direction: guides.direction,
+        h: state.h().detach(),
+        hs: flat.narrow(0, 0, steps * hidden)?.reshape((batch, time, hidden))?,
+        gates: self::tensor(&module, activations)?,
+        kept: tensor(extra)?,
+        c_before: tensor(c_before)?,
+    };
+    Ok((flat, Some(tape)))
+}
+
+/// The loop yields the gate gradients alone: the products that make the parameters' gradients of them stand outside of it.
+fn typed_backward<T: OnGpu, C: Cell>(
+    cell: &C,
+    tape: &Tape,
+    dhs: &Tensor,
+    dnext: &C::State,
+    wants_dxs: bool,
+) -> Result<TimeGrads<C::State>> {
+    ran(Way::Fused);
+    let cell = cell.with_params(cell.params().detach());
+    let module = module::<T, C>(&cell, &tape.xs)?;
+    let Traits { gates, carry, two_sided, own, .. } = module.traced.traits;
+    let (batch, time, input) = tape.xs.dims3()?;
+    let (hidden, steps) = (cell.spec().hidden, batch * time);
+    let sums = gates * hidden;
+    let params = Params::new::<T>(cell.params())?;
+    let [dhs, h, hs, activations] = [
+        Held::new::<T>(dhs)?,
+        Held::new::<T>(&tape.h)?,
+        Held::new::<T>(&tape.hs)?,
+        Held::new::<T>(&tape.gates)?,
+    ];
+    let some = |tensor: &Option<Tensor>| tensor.as_ref().map(Held::new::<T>).transpose();
+    let (kept, c_before) = (some(&tape.kept)?, some(&tape.c_before)?);
+
+    let dinput = module.room::<T>(steps * sums)?;
+    let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
+    let (drecurrent, terms) = (some(two_sided, steps * sums)?, some(own > 0, steps * own * hidden)?);
+    // What passed by the product, and through it by each gate: a product for each is faster than one, which has few
+    // columns for a GPU and long sums.
+    let mut dh = module.device.alloc_zeros::<T>((1 + gates) * batch * hidden)?;
+    Held::new::<T>(dnext.h())?.copy_to::<T>(&module, &mut dh.slice_mut(..batch * hidden))?;
+    let mut dc = some(carry, batch * hidden)?;
+    if let (Some(dc), Some(part)) = (&mut dc, dnext.parts().get(1)) {
+        Held::new::<T>(part)?.copy_to::<T>(&module, &mut dc.slice_mut(..))?;
+    }
+    let weight_hh = Weight {
+        numbers: params.weight_hh.numbers,
+        blocks: gates,
+        inner: hidden,
+        outer: hidden,
+        transposed: false,
+    };
+    let through = Rows { numbers: Numbers::of(&dh).skip(batch * hidden), stride: hidden };
+    let dproduct = Numbers::of(drecurrent.as_ref().unwrap_or(&dinput));
+    let address = |held: &Option<Held>| held.as_ref().map_or(0, |held| held.numbers.address);
+    let all = Window {
+        gates: activations.numbers.address,
+        h: h.numbers.address,
+        hs: hs.numbers.address,
+        kept: address(&kept),
+        c_before: address(&c_before),
+        dhs: dhs.numbers.address,
+        dinput: Numbers::of(&dinput).address,
+        drecurrent: if_any(&drecurrent).address,
+        dh: Numbers::of(&dh).address,
+        dc: if_any(&dc).address,
+        terms: if_any(&terms).address,
+        ..params.window((batch, time, hidden))
+    };
+    for (s, step) in tape.direction.steps(time).enumerate().rev() {
+        let before = s.checked_sub(1).map(|s| tape.direction.step(s, time));
+        let from = Rows { numbers: dproduct.skip(step * sums), stride: time * sums };
+        // SAFETY: each buffer was made above, or by the forward, with the size that `source.rs` gives it; those that are
+        // written are this function's own, and what is read is held until its end.
+        #[allow(unsafe_code)]
+        unsafe {
+            module.launch(Which::Backward, &all.at(step, before))?;
+            module.product::<T>(weight_hh, from, through, batch, false)?;
+        }
+    }
+
+    let rows = |numbers: CudaSlice<T>| Ok::<_, Error>(tensor(&module, numbers)?.reshape((steps, ()))?);
+    let of_input = rows(dinput)?;
+    let recurrent = drecurrent.map_or_else(|| Ok(of_input.clone()), rows)?;
+    let own = terms.map_or_else(|| Ok(Own::new()), |terms| own_of(cell.params(), &rows(terms)?))?;
+    let fed = fed(&tape.h, &tape.hs, tape.direction)?.reshape((steps, hidden))?;
+    let of_gates = Sums { input: of_input, recurrent: recurrent.clone() };
+    let factors = Factors { gates: &of_gates, product: &recurrent, fed: &fed, projection: None, own };
+    let taken = tape.xs.reshape((steps, input))?;
+    let (dxs, params) = factors.gradients(&cell, (&taken, &Saved(Vec::new())))?;
+    let dxs = wants_dxs.then(|| dxs.reshape((batch, time, input))).transpose()?;
+    let mut parts = vec![tensor(&module, dh)?.reshape((1 + gates, batch, hidden))?.sum(0)?];
+    parts.extend(dc.map(|dc| Ok::<_, Error>(tensor(&module, dc)?.reshape((batch, hidden))?)).transpose()?);
+    let dstate = with_parts(dnext, parts)?;
+    Ok(TimeGrads { dxs, dstate, params })
+}
+
+/// What the recurrent product took at each step, `[N, T, H]`.
+fn fed(h: &Tensor, hs: &Tensor, direction: Direction) -> Result<Tensor> {
+    let (h, time) = (h.unsqueeze(1)?, hs.dim(1)?);
+    Ok(match direction {
+        _ if time == 1 => h,
+        Direction::Forward => Tensor::cat(&[&h, &hs.narrow(1, 0, time - 1)?], 1)?,
+        Direction::Reverse => Tensor::cat(&[&hs.narrow(1, 1, time - 1)?, &h], 1)?,
+    })
+}
+
+/// The gradients of a cell's own parameters, from the terms `[rows, own*H]`.
+fn own_of(params: &LayerParams, terms: &Tensor) -> Result<Own> {
+    let sums = column_sums(terms)?;
+    let mut first = 0;
+    let each = params.own.iter().map(|(name, tensor)| {
+        let count = tensor.elem_count();
+        let grad = sums.narrow(0, first, count)?.reshape(tensor.shape())?;
+        first += count;
+        Ok((*name, grad))
+    });
+    each.collect()
+}
+
+impl Window {
+    fn at(self, step: usize, before: Option<usize>) -> Self {
+        Self { step: step as i32, before: before.map_or(-1, |before| before as i32), ..self }
+    }
+}
+
+fn module<T: OnGpu, C: Cell>(cell: &C, xs: &Tensor) -> Result<Module> {
+    let kernel =
+        cell.kernel().ok_or_else(|| Error::invalid("TimeRnn: fused", "a cell with a kernel", "none"))?;
+    Module::new(xs.device().as_cuda_device()?, kernel, T::DTYPE)
+}
+
+/// What a buffer holds as a tensor of one dimension.
+fn tensor<T: OnGpu>(module: &Module, numbers: CudaSlice<T>) -> Result<Tensor> {
+    let count = numbers.len();
+    let storage = CudaStorage::wrap_cuda_slice(numbers, module.device.clone());
+    Ok(Tensor::from_storage(Storage::Cuda(storage), count, BackpropOp::none(), false))
+}
+
+/// Those of a buffer, or none where there is none.
+fn if_any<T: OnGpu>(numbers: &Option<CudaSlice<T>>) -> Numbers {
+    numbers.as_ref().map_or_else(Numbers::default, Numbers::of)
+}
+
+/// A tensor on the GPU whose numbers lie row by row, and where they are as long as it lives.
+struct Held {
+    tensor: Tensor,
+    numbers: Numbers,
+}
+
+impl Held {
+    fn new<T: OnGpu>(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.detach().contiguous()?;
+        let numbers = on_gpu(&tensor, |numbers: CudaView<'_, T>| Ok(Numbers::of(&numbers)))?;
+        Ok(Self { tensor, numbers })
+    }
+
+    fn copy_to<T: OnGpu>(&self, module: &Module, to: &mut CudaViewMut<'_, T>) -> Result<()> {
+        on_gpu(&self.tensor, |numbers: CudaView<'_, T>| Ok(module.device.memcpy_dtod(&numbers, to)?))
+    }
+}
+
+/// Lends the numbers of a contiguous tensor.
+fn on_gpu<T: OnGpu, R>(tensor: &Tensor, f: impl FnOnce(CudaView<'_, T>) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let start = layout.start_offset();
+    match &*storage {
+        Storage::Cuda(cuda) => {
+            f(cuda.as_cuda_slice::<T>()?.slice(start..start + layout.shape().elem_count()))
+        }
+        _ => Err(Error::invalid(
+            "TimeRnn: fused",
+            "tensors on the GPU",
+            format!("one on {:?}", tensor.device()),
+        )),
+    }
+}
+
+/// A layer's parameters, held.
+struct Params {
+    weight_ih: Held,
+    weight_hh: Held,
+    bias_ih: Option<Held>,
+    bias_hh: Option<Held>,
+    own: Option<Held>,
+}
+
+impl Params {
+    fn new<T: OnGpu>(params: &LayerParams) -> Result<Self> {
+        let some = |tensor: &Option<Tensor>| tensor.as_ref().map(Held::new::<T>).transpose();
+        let own = params.own.iter().map(|(_, tensor)| tensor.flatten_all());
+        let own = own.collect::<candle_core::Result<Vec<_>>>()?;
+        let own = (!own.is_empty()).then(|| Tensor::cat(&own, 0)).transpose()?;
+        Ok(Self {
+            weight_ih: Held::new::<T>(&params.weight_ih)?,
+            weight_hh: Held::new::<T>(&params.weight_hh)?,
+            bias_ih: some(&params.bias_ih)?,
+            bias_hh: some(&params.bias_hh)?,
+            own: some(&own)?,
+        })
+    }
+
+    /// What of the window they decide, and its sizes.
+    fn window(&self, (batch, time, hidden): (usize, usize, usize)) -> Window {
+        let address = |held: &Option<Held>| held.as_ref().map_or(0, |held| held.numbers.address);
+        Window {
+            bias_ih: address(&self.bias_ih),
+            bias_hh: address(&self.bias_hh),
+            own: address(&self.own),
+            batch: batch as i32,
+            time: time as i32,
+            hidden: hidden as i32,
+            ..Window::default()
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Masks as tensors, drawn on the CPU from a stream and so the same on every device.
+
+use crate::Result;
+use crate::rng::{Stream, bernoulli};
+use candle_core::{DType, Device, Shape, Tensor};
+
+/// Numbers that are `one` with probability `rate`, else 0.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use rnn_core::{mask::mask, rng::Stream};
+/// let half = mask(&mut Stream::new(0, "mask", 0), (0.5, 2.0), (30, 40), (DType::F32, &Device::Cpu))?;
+/// assert!((half.mean_all()?.to_scalar::<f32>()? - 1.0).abs() < 0.1);
+/// # rnn_core::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// Those of candle.
+pub fn mask(
+    stream: &mut Stream,
+    (rate, one): (f64, f64),
+    shape: impl Into<Shape>,
+    (dtype, device): (DType, &Device),
+) -> Result<Tensor> {
+    let shape = shape.into();
+    let count = shape.elem_count();
+    Ok(match (device, dtype) {
+        (Device::Cpu, DType::F64) => Tensor::from_vec(bernoulli(stream, count, rate, one), shape, device)?,
+        (Device::Cpu, _) => {
+            Tensor::from_vec(bernoulli(stream, count, rate, one as f32), shape, device)?.to_dtype(dtype)?
+        }
+        // A byte a number is what has to travel.
+        _ => {
+            let ones = Tensor::from_vec(bernoulli(stream, count, rate, 1u8), shape, device)?;
+            (ones.to_dtype(dtype)? * one)?
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_types_drop_the_same_numbers() {
+        let drawn = |dtype| {
+            let mut stream = Stream::new(1, "mask", 7);
+            let mask = mask(&mut stream, (0.3, 1.0 / 0.3), 1000, (dtype, &Device::Cpu)).unwrap();
+            mask.ne(0.0).unwrap().to_vec1::<u8>().unwrap()
+        };
+        assert_eq!(drawn(DType::F32), drawn(DType::F64));
+    }
+}
