@@ -23,6 +23,9 @@ pub(super) struct Base {
     pub(super) dropout: Option<f64>,
 }
 
+/// What `--dropout` sets.
+const OF_DROPOUT: [&str; 3] = ["input", "between", "output"];
+
 /// Commands that take settings.
 const TAKE_SETTINGS: [&str; 4] = ["train", "lr-find", "config", "import"];
 
@@ -94,11 +97,12 @@ impl Base {
         }
         if let Some(rate) = self.dropout {
             let rate = rate.to_string();
-            for place in ["input", "between", "output"] {
+            for place in OF_DROPOUT {
                 config = config.with("dropout", place, &rate).context("--dropout")?;
             }
         }
-        for setting in Config::settings()?.iter().filter(|setting| is_flag(setting)) {
+        let settings = Config::settings()?;
+        for setting in settings.iter().filter(|setting| is_flag(setting)) {
             let name = name(setting);
             if let Some(value) = said(flags, &name) {
                 config =
@@ -112,12 +116,34 @@ impl Base {
             let output = if model.last == 0 { model.hidden } else { model.last };
             model.tied = model.embed == output && model.cutoffs.is_empty();
         }
-        config.check().or_else(|error| match &file {
-            // What is wrong in the file has its line, what flags made wrong has not.
-            Some((name, text, of_file)) => of_file.check_file(name, text).and(Err(error)),
-            None => Err(error),
-        })?;
+        config
+            .check()
+            .or_else(|error| match &file {
+                // What is wrong in the file has its line, what flags made wrong has not.
+                Some((name, text, of_file)) => of_file.check_file(name, text).and(Err(error)),
+                None => Err(error),
+            })
+            .map_err(|error| self.named(error, &settings, flags))?;
         Ok(config)
+    }
+
+    /// An error of a setting under the flag that said it, if one did.
+    fn named(&self, error: rnn_lm::Error, settings: &[Setting], flags: &ArgMatches) -> anyhow::Error {
+        let message = error.to_string();
+        let wrong = settings
+            .iter()
+            .find(|setting| message.starts_with(&format!("{}.{}:", setting.section, setting.name)));
+        let flag = wrong.and_then(|setting| {
+            let of_all = self.dropout.is_some() && setting.section == "dropout";
+            match said(flags, &name(setting)) {
+                Some(_) => Some(name(setting)),
+                None => (of_all && OF_DROPOUT.contains(&setting.name)).then(|| "dropout".into()),
+            }
+        });
+        match flag {
+            Some(flag) => anyhow::Error::from(error).context(format!("--{flag}")),
+            None => error.into(),
+        }
     }
 }
 
