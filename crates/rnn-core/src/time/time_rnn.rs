@@ -108,7 +108,8 @@ impl<C: Cell> TimeRnn<C> {
         &self.cell
     }
 
-    /// The way that runs: the one asked for, or the manual one where the fused one cannot; see [`unroll::resolve`].
+    /// The way that runs: the one asked for, or the manual one where the fused one cannot; see [`unroll::resolve`]. On a GPU
+    /// single windows run the manual one too, those with lengths, resets, zoneout or a recurrent mask.
     pub fn way(&self) -> Way {
         unroll::resolve(self.way, &self.cell)
     }

@@ -181,7 +181,8 @@ impl Module {
             Which::Forward => &self.forward,
             Which::Backward => &self.backward,
         };
-        let units = (window.batch as u32) * (window.hidden as u32);
+        // Neither is negative, and `window.rs` has held their product.
+        let units = window.batch.unsigned_abs() * window.hidden.unsigned_abs();
         let shape = LaunchConfig {
             grid_dim: (units.div_ceil(THREADS), 1, 1),
             block_dim: (THREADS, 1, 1),
@@ -218,18 +219,18 @@ impl Module {
         let gemm = GemmConfig {
             transa,
             transb: CUBLAS_OP_N,
-            m: outer as i32,
-            n: rows as i32,
-            k: inner as i32,
+            m: int(outer)?,
+            n: int(rows)?,
+            k: int(inner)?,
             alpha: T::ONE,
-            lda: lda as i32,
-            ldb: from.stride as i32,
+            lda: int(lda)?,
+            ldb: int(from.stride)?,
             beta: if add { T::ONE } else { T::ZERO },
-            ldc: to.stride as i32,
+            ldc: int(to.stride)?,
         };
         let shape = StridedBatchedConfig {
             gemm,
-            batch_size: blocks as i32,
+            batch_size: int(blocks)?,
             stride_a: (inner * outer) as i64,
             stride_b: inner as i64,
             stride_c: (rows * outer) as i64,
@@ -246,6 +247,12 @@ impl Module {
         #[allow(unsafe_code)]
         Ok(unsafe { self.device.alloc::<T>(count) }?)
     }
+}
+
+/// A size as cuBLAS and the kernels take it.
+pub(super) fn int(size: usize) -> Result<i32> {
+    i32::try_from(size)
+        .map_err(|_| Error::invalid("TimeRnn: a size on a GPU", format!("at most {}", i32::MAX), size))
 }
 
 /// A weight in memory: `[outer, inner]` row by row where it is transposed, else `[blocks, inner, outer]`.

@@ -1,7 +1,7 @@
 //! The contract on a GPU: tensors in and out, buffers between, the loop over the steps and its backward directly below.
 
 use super::super::{Guides, Keep, TimeGrads, Way, ran, with_parts};
-use super::launch::{Module, Numbers, OnGpu, Rows, Weight, Which, Window};
+use super::launch::{Module, Numbers, OnGpu, Rows, Weight, Which, Window, int};
 use crate::cell::step::Factors;
 use crate::cell::{Cell, CellState, LayerParams, Own, Saved, State, Sums};
 use crate::kernels::unroll::cpu::Traits;
@@ -103,7 +103,7 @@ fn typed_forward<T: OnGpu, C: Cell>(
         c: if carry { hs.skip(next[1]).address } else { 0 },
         kept: if_any(&extra).address,
         c_before: if_any(&c_before).address,
-        ..params.window((batch, time, hidden))
+        ..params.window((batch, time, hidden))?
     };
     // SAFETY: each buffer was made above with the size that `source.rs` gives it, and nobody else has it yet; what is read
     // is held until the end of this function, and the device does one thing after the other.
@@ -125,7 +125,7 @@ fn typed_forward<T: OnGpu, C: Cell>(
             };
             module.product::<T>(weight_hh, fed, to, batch, !two_sided)?;
             let next_h = if s + 1 == time { hs.skip(next[0]).address } else { 0 };
-            module.launch(Which::Forward, &Window { next_h, ..all }.at(step, before))?;
+            module.launch(Which::Forward, &Window { next_h, ..all }.at(step, before)?)?;
             before = Some(step);
         }
     }
@@ -205,7 +205,7 @@ fn typed_backward<T: OnGpu, C: Cell>(
         dh: Numbers::of(&dh).address,
         dc: if_any(&dc).address,
         terms: if_any(&terms).address,
-        ..params.window((batch, time, hidden))
+        ..params.window((batch, time, hidden))?
     };
     for (s, step) in tape.direction.steps(time).enumerate().rev() {
         let before = s.checked_sub(1).map(|s| tape.direction.step(s, time));
@@ -214,7 +214,7 @@ fn typed_backward<T: OnGpu, C: Cell>(
         // written are this function's own, and what is read is held until its end.
         #[allow(unsafe_code)]
         unsafe {
-            module.launch(Which::Backward, &all.at(step, before))?;
+            module.launch(Which::Backward, &all.at(step, before)?)?;
             module.product::<T>(weight_hh, from, through, batch, false)?;
         }
     }
@@ -259,8 +259,8 @@ fn own_of(params: &LayerParams, terms: &Tensor) -> Result<Own> {
 }
 
 impl Window {
-    fn at(self, step: usize, before: Option<usize>) -> Self {
-        Self { step: step as i32, before: before.map_or(-1, |before| before as i32), ..self }
+    fn at(self, step: usize, before: Option<usize>) -> Result<Self> {
+        Ok(Self { step: int(step)?, before: before.map_or(Ok(-1), int)?, ..self })
     }
 }
 
@@ -341,16 +341,17 @@ impl Params {
     }
 
     /// What of the window they decide, and its sizes.
-    fn window(&self, (batch, time, hidden): (usize, usize, usize)) -> Window {
+    fn window(&self, (batch, time, hidden): (usize, usize, usize)) -> Result<Window> {
+        int(batch.saturating_mul(hidden))?;
         let address = |held: &Option<Held>| held.as_ref().map_or(0, |held| held.numbers.address);
-        Window {
+        Ok(Window {
             bias_ih: address(&self.bias_ih),
             bias_hh: address(&self.bias_hh),
             own: address(&self.own),
-            batch: batch as i32,
-            time: time as i32,
-            hidden: hidden as i32,
+            batch: int(batch)?,
+            time: int(time)?,
+            hidden: int(hidden)?,
             ..Window::default()
-        }
+        })
     }
 }
