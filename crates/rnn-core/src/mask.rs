@@ -29,12 +29,19 @@ pub fn mask(
         (Device::Cpu, _) => {
             Tensor::from_vec(bernoulli(stream, count, rate, one as f32), shape, device)?.to_dtype(dtype)?
         }
-        // A byte a number is what has to travel.
-        _ => {
-            let ones = Tensor::from_vec(bernoulli(stream, count, rate, 1u8), shape, device)?;
-            (ones.to_dtype(dtype)? * one)?
-        }
+        _ => through_bytes(stream, (rate, one), &shape, (dtype, device))?,
     })
+}
+
+/// The same where numbers have to travel: a byte each.
+fn through_bytes(
+    stream: &mut Stream,
+    (rate, one): (f64, f64),
+    shape: &Shape,
+    (dtype, device): (DType, &Device),
+) -> Result<Tensor> {
+    let ones = Tensor::from_vec(bernoulli(stream, shape.elem_count(), rate, 1u8), shape, device)?;
+    Ok((ones.to_dtype(dtype)? * one)?)
 }
 
 #[cfg(test)]
@@ -49,5 +56,17 @@ mod tests {
             mask.ne(0.0).unwrap().to_vec1::<u8>().unwrap()
         };
         assert_eq!(drawn(DType::F32), drawn(DType::F64));
+    }
+
+    #[test]
+    fn what_travels_as_bytes_arrives_as_the_same_numbers() {
+        let (of, shape) = ((0.3, 1.0 / 0.3), Shape::from(1000));
+        for dtype in [DType::F32, DType::F64] {
+            let kind = (dtype, &Device::Cpu);
+            let direct = mask(&mut Stream::new(1, "mask", 7), of, &shape, kind).unwrap();
+            let bytes = through_bytes(&mut Stream::new(1, "mask", 7), of, &shape, kind).unwrap();
+            let numbers = |tensor: Tensor| tensor.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+            assert_eq!(numbers(direct), numbers(bytes), "{dtype:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The arithmetic of a cell, written down: run once over terms in place of numbers, it lists what it does. So the kernels of
-//! a GPU are made from the same lines as those of the CPU, and a cell that has the one has the other.
+//! a GPU are made from the same lines as those of the CPU: a cell of one stage that has the one has the other.
 
 use super::Vector;
-use super::pointwise::{Backward, Forward, Inputs, Pointwise, Reads, Stages, Tape as Saved};
+use super::pointwise::{Backward, Forward, Inputs, Pointwise, Stages, Tape as Saved};
 use super::unroll::cpu::Traits;
 use std::cell::RefCell;
 use std::fmt;
@@ -173,8 +173,7 @@ pub struct Traced {
 
 /// None of a cell with two stages.
 pub(super) fn traced<C: Stages>() -> Option<Traced> {
-    let alone = C::BETWEEN.is_none() && C::Last::READS != Reads::Between;
-    alone.then(|| Traced {
+    C::BETWEEN.is_none().then(|| Traced {
         forward: forward::<C::Last>(),
         backward: backward::<C::Last>(),
         traits: Traits::of::<C>(),

@@ -61,6 +61,13 @@ impl TimeEmbedding {
     /// # Errors
     /// Where an id is outside the table.
     pub(crate) fn look_up(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        if batch == 0 || !ids.len().is_multiple_of(batch) {
+            return Err(Error::invalid(
+                "TimeEmbedding: ids",
+                format!("{batch} rows of one length"),
+                ids.len(),
+            ));
+        }
         check_ids("TimeEmbedding: ids", ids, self.weight.dim(0)?)?;
         let flat = Tensor::from_slice(ids, ids.len(), self.weight.device())?;
         Ok(self.weight.detach().index_select(&flat, 0)?.reshape((batch, ids.len() / batch, ()))?)
@@ -76,25 +83,34 @@ impl TimeEmbedding {
         Ok(self.weight.detach().zeros_like()?.index_add(&flat, &rows, 0)?)
     }
 
-    /// The same of ids that the CPU still has: a product that adds up what belongs to one id, and a choice of rows, where
-    /// a sum into places that may be the same would be done by one after the other.
+    /// The same of ids that the CPU still has.
     ///
     /// # Errors
     /// Those of candle, where shapes do not fit.
     pub(crate) fn backward_looked_up(&self, ids: &[u32], dys: &Tensor) -> Result<Tensor> {
-        let (vocabulary, size) = self.weight.dims2()?;
-        let (device, dtype) = (self.weight.device(), self.weight.dtype());
+        /// Pairs of an id and a place that a GPU is asked to compare at once: 1 GB of f32.
+        const MOST: usize = 1 << 28;
         let mut different = ids.to_vec();
         different.sort_unstable();
         different.dedup();
-        let count = different.len();
+        if self.weight.device().is_cpu() || different.len().saturating_mul(ids.len()) > MOST {
+            return self.backward(&Tensor::from_slice(ids, ids.len(), self.weight.device())?, dys);
+        }
+        self.backward_as_product((ids, &different), dys)
+    }
+
+    /// A product that adds up what belongs to one id, and a choice of rows: on a GPU candle's sum into places that may be
+    /// the same takes one place after the other.
+    fn backward_as_product(&self, (ids, different): (&[u32], &[u32]), dys: &Tensor) -> Result<Tensor> {
+        let (vocabulary, size) = self.weight.dims2()?;
+        let (device, dtype) = (self.weight.device(), self.weight.dtype());
         // Behind the sums stands a row of zeros, for all others.
-        let mut rows = vec![count as u32; vocabulary];
-        for (row, &id) in (0..).zip(&different) {
+        let mut rows = vec![different.len() as u32; vocabulary];
+        for (row, &id) in (0..).zip(different) {
             rows[id as usize] = row;
         }
         let column = |ids: &[u32]| Tensor::from_slice(ids, (ids.len(), 1), device);
-        let same = column(&different)?.broadcast_eq(&column(ids)?.t()?)?.to_dtype(dtype)?;
+        let same = column(different)?.broadcast_eq(&column(ids)?.t()?)?.to_dtype(dtype)?;
         let sums = same.matmul(&dys.detach().reshape((ids.len(), size))?)?;
         let sums = Tensor::cat(&[&sums, &Tensor::zeros((1, size), dtype, device)?], 0)?;
         Ok(sums.index_select(&Tensor::from_vec(rows, vocabulary, device)?, 0)?)
@@ -163,8 +179,9 @@ mod tests {
         let all = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         assert_eq!(all(&looked_up), all(&embedding.forward(&tensor).unwrap()));
         let dys = Tensor::arange(0f64, 12.0, &Device::Cpu).unwrap().reshape((2, 3, 2)).unwrap();
-        let got = embedding.backward_looked_up(&ids, &dys).unwrap();
-        assert_eq!(all(&got), all(&embedding.backward(&tensor, &dys).unwrap()));
-        assert!(embedding.look_up(&[7], 1).is_err());
+        let want = all(&embedding.backward(&tensor, &dys).unwrap());
+        assert_eq!(all(&embedding.backward_looked_up(&ids, &dys).unwrap()), want);
+        assert_eq!(all(&embedding.backward_as_product((&ids, &[0, 1, 4]), &dys).unwrap()), want);
+        assert!(embedding.look_up(&[7], 1).is_err() && embedding.look_up(&ids, 4).is_err());
     }
 }

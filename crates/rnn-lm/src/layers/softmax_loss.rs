@@ -70,26 +70,17 @@ fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)
 fn in_tensor_ops(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
     let (batch, time, vocabulary) = logits.dims3()?;
     let count = check(targets, batch * time, vocabulary)?;
-    let rows = logits.reshape((batch * time, vocabulary))?;
-    let (indices, weights) = masked(targets, &rows)?;
-    let (probabilities, losses) = softmax_in_ops(&rows, &indices)?;
-    let share = (&weights * (1.0 / count as f64))?;
-    let gradient = match targets.contains(&IGNORE) {
-        true => probabilities.broadcast_mul(&share)?,
-        false => (probabilities * (1.0 / count as f64))?,
-    };
-    let gradient = gradient.scatter_add(&indices, &share.neg()?, 1)?;
-    let loss = (losses * weights)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    Ok((loss / count as f64, gradient.reshape(logits.shape())?))
-}
-
-/// Probabilities, and `-log` of those of the `indices [rows, 1]`: the largest probability of a row is one over the sum that
-/// the logarithm takes, so no row of logarithms is made, and however small a probability is, its logarithm is not lost.
-fn softmax_in_ops(rows: &Tensor, indices: &Tensor) -> Result<(Tensor, Tensor)> {
-    let probabilities = candle_nn::ops::softmax_last_dim(rows)?;
-    let (largest, most) = (rows.max_keepdim(1)?, probabilities.max_keepdim(1)?);
-    let losses = ((largest - rows.gather(indices, 1)?)? - most.log()?)?;
-    Ok((probabilities, losses))
+    let InOps { probabilities, losses, counts, indices } = InOps::new(logits, targets)?;
+    let share = 1.0 / count as f64;
+    // Once for a row without a target too, whose gradient is then taken away.
+    let dense = (probabilities * share)?;
+    let one = (dense.narrow(1, 0, 1)?.ones_like()? * -share)?;
+    let mut gradient = dense.scatter_add(&indices, &one, 1)?;
+    if let Some(counts) = counts {
+        gradient = counts.broadcast_as(gradient.shape())?.where_cond(&gradient, &gradient.zeros_like()?)?;
+    }
+    let loss = losses.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+    Ok((loss * share, gradient.reshape(logits.shape())?))
 }
 
 /// `-log softmax(logits)[target]` of each row, 0 of ignored ones, on any device.
@@ -99,10 +90,46 @@ fn softmax_in_ops(rows: &Tensor, indices: &Tensor) -> Result<(Tensor, Tensor)> {
 pub(crate) fn losses_in_ops(logits: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
     let (batch, time, vocabulary) = logits.dims3()?;
     check(targets, batch * time, vocabulary)?;
-    let rows = logits.detach().reshape((batch * time, vocabulary))?;
-    let (indices, weights) = masked(targets, &rows)?;
-    let (_, losses) = softmax_in_ops(&rows, &indices)?;
-    Ok((losses * weights)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    Ok(InOps::new(logits, targets)?.losses.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// What the softmax of some rows is in tensor ops.
+struct InOps {
+    /// `[rows, V]`
+    probabilities: Tensor,
+    /// `-log` of that of each target `[rows, 1]`, 0 of ignored ones, whatever their logits are.
+    losses: Tensor,
+    /// Which rows count, `[rows, 1]`; none where all do.
+    counts: Option<Tensor>,
+    /// The targets, `[rows, 1]`, 0 where ignored.
+    indices: Tensor,
+}
+
+impl InOps {
+    /// The largest probability of a row is one over the sum that the logarithm takes, so no row of logarithms is made; and
+    /// however small a probability is, its logarithm is not lost.
+    fn new(logits: &Tensor, targets: &[u32]) -> Result<Self> {
+        // candle's softmax counts in 32 bits on a GPU.
+        if i32::try_from(logits.elem_count()).is_err() {
+            let want = format!("at most {} logits", i32::MAX);
+            return Err(Error::invalid("TimeSoftmaxWithLoss", want, logits.elem_count())
+                .hint("take fewer rows or shorter windows"));
+        }
+        let column = |numbers: Vec<u32>| Tensor::from_vec(numbers, (targets.len(), 1), logits.device());
+        let rows = logits.detach().reshape((targets.len(), ()))?;
+        let indices = column(targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect())?;
+        let probabilities = candle_nn::ops::softmax_last_dim(&rows)?;
+        let (largest, most) = (rows.max_keepdim(1)?, probabilities.max_keepdim(1)?);
+        let mut losses = ((largest - rows.gather(&indices, 1)?)? - most.log()?)?;
+        let counts = match targets.contains(&IGNORE) {
+            true => Some(column(targets.iter().map(|&t| u32::from(t != IGNORE)).collect())?),
+            false => None,
+        };
+        if let Some(counts) = &counts {
+            losses = counts.where_cond(&losses, &losses.zeros_like()?)?;
+        }
+        Ok(Self { probabilities, losses, counts, indices })
+    }
 }
 
 /// Targets as `[rows, 1]`, 0 where ignored, and 1 or 0 for those that count or do not.
@@ -262,16 +289,21 @@ mod tests {
         let (rows, vocabulary) = (6, 11);
         let logits: Vec<f64> = (0..rows * vocabulary).map(numbers).collect();
         let logits = Tensor::from_vec(logits, (2, 3, vocabulary), &Device::Cpu).unwrap();
-        for targets in [[3, 0, 10, 5, 5, 7], [3, IGNORE, 10, IGNORE, 5, 7]] {
+        // The second row is no target's in the second case, and not to be looked at.
+        let with_nan: Vec<f64> =
+            (0..rows * vocabulary).map(|i| if i / vocabulary == 1 { f64::NAN } else { numbers(i) }).collect();
+        let with_nan = Tensor::from_vec(with_nan, (2, 3, vocabulary), &Device::Cpu).unwrap();
+        for (logits, targets) in [(&logits, [3, 0, 10, 5, 5, 7]), (&with_nan, [3, IGNORE, 10, IGNORE, 5, 7])]
+        {
             let ((loss, grad), (want, want_grad)) =
-                (in_tensor_ops(&logits, &targets).unwrap(), in_kernels::<f64>(&logits, &targets).unwrap());
+                (in_tensor_ops(logits, &targets).unwrap(), in_kernels::<f64>(logits, &targets).unwrap());
             assert!((loss - want).abs() < 1e-12 * want, "{loss} and {want}");
             let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
             for (got, want) in flat(&grad).into_iter().zip(flat(&want_grad)) {
                 assert!((got - want).abs() < 1e-15, "{got} and {want}");
             }
-            let want = losses(&mut flat(&logits), &targets, vocabulary).unwrap();
-            for (got, want) in losses_in_ops(&logits, &targets).unwrap().into_iter().zip(want) {
+            let want = losses(&mut flat(logits), &targets, vocabulary).unwrap();
+            for (got, want) in losses_in_ops(logits, &targets).unwrap().into_iter().zip(want) {
                 assert!((got - want).abs() <= 1e-12 * want, "{got} and {want}");
             }
         }

@@ -117,8 +117,8 @@ impl Masks {
         };
         let words = (dropout.words > 0.0).then(|| -> Result<Tensor> {
             let (rate, one) = kept(dropout.words);
-            let of_all = bernoulli(&mut stream("words"), vocabulary, rate, one as f32);
-            let of_window = ids.iter().map(|&id| of_all[id as usize]).collect();
+            let of_all = bernoulli(&mut stream("words"), vocabulary, rate, one);
+            let of_window: Vec<f64> = ids.iter().map(|&id| of_all[id as usize]).collect();
             Ok(Tensor::from_vec(of_window, (batch, time, 1), device)?.to_dtype(dtype)?)
         });
         Ok(Self {

@@ -5,6 +5,7 @@ use crate::kernels::Real;
 use crate::kernels::dispatch::Cpu;
 use crate::kernels::pointwise::{Between, Pointwise, Reads, Stages};
 use crate::kernels::trace::{Traced, traced};
+use std::any::TypeId;
 
 /// What an engine asks of a cell's arithmetic; all [`Stages`] have it.
 pub trait KernelOf<T: Real>: Send + Sync {
@@ -81,12 +82,18 @@ impl Traits {
 /// A cell's arithmetic for both types.
 pub trait Kernel: KernelOf<f32> + KernelOf<f64> {
     /// What tells it from others.
+    fn id(&self) -> TypeId;
+    /// What it is called in messages.
     fn name(&self) -> &'static str;
     /// The same arithmetic as text, which the kernels of a GPU are made from; none of a cell with two stages.
     fn traced(&self) -> Option<Traced>;
 }
 
 impl<C: Stages> Kernel for C {
+    fn id(&self) -> TypeId {
+        TypeId::of::<C>()
+    }
+
     fn name(&self) -> &'static str {
         std::any::type_name::<C>()
     }

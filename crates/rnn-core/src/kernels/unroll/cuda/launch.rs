@@ -15,6 +15,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::cudarc::nvrtc::compile_ptx;
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, DType};
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,7 +83,8 @@ pub(super) struct Numbers {
 impl Numbers {
     /// All of these.
     pub(super) fn of<T>(numbers: &impl DevicePtr<T>) -> Self {
-        // All work is put on the device's one stream, so nothing has to be waited for.
+        // A thread puts all its work onto one stream, and a GPU's tensors belong to the thread that made them: candle gives
+        // each thread a stream of its own. So nothing has to be waited for.
         let address = numbers.device_ptr(numbers.stream()).0;
         Self { address, len: numbers.len(), size: size_of::<T>() }
     }
@@ -155,7 +157,7 @@ pub(super) enum Which {
 impl Module {
     pub(super) fn new(device: &CudaDevice, kernel: &'static dyn Kernel, dtype: DType) -> Result<Self> {
         let Compiled { traced, ptx } = compiled(kernel, dtype)?;
-        let name = format!("rnn-core/{}/{}", kernel.name(), dtype.as_str());
+        let name = format!("rnn-core/{:?}/{}", kernel.id(), dtype.as_str());
         let load = |function: &str| -> Result<CudaFunction> {
             Ok(device.get_or_load_custom_func(function, &name, &ptx)?.into_cuda_function())
         };
@@ -181,8 +183,8 @@ impl Module {
             Which::Forward => &self.forward,
             Which::Backward => &self.backward,
         };
-        // Neither is negative, and `window.rs` has held their product.
-        let units = window.batch.unsigned_abs() * window.hidden.unsigned_abs();
+        let units = u64::from(window.batch.unsigned_abs()) * u64::from(window.hidden.unsigned_abs());
+        let units = int(units as usize)?.unsigned_abs();
         let shape = LaunchConfig {
             grid_dim: (units.div_ceil(THREADS), 1, 1),
             block_dim: (THREADS, 1, 1),
@@ -210,6 +212,7 @@ impl Module {
         rows: usize,
         add: bool,
     ) -> Result<()> {
+        assert!(rows > 0, "a product of no rows");
         assert_eq!(numbers.len, blocks * inner * outer, "a weight of {blocks} x {inner} x {outer}");
         assert!(from.numbers.len >= (rows - 1) * from.stride + blocks * inner, "{rows} rows to take");
         let of_block = (rows - 1) * to.stride + outer;
@@ -243,7 +246,8 @@ impl Module {
 
     /// Room for so many numbers, at least one, which hold anything.
     pub(super) fn room<T: OnGpu>(&self, count: usize) -> Result<CudaSlice<T>> {
-        // SAFETY: numbers of any bits are numbers; every kernel writes what it gives before anyone reads it.
+        // SAFETY: numbers of any bits are numbers, and each of those that are handed out here is written by a kernel or a
+        // copy before it is read: rooms are as large as what is written into them.
         #[allow(unsafe_code)]
         Ok(unsafe { self.device.alloc::<T>(count) }?)
     }
@@ -273,10 +277,10 @@ struct Compiled {
 
 /// The kernels of a cell, compiled when they are asked for first.
 fn compiled(kernel: &'static dyn Kernel, dtype: DType) -> Result<Compiled> {
-    static ALL: Mutex<Option<HashMap<(&'static str, DType), Compiled>>> = Mutex::new(None);
+    static ALL: Mutex<Option<HashMap<(TypeId, DType), Compiled>>> = Mutex::new(None);
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let all = all.get_or_insert_default();
-    let key = (kernel.name(), dtype);
+    let key = (kernel.id(), dtype);
     if let Some(compiled) = all.get(&key) {
         return Ok(compiled.clone());
     }
@@ -293,6 +297,30 @@ fn compiled(kernel: &'static dyn Kernel, dtype: DType) -> Result<Compiled> {
 mod tests {
     use super::*;
     use crate::kernels::pointwise::{Gru, Lstm, PeepholeLstm, RnnRelu, RnnTanh};
+
+    #[test]
+    fn both_sides_have_the_window_in_one_order() {
+        macro_rules! offsets {
+            ($($field:ident),*) => { [$((stringify!($field), std::mem::offset_of!(Window, $field))),*] };
+        }
+        let mut ours = offsets!(
+            gates, product, bias_ih, bias_hh, own, h, hs, c, kept, c_before, next_h, dhs, dinput, drecurrent,
+            dh, dc, terms, batch, time, hidden, step, before
+        );
+        ours.sort_by_key(|(_, offset)| *offset);
+        // The names stand before the semicolons, some of them several on a line.
+        let theirs = crate::kernels::unroll::cuda::source::WINDOW.lines().flat_map(|line| {
+            let (names, _) = line.split_once(';')?;
+            Some(
+                names
+                    .split(',')
+                    .map(|name| name.split_whitespace().next_back().unwrap_or_default())
+                    .collect::<Vec<_>>(),
+            )
+        });
+        let theirs: Vec<_> = theirs.flatten().filter(|name| *name != "}").collect();
+        assert_eq!(ours.map(|(name, _)| name), theirs[..]);
+    }
 
     /// Needs NVRTC, and no GPU.
     #[test]

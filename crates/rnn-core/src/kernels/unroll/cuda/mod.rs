@@ -5,6 +5,8 @@
 #[cfg(not(feature = "cuda"))]
 mod absent;
 #[cfg(feature = "cuda")]
+mod held;
+#[cfg(feature = "cuda")]
 mod launch;
 #[cfg(any(feature = "cuda", test))]
 mod source;

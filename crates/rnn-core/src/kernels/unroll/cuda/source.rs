@@ -14,7 +14,7 @@ __device__ inline real larger(real a, real b) { return b > a ? b : a; }
 ";
 
 /// The window as a kernel sees it; the same in `launch.rs`. Pointers that a cell has no use for are null.
-const WINDOW: &str = "\
+pub(super) const WINDOW: &str = "\
 struct Window {
     real* gates;             // [N, T, G*H]: sums come in, activations go out
     const real* product;     // [N, G*H] of this step, of a cell that keeps the halves apart; else it is in the sums

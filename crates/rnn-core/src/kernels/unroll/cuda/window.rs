@@ -1,15 +1,15 @@
 //! The contract on a GPU: tensors in and out, buffers between, the loop over the steps and its backward directly below.
 
 use super::super::{Guides, Keep, TimeGrads, Way, ran, with_parts};
+use super::held::{Held, Params, address, tensor_of};
 use super::launch::{Module, Numbers, OnGpu, Rows, Weight, Which, Window, int};
 use crate::cell::step::Factors;
-use crate::cell::{Cell, CellState, LayerParams, Own, Saved, State, Sums};
+use crate::cell::{Cell, CellState, LayerParams, Own, Saved, State as _, Sums};
 use crate::kernels::unroll::cpu::Traits;
 use crate::sums::column_sums;
 use crate::{Direction, Error, Result};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
-use candle_core::op::BackpropOp;
-use candle_core::{CudaStorage, DType, Storage, Tensor};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
+use candle_core::{DType, Tensor};
 
 /// What the forward leaves.
 #[derive(Debug)]
@@ -69,28 +69,28 @@ fn typed_forward<T: OnGpu, C: Cell>(
     ran(Way::Fused);
     let module = module::<T, C>(cell, xs)?;
     let Traits { gates, carry, extra, two_sided, .. } = module.traced.traits;
-    let dims = xs.dims3()?;
-    let (batch, time, input) = dims;
+    let (batch, time, input) = xs.dims3()?;
     let (hidden, steps) = (cell.spec().hidden, batch * time);
-    let sums = gates * hidden;
-    let params = Params::new::<T>(cell.params())?;
-    let xs = Held::new::<T>(xs)?;
-    let parts = state.parts().into_iter().map(Held::new::<T>).collect::<Result<Vec<_>>>()?;
+    let (sums, of_state) = (gates * hidden, batch * hidden);
+    let params = Params::new::<T>(&module, cell.params(), (input, hidden))?;
+    let xs = Held::new::<T>(&module, xs, steps * input)?;
+    let start = State::new::<T, C>(&module, state, of_state)?;
     let kept = keep == Keep::Tape;
 
     // Outputs, and behind them each part of the next state.
-    let mut made = module.room::<T>(steps * hidden + parts.len() * batch * hidden)?;
+    let next_h = steps * hidden;
+    let next_c = next_h + of_state;
+    let mut made = module.room::<T>(if carry { next_c + of_state } else { next_c })?;
     let activations = module.room::<T>(steps * sums)?;
     let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
     let product = some(two_sided, batch * sums)?;
     let (extra, c_before) = (some(kept && extra, steps * hidden)?, some(kept && carry, steps * hidden)?);
-    let next = [0, 1].map(|part| steps * hidden + part * batch * hidden);
-    if let Some(c) = parts.get(1) {
-        c.copy_to::<T>(&module, &mut made.slice_mut(next[1]..))?;
+    if let Some(c) = &start.c {
+        c.copy_to::<T>(&module, &mut made.slice_mut(next_c..))?;
     }
 
-    let (of_window, of_step) = (Numbers::of(&activations), if_any(&product));
-    let (hs, start) = (Numbers::of(&made), parts[0].numbers);
+    let (of_window, of_step) = (Numbers::of(&activations), if_any(product.as_ref()));
+    let (hs, before_all) = (Numbers::of(&made), start.h.numbers);
     let weight_ih =
         Weight { numbers: params.weight_ih.numbers, blocks: 1, inner: input, outer: sums, transposed: true };
     let weight_hh =
@@ -98,11 +98,11 @@ fn typed_forward<T: OnGpu, C: Cell>(
     let all = Window {
         gates: of_window.address,
         product: of_step.address,
-        h: start.address,
+        h: before_all.address,
         hs: hs.address,
-        c: if carry { hs.skip(next[1]).address } else { 0 },
-        kept: if_any(&extra).address,
-        c_before: if_any(&c_before).address,
+        c: if carry { hs.skip(next_c).address } else { 0 },
+        kept: if_any(extra.as_ref()).address,
+        c_before: if_any(c_before.as_ref()).address,
         ..params.window((batch, time, hidden))?
     };
     // SAFETY: each buffer was made above with the size that `source.rs` gives it, and nobody else has it yet; what is read
@@ -117,30 +117,31 @@ fn typed_forward<T: OnGpu, C: Cell>(
         for (s, step) in guides.direction.steps(time).enumerate() {
             let fed = match before {
                 Some(before) => Rows { numbers: hs.skip(before * hidden), stride: time * hidden },
-                None => Rows { numbers: start, stride: hidden },
+                None => Rows { numbers: before_all, stride: hidden },
             };
             let to = match two_sided {
                 true => Rows { numbers: of_step, stride: sums },
                 false => Rows { numbers: of_window.skip(step * sums), stride: time * sums },
             };
             module.product::<T>(weight_hh, fed, to, batch, !two_sided)?;
-            let next_h = if s + 1 == time { hs.skip(next[0]).address } else { 0 };
+            let next_h = if s + 1 == time { hs.skip(next_h).address } else { 0 };
             module.launch(Which::Forward, &Window { next_h, ..all }.at(step, before)?)?;
             before = Some(step);
         }
     }
 
-    let flat = tensor(&module, made)?;
+    let flat = tensor_of(&module, made)?;
     if !kept {
         return Ok((flat, None));
     }
-    let tensor = |slice: Option<CudaSlice<T>>| slice.map(|slice| tensor(&module, slice)).transpose();
+    let tensor =
+        |numbers: Option<CudaSlice<T>>| numbers.map(|numbers| tensor_of(&module, numbers)).transpose();
     let tape = Tape {
         xs: xs.tensor,
         direction: guides.direction,
-        h: state.h().detach(),
+        h: start.h.tensor,
         hs: flat.narrow(0, 0, steps * hidden)?.reshape((batch, time, hidden))?,
-        gates: self::tensor(&module, activations)?,
+        gates: tensor_of(&module, activations)?,
         kept: tensor(extra)?,
         c_before: tensor(c_before)?,
     };
@@ -158,30 +159,28 @@ fn typed_backward<T: OnGpu, C: Cell>(
     ran(Way::Fused);
     let cell = cell.with_params(cell.params().detach());
     let module = module::<T, C>(&cell, &tape.xs)?;
-    let Traits { gates, carry, two_sided, own, .. } = module.traced.traits;
+    let Traits { gates, carry, extra, two_sided, own, .. } = module.traced.traits;
     let (batch, time, input) = tape.xs.dims3()?;
     let (hidden, steps) = (cell.spec().hidden, batch * time);
-    let sums = gates * hidden;
-    let params = Params::new::<T>(cell.params())?;
-    let [dhs, h, hs, activations] = [
-        Held::new::<T>(dhs)?,
-        Held::new::<T>(&tape.h)?,
-        Held::new::<T>(&tape.hs)?,
-        Held::new::<T>(&tape.gates)?,
-    ];
-    let some = |tensor: &Option<Tensor>| tensor.as_ref().map(Held::new::<T>).transpose();
-    let (kept, c_before) = (some(&tape.kept)?, some(&tape.c_before)?);
+    let (sums, of_state, of_window) = (gates * hidden, batch * hidden, steps * hidden);
+    let params = Params::new::<T>(&module, cell.params(), (input, hidden))?;
+    let held = |tensor: &Tensor, count: usize| Held::new::<T>(&module, tensor, count);
+    let (dhs, h, hs) = (held(dhs, of_window)?, held(&tape.h, of_state)?, held(&tape.hs, of_window)?);
+    let activations = held(&tape.gates, steps * sums)?;
+    let kept = Held::some::<T>(&module, tape.kept.as_ref(), (extra, of_window))?;
+    let c_before = Held::some::<T>(&module, tape.c_before.as_ref(), (carry, of_window))?;
+    let upstream = State::new::<T, C>(&module, dnext, of_state)?;
 
-    let dinput = module.room::<T>(steps * sums)?;
     let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
+    let dinput = module.room::<T>(steps * sums)?;
     let (drecurrent, terms) = (some(two_sided, steps * sums)?, some(own > 0, steps * own * hidden)?);
     // What passed by the product, and through it by each gate: a product for each is faster than one, which has few
     // columns for a GPU and long sums.
-    let mut dh = module.device.alloc_zeros::<T>((1 + gates) * batch * hidden)?;
-    Held::new::<T>(dnext.h())?.copy_to::<T>(&module, &mut dh.slice_mut(..batch * hidden))?;
-    let mut dc = some(carry, batch * hidden)?;
-    if let (Some(dc), Some(part)) = (&mut dc, dnext.parts().get(1)) {
-        Held::new::<T>(part)?.copy_to::<T>(&module, &mut dc.slice_mut(..))?;
+    let mut dh = module.device.alloc_zeros::<T>((1 + gates) * of_state)?;
+    upstream.h.copy_to::<T>(&module, &mut dh.slice_mut(..of_state))?;
+    let mut dc = some(carry, of_state)?;
+    if let (Some(dc), Some(c)) = (&mut dc, &upstream.c) {
+        c.copy_to::<T>(&module, &mut dc.slice_mut(..))?;
     }
     let weight_hh = Weight {
         numbers: params.weight_hh.numbers,
@@ -190,21 +189,20 @@ fn typed_backward<T: OnGpu, C: Cell>(
         outer: hidden,
         transposed: false,
     };
-    let through = Rows { numbers: Numbers::of(&dh).skip(batch * hidden), stride: hidden };
+    let through = Rows { numbers: Numbers::of(&dh).skip(of_state), stride: hidden };
     let dproduct = Numbers::of(drecurrent.as_ref().unwrap_or(&dinput));
-    let address = |held: &Option<Held>| held.as_ref().map_or(0, |held| held.numbers.address);
     let all = Window {
         gates: activations.numbers.address,
         h: h.numbers.address,
         hs: hs.numbers.address,
-        kept: address(&kept),
-        c_before: address(&c_before),
+        kept: address(kept.as_ref()),
+        c_before: address(c_before.as_ref()),
         dhs: dhs.numbers.address,
         dinput: Numbers::of(&dinput).address,
-        drecurrent: if_any(&drecurrent).address,
+        drecurrent: if_any(drecurrent.as_ref()).address,
         dh: Numbers::of(&dh).address,
-        dc: if_any(&dc).address,
-        terms: if_any(&terms).address,
+        dc: if_any(dc.as_ref()).address,
+        terms: if_any(terms.as_ref()).address,
         ..params.window((batch, time, hidden))?
     };
     for (s, step) in tape.direction.steps(time).enumerate().rev() {
@@ -219,7 +217,7 @@ fn typed_backward<T: OnGpu, C: Cell>(
         }
     }
 
-    let rows = |numbers: CudaSlice<T>| Ok::<_, Error>(tensor(&module, numbers)?.reshape((steps, ()))?);
+    let rows = |numbers: CudaSlice<T>| Ok::<_, Error>(tensor_of(&module, numbers)?.reshape((steps, ()))?);
     let of_input = rows(dinput)?;
     let recurrent = drecurrent.map_or_else(|| Ok(of_input.clone()), rows)?;
     let own = terms.map_or_else(|| Ok(Own::new()), |terms| own_of(cell.params(), &rows(terms)?))?;
@@ -229,8 +227,8 @@ fn typed_backward<T: OnGpu, C: Cell>(
     let taken = tape.xs.reshape((steps, input))?;
     let (dxs, params) = factors.gradients(&cell, (&taken, &Saved(Vec::new())))?;
     let dxs = wants_dxs.then(|| dxs.reshape((batch, time, input))).transpose()?;
-    let mut parts = vec![tensor(&module, dh)?.reshape((1 + gates, batch, hidden))?.sum(0)?];
-    parts.extend(dc.map(|dc| Ok::<_, Error>(tensor(&module, dc)?.reshape((batch, hidden))?)).transpose()?);
+    let mut parts = vec![tensor_of(&module, dh)?.reshape((1 + gates, batch, hidden))?.sum(0)?];
+    parts.extend(dc.map(|dc| Ok::<_, Error>(tensor_of(&module, dc)?.reshape((batch, hidden))?)).transpose()?);
     let dstate = with_parts(dnext, parts)?;
     Ok(TimeGrads { dxs, dstate, params })
 }
@@ -270,88 +268,29 @@ fn module<T: OnGpu, C: Cell>(cell: &C, xs: &Tensor) -> Result<Module> {
     Module::new(xs.device().as_cuda_device()?, kernel, T::DTYPE)
 }
 
-/// What a buffer holds as a tensor of one dimension.
-fn tensor<T: OnGpu>(module: &Module, numbers: CudaSlice<T>) -> Result<Tensor> {
-    let count = numbers.len();
-    let storage = CudaStorage::wrap_cuda_slice(numbers, module.device.clone());
-    Ok(Tensor::from_storage(Storage::Cuda(storage), count, BackpropOp::none(), false))
-}
-
 /// Those of a buffer, or none where there is none.
-fn if_any<T: OnGpu>(numbers: &Option<CudaSlice<T>>) -> Numbers {
-    numbers.as_ref().map_or_else(Numbers::default, Numbers::of)
+fn if_any<T: OnGpu>(numbers: Option<&CudaSlice<T>>) -> Numbers {
+    numbers.map_or_else(Numbers::default, Numbers::of)
 }
 
-/// A tensor on the GPU whose numbers lie row by row, and where they are as long as it lives.
-struct Held {
-    tensor: Tensor,
-    numbers: Numbers,
+/// A state, or the gradient of one: h, and c where the cell has it, `[N, H]` each.
+struct State {
+    h: Held,
+    c: Option<Held>,
 }
 
-impl Held {
-    fn new<T: OnGpu>(tensor: &Tensor) -> Result<Self> {
-        let tensor = tensor.detach().contiguous()?;
-        let numbers = on_gpu(&tensor, |numbers: CudaView<'_, T>| Ok(Numbers::of(&numbers)))?;
-        Ok(Self { tensor, numbers })
-    }
-
-    fn copy_to<T: OnGpu>(&self, module: &Module, to: &mut CudaViewMut<'_, T>) -> Result<()> {
-        on_gpu(&self.tensor, |numbers: CudaView<'_, T>| Ok(module.device.memcpy_dtod(&numbers, to)?))
-    }
-}
-
-/// Lends the numbers of a contiguous tensor.
-fn on_gpu<T: OnGpu, R>(tensor: &Tensor, f: impl FnOnce(CudaView<'_, T>) -> Result<R>) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let start = layout.start_offset();
-    match &*storage {
-        Storage::Cuda(cuda) => {
-            f(cuda.as_cuda_slice::<T>()?.slice(start..start + layout.shape().elem_count()))
+impl State {
+    fn new<T: OnGpu, C: Cell>(module: &Module, state: &C::State, count: usize) -> Result<Self> {
+        let parts = state.parts();
+        let carry = module.traced.traits.carry;
+        if parts.len() > 2 {
+            return Err(Error::invalid(
+                "TimeRnn: a state on a GPU",
+                "h, or h and c",
+                format!("{:?}", state.names()),
+            ));
         }
-        _ => Err(Error::invalid(
-            "TimeRnn: fused",
-            "tensors on the GPU",
-            format!("one on {:?}", tensor.device()),
-        )),
-    }
-}
-
-/// A layer's parameters, held.
-struct Params {
-    weight_ih: Held,
-    weight_hh: Held,
-    bias_ih: Option<Held>,
-    bias_hh: Option<Held>,
-    own: Option<Held>,
-}
-
-impl Params {
-    fn new<T: OnGpu>(params: &LayerParams) -> Result<Self> {
-        let some = |tensor: &Option<Tensor>| tensor.as_ref().map(Held::new::<T>).transpose();
-        let own = params.own.iter().map(|(_, tensor)| tensor.flatten_all());
-        let own = own.collect::<candle_core::Result<Vec<_>>>()?;
-        let own = (!own.is_empty()).then(|| Tensor::cat(&own, 0)).transpose()?;
-        Ok(Self {
-            weight_ih: Held::new::<T>(&params.weight_ih)?,
-            weight_hh: Held::new::<T>(&params.weight_hh)?,
-            bias_ih: some(&params.bias_ih)?,
-            bias_hh: some(&params.bias_hh)?,
-            own: some(&own)?,
-        })
-    }
-
-    /// What of the window they decide, and its sizes.
-    fn window(&self, (batch, time, hidden): (usize, usize, usize)) -> Result<Window> {
-        int(batch.saturating_mul(hidden))?;
-        let address = |held: &Option<Held>| held.as_ref().map_or(0, |held| held.numbers.address);
-        Ok(Window {
-            bias_ih: address(&self.bias_ih),
-            bias_hh: address(&self.bias_hh),
-            own: address(&self.own),
-            batch: int(batch)?,
-            time: int(time)?,
-            hidden: int(hidden)?,
-            ..Window::default()
-        })
+        let h = Held::new::<T>(module, state.h(), count)?;
+        Ok(Self { h, c: Held::some::<T>(module, parts.get(1).copied(), (carry, count))? })
     }
 }
