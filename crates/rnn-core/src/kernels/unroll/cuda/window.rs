@@ -174,8 +174,8 @@ fn typed_backward<T: OnGpu, C: Cell>(
     let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
     let dinput = module.room::<T>(steps * sums)?;
     let (drecurrent, terms) = (some(two_sided, steps * sums)?, some(own > 0, steps * own * hidden)?);
-    // What passed by the product, and through it by each gate: a product for each is faster than one, which has few
-    // columns for a GPU and long sums.
+    // What passed by the product, and through it by each gate: a product for each, where a single one has few columns for
+    // a GPU and long sums.
     let mut dh = module.device.alloc_zeros::<T>((1 + gates) * of_state)?;
     upstream.h.copy_to::<T>(&module, &mut dh.slice_mut(..of_state))?;
     let mut dc = some(carry, of_state)?;
