@@ -3,8 +3,8 @@
 use crate::Result;
 use candle_core::{Device, Tensor};
 
-/// The sum of the rows of `rows [N, size]`, `[size]`. On a GPU as a product with ones, which takes a tenth of the time that
-/// candle's sum down the columns does.
+/// The sum of the rows of `rows [N, size]`, `[size]`. On a GPU as a product with ones: candle's sum
+/// down the columns reads them a number at a time.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -129,11 +129,9 @@ impl Base {
 
     /// An error of a setting under the flag that said it, if one did.
     fn named(&self, error: rnn_lm::Error, settings: &[Setting], flags: &ArgMatches) -> anyhow::Error {
-        let message = error.to_string();
-        let wrong = settings
-            .iter()
-            .find(|setting| message.starts_with(&format!("{}.{}:", setting.section, setting.name)));
-        let flag = wrong.and_then(|setting| {
+        let rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. }) = &error else { return error.into() };
+        let is_about = |setting: &&Setting| *op == format!("{}.{}", setting.section, setting.name);
+        let flag = settings.iter().find(is_about).and_then(|setting| {
             let of_all = self.dropout.is_some() && setting.section == "dropout";
             match said(flags, &name(setting)) {
                 Some(_) => Some(name(setting)),

@@ -53,9 +53,9 @@ impl TimeSoftmaxWithLoss {
         let count = check(targets, batch * time, vocabulary)?;
         let rows = logits.reshape((batch * time, vocabulary))?;
         let log_probabilities = candle_nn::ops::log_softmax(&rows, 1)?;
-        let (indices, weights) = masked(targets, &rows)?;
+        let (indices, counts) = columns(targets, rows.device())?;
         let picked = log_probabilities.gather(&indices, 1)?;
-        Ok(((picked * weights)?.sum_all()? * (-1.0 / count as f64))?)
+        Ok(((picked * counts.to_dtype(rows.dtype())?)?.sum_all()? * (-1.0 / count as f64))?)
     }
 }
 
@@ -115,16 +115,12 @@ impl InOps {
             return Err(Error::invalid("TimeSoftmaxWithLoss", want, logits.elem_count())
                 .hint("take fewer rows or shorter windows"));
         }
-        let column = |numbers: Vec<u32>| Tensor::from_vec(numbers, (targets.len(), 1), logits.device());
         let rows = logits.detach().reshape((targets.len(), ()))?;
-        let indices = column(targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect())?;
+        let (indices, counts) = columns(targets, rows.device())?;
         let probabilities = candle_nn::ops::softmax_last_dim(&rows)?;
         let (largest, most) = (rows.max_keepdim(1)?, probabilities.max_keepdim(1)?);
         let mut losses = ((largest - rows.gather(&indices, 1)?)? - most.log()?)?;
-        let counts = match targets.contains(&IGNORE) {
-            true => Some(column(targets.iter().map(|&t| u32::from(t != IGNORE)).collect())?),
-            false => None,
-        };
+        let counts = targets.contains(&IGNORE).then_some(counts);
         if let Some(counts) = &counts {
             losses = counts.where_cond(&losses, &losses.zeros_like()?)?;
         }
@@ -133,12 +129,13 @@ impl InOps {
 }
 
 /// Targets as `[rows, 1]`, 0 where ignored, and 1 or 0 for those that count or do not.
-fn masked(targets: &[u32], like: &Tensor) -> Result<(Tensor, Tensor)> {
-    let indices: Vec<u32> = targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect();
-    let weights: Vec<f32> = targets.iter().map(|&t| if t == IGNORE { 0.0 } else { 1.0 }).collect();
-    let rows = targets.len();
-    let weights = Tensor::from_vec(weights, (rows, 1), like.device())?.to_dtype(like.dtype())?;
-    Ok((Tensor::from_vec(indices, (rows, 1), like.device())?, weights))
+fn columns(targets: &[u32], device: &Device) -> Result<(Tensor, Tensor)> {
+    let column = |of: &dyn Fn(u32) -> u32| {
+        let numbers: Vec<u32> = targets.iter().map(|&target| of(target)).collect();
+        Tensor::from_vec(numbers, (targets.len(), 1), device)
+    };
+    let indices = column(&|target| if target == IGNORE { 0 } else { target })?;
+    Ok((indices, column(&|target| u32::from(target != IGNORE))?))
 }
 
 /// How many targets count.

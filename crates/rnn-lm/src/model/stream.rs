@@ -1,7 +1,7 @@
 //! A model one word at a time: text as it comes, and text as it is made.
 
 use super::net::Net;
-use crate::layers::{TimeEmbedding, check_ids, ids_tensor};
+use crate::layers::{TimeEmbedding, check_ids};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use rnn_core::kernels::lend::read;
@@ -87,8 +87,7 @@ impl<C: Cell> LmStream for InTensors<'_, C> {
     fn step(&mut self, ids: &[u32]) -> Result<Typed<'_>> {
         let Net { embedding, stack, head, .. } = self.net;
         check(ids, self.rows, embedding.weight().dim(0)?)?;
-        let ids = ids_tensor(ids, self.rows, 1, embedding.weight().device())?;
-        let (hs, next) = stack.infer(&embedding.forward(&ids)?.detach(), &self.state)?;
+        let (hs, next) = stack.infer(&embedding.look_up(ids, self.rows)?, &self.state)?;
         self.logits = head.infer(&hs)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         self.state = next;
         Ok(Typed::F64(&self.logits))

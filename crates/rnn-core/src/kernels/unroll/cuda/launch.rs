@@ -1,8 +1,8 @@
 //! A cell's kernels on a GPU: compiled once a process, loaded once a device, launched step by step, and the product between.
 
 use super::source::source;
-use crate::kernels::Kernel;
 use crate::kernels::trace::Traced;
+use crate::kernels::{Kernel, Real};
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::cublas::result::{
     CublasError, dgemm_strided_batched, sgemm_strided_batched,
@@ -20,11 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A type that kernels and products on a GPU take.
-pub(super) trait OnGpu: CudaDType + DeviceRepr + ValidAsZeroBits {
-    const DTYPE: DType;
-    const ZERO: Self;
-    const ONE: Self;
-
+pub(super) trait OnGpu: Real + CudaDType + DeviceRepr + ValidAsZeroBits {
     /// # Safety
     /// That of cuBLAS: every address begins as many numbers as `shape` says.
     #[allow(unsafe_code)]
@@ -37,12 +33,8 @@ pub(super) trait OnGpu: CudaDType + DeviceRepr + ValidAsZeroBits {
 }
 
 macro_rules! on_gpu {
-    ($type:ty, $dtype:expr, $gemm:ident) => {
+    ($type:ty, $gemm:ident) => {
         impl OnGpu for $type {
-            const DTYPE: DType = $dtype;
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
-
             #[allow(unsafe_code)]
             unsafe fn gemm(
                 blas: &CudaBlas,
@@ -66,8 +58,8 @@ macro_rules! on_gpu {
     };
 }
 
-on_gpu!(f32, DType::F32, sgemm_strided_batched);
-on_gpu!(f64, DType::F64, dgemm_strided_batched);
+on_gpu!(f32, sgemm_strided_batched);
+on_gpu!(f64, dgemm_strided_batched);
 
 /// Where numbers on the GPU begin; 0 where there are none.
 pub(super) type Address = u64;
@@ -156,8 +148,7 @@ pub(super) enum Which {
 
 impl Module {
     pub(super) fn new(device: &CudaDevice, kernel: &'static dyn Kernel, dtype: DType) -> Result<Self> {
-        let Compiled { traced, ptx } = compiled(kernel, dtype)?;
-        let name = format!("rnn-core/{:?}/{}", kernel.id(), dtype.as_str());
+        let Compiled { traced, ptx, name } = compiled(kernel, dtype)?;
         let load = |function: &str| -> Result<CudaFunction> {
             Ok(device.get_or_load_custom_func(function, &name, &ptx)?.into_cuda_function())
         };
@@ -251,6 +242,11 @@ impl Module {
         #[allow(unsafe_code)]
         Ok(unsafe { self.device.alloc::<T>(count) }?)
     }
+
+    /// The same where it is wanted.
+    pub(super) fn some_room<T: OnGpu>(&self, wanted: bool, count: usize) -> Result<Option<CudaSlice<T>>> {
+        wanted.then(|| self.room(count)).transpose()
+    }
 }
 
 /// A size as cuBLAS and the kernels take it.
@@ -273,6 +269,8 @@ pub(super) struct Weight {
 struct Compiled {
     traced: Arc<Traced>,
     ptx: Arc<str>,
+    /// Under which a device keeps it.
+    name: Arc<str>,
 }
 
 /// The kernels of a cell, compiled when they are asked for first.
@@ -288,7 +286,8 @@ fn compiled(kernel: &'static dyn Kernel, dtype: DType) -> Result<Compiled> {
     let traced = kernel.traced().ok_or_else(|| Error::invalid(op(), "a cell of one stage", "one of two"))?;
     let ptx = compile_ptx(source(&traced, dtype))
         .map_err(|cause| Error::invalid(op(), "text that NVRTC compiles", format!("{cause:?}")))?;
-    let compiled = Compiled { traced: Arc::new(traced), ptx: ptx.to_src().into() };
+    let name = format!("rnn-core/{:?}/{}", kernel.id(), dtype.as_str());
+    let compiled = Compiled { traced: Arc::new(traced), ptx: ptx.to_src().into(), name: name.into() };
     all.insert(key, compiled.clone());
     Ok(compiled)
 }

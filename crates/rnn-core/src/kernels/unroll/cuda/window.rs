@@ -82,9 +82,9 @@ fn typed_forward<T: OnGpu, C: Cell>(
     let next_c = next_h + of_state;
     let mut made = module.room::<T>(if carry { next_c + of_state } else { next_c })?;
     let activations = module.room::<T>(steps * sums)?;
-    let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
-    let product = some(two_sided, batch * sums)?;
-    let (extra, c_before) = (some(kept && extra, steps * hidden)?, some(kept && carry, steps * hidden)?);
+    let product = module.some_room::<T>(two_sided, batch * sums)?;
+    let extra = module.some_room::<T>(kept && extra, steps * hidden)?;
+    let c_before = module.some_room::<T>(kept && carry, steps * hidden)?;
     if let Some(c) = &start.c {
         c.copy_to::<T>(&module, &mut made.slice_mut(next_c..))?;
     }
@@ -171,14 +171,14 @@ fn typed_backward<T: OnGpu, C: Cell>(
     let c_before = Held::some::<T>(&module, tape.c_before.as_ref(), (carry, of_window))?;
     let upstream = State::new::<T, C>(&module, dnext, of_state)?;
 
-    let some = |wanted: bool, count: usize| wanted.then(|| module.room::<T>(count)).transpose();
     let dinput = module.room::<T>(steps * sums)?;
-    let (drecurrent, terms) = (some(two_sided, steps * sums)?, some(own > 0, steps * own * hidden)?);
+    let drecurrent = module.some_room::<T>(two_sided, steps * sums)?;
+    let terms = module.some_room::<T>(own > 0, steps * own * hidden)?;
     // What passed by the product, and through it by each gate: a product for each, where a single one has few columns for
     // a GPU and long sums.
     let mut dh = module.device.alloc_zeros::<T>((1 + gates) * of_state)?;
     upstream.h.copy_to::<T>(&module, &mut dh.slice_mut(..of_state))?;
-    let mut dc = some(carry, of_state)?;
+    let mut dc = module.some_room::<T>(carry, of_state)?;
     if let (Some(dc), Some(c)) = (&mut dc, &upstream.c) {
         c.copy_to::<T>(&module, &mut dc.slice_mut(..))?;
     }
