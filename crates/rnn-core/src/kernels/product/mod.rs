@@ -197,8 +197,8 @@ pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone
 /// Numbers of `b` that a member packs at a time: they stay in the cache that the cores share.
 const PACKED: usize = 1 << 19;
 
-/// Rows of `a` that pass a panel while it is in a core's own cache.
-const ROWS: usize = 64;
+/// At most so many rows of `a`, and whole tiles of them, pass a panel while it is in a core's own cache.
+const ROWS: usize = 66;
 
 /// Below this many multiplications another thread costs more than it gives.
 pub(super) const WORTH_A_MEMBER: usize = 1 << 17;
@@ -307,6 +307,7 @@ impl<T: Real> Task for Part<'_, T> {
         }
         let deepest = depths(k).map(|piece| piece.len()).max().unwrap_or(0).max(1);
         let wide = grain.1 * I::Register::<T>::PANEL;
+        let high = ROWS / grain.0 * grain.0;
         let chunk = (PACKED / deepest / wide).max(1) * wide;
         let packing = if a.turned { Packing::Tiles } else { Packing::of(m) };
         // Of the members that have the same rows, and of the chunks of their columns, the first adds them up.
@@ -318,8 +319,8 @@ impl<T: Real> Task for Part<'_, T> {
                 let panels = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(depth.len()));
                 pack::<I, T>(instructions, panels, b, depth.clone(), (&columns, packing));
                 let into = if i == 0 { into } else { Into::Add };
-                for from in rows.clone().step_by(ROWS) {
-                    let rows = from..rows.end.min(from + ROWS);
+                for from in rows.clone().step_by(high) {
+                    let rows = from..rows.end.min(from + high);
                     let left = if a.turned {
                         let slivers =
                             grown(&mut room.slivers, rows.len().next_multiple_of(grain.0) * depth.len());

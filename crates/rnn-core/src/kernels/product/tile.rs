@@ -184,6 +184,7 @@ impl<T: Real> Block<'_, T> {
         let slivers = matches!(self.left, Left::Slivers(_));
         match left {
             9..=13 if full == 8 && !slivers => 6,
+            8 if full == 6 && !slivers => 4,
             _ if left >= full => full,
             6.. => 6,
             4.. => 4,
@@ -229,10 +230,16 @@ impl<T: Real> Block<'_, T> {
             Left::Slivers(slivers) => {
                 let above = row - self.rows.start;
                 let sliver = &slivers[above / full * full * depth..][..full * depth];
-                let inside = above % full;
-                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| {
-                    sliver[k * full + inside + r]
-                })
+                if M == full {
+                    // One look at the bounds for all rows.
+                    let (pieces, _) = sliver.as_chunks::<M>();
+                    sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| pieces[k][r])
+                } else {
+                    let inside = above % full;
+                    sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| {
+                        sliver[k * full + inside + r]
+                    })
+                }
             }
         };
         let add = matches!(self.into, Into::Add);
