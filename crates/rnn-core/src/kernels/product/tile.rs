@@ -165,7 +165,9 @@ impl<T: Real> Block<'_, T> {
             }
         }
         let packed = self.packed::<I, N>(&registers);
-        let [sums] = sums::<I::Register<T>, 1, N>(instructions, start, packed, |k, _| left[k]);
+        let (fours, _) = left.as_chunks::<FEW>();
+        let few = |i: usize, k: usize, _| fours[i][k];
+        let [sums] = sums::<I::Register<T>, 1, N>(instructions, start, packed, (few, |k, _| left[k]));
         let row = self.rows.start * self.stride;
         for (sum, (start, end)) in sums.into_iter().zip(places) {
             // SAFETY: nobody else uses this row's columns, as the block's maker promises.
@@ -225,20 +227,23 @@ impl<T: Real> Block<'_, T> {
                 for (r, slot) in lines.iter_mut().enumerate() {
                     *slot = from.line(row + r, depth);
                 }
-                sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| lines[r][k])
+                let fours = lines.map(|line| line.as_chunks::<FEW>().0);
+                let few = |i: usize, k: usize, r: usize| fours[r][i][k];
+                sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| lines[r][k]))
             }
             Left::Slivers(slivers) => {
                 let above = row - self.rows.start;
                 let sliver = &slivers[above / full * full * depth..][..full * depth];
                 if M == full {
-                    // One look at the bounds for all rows.
                     let (pieces, _) = sliver.as_chunks::<M>();
-                    sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| pieces[k][r])
+                    let (fours, _) = pieces.as_chunks::<FEW>();
+                    let few = |i: usize, k: usize, r: usize| fours[i][k][r];
+                    sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| pieces[k][r]))
                 } else {
                     let inside = above % full;
-                    sums::<I::Register<T>, M, N>(instructions, start, packed, |k, r| {
-                        sliver[k * full + inside + r]
-                    })
+                    let one = |k: usize, r: usize| sliver[k * full + inside + r];
+                    let few = |i: usize, k: usize, r: usize| one(i * FEW + k, r);
+                    sums::<I::Register<T>, M, N>(instructions, start, packed, (few, one))
                 }
             }
         };
@@ -265,26 +270,50 @@ impl<T: Real> Block<'_, T> {
     }
 }
 
-/// The sums of a tile, each over k in ascending order, its row's columns beginning with `start`.
+/// Terms of each sum that are added between two looks at bounds and at the loop's end.
+const FEW: usize = 4;
+
+/// The sums of a tile, each over k in ascending order, its row's columns beginning with `start`. What is multiplied is
+/// `few(i, k, r)` for row r and term `i * FEW + k`, and `one(k, r)` for the terms behind the last few.
 #[inline(always)]
 fn sums<R: Register, const M: usize, const N: usize>(
     token: R::Token,
     start: [R; N],
     packed: &[R::Elem],
-    left: impl Fn(usize, usize) -> R::Elem,
+    (few, one): (impl Fn(usize, usize, usize) -> R::Elem, impl Fn(usize, usize) -> R::Elem),
 ) -> [[R; N]; M] {
     let mut sums = [start; M];
-    for (k, packed) in packed.chunks_exact(N * R::WIDTH).enumerate() {
-        let mut line = start;
-        for (register, packed) in line.iter_mut().zip(packed.chunks_exact(R::WIDTH)) {
-            *register = R::load(token, packed);
-        }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let factor = R::splat(token, left(k, r));
-            for (sum, register) in sums.iter_mut().zip(line) {
-                *sum = register.mul_add(factor, *sum);
-            }
+    let line = N * R::WIDTH;
+    let pieces = packed.chunks_exact(FEW * line);
+    let rest = pieces.remainder();
+    let done = packed.len() / line - rest.len() / line;
+    for (i, lines) in pieces.enumerate() {
+        for (k, line) in lines.chunks_exact(line).enumerate() {
+            add::<R, M, N>(token, &mut sums, line, |r| few(i, k, r));
         }
     }
+    for (k, line) in rest.chunks_exact(line).enumerate() {
+        add::<R, M, N>(token, &mut sums, line, |r| one(done + k, r));
+    }
     sums
+}
+
+/// One term of each sum.
+#[inline(always)]
+fn add<R: Register, const M: usize, const N: usize>(
+    token: R::Token,
+    sums: &mut [[R; N]; M],
+    packed: &[R::Elem],
+    factor: impl Fn(usize) -> R::Elem,
+) {
+    let mut line = [R::splat(token, R::Elem::default()); N];
+    for (register, packed) in line.iter_mut().zip(packed.chunks_exact(R::WIDTH)) {
+        *register = R::load(token, packed);
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let factor = R::splat(token, factor(r));
+        for (sum, register) in sums.iter_mut().zip(line) {
+            *sum = register.mul_add(factor, *sum);
+        }
+    }
 }
