@@ -1,10 +1,7 @@
 //! The cells that PyTorch does not have, against their equations written out in plain loops.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers::{numbers as of, random};
 use candle_core::{DType, Device, Tensor};
-use numbers::{numbers as of, random};
 use rnn_core::{
     Cell, CellState, GruCell, LayerNormLstmCell, LayerSpec, Normed, Parameters, PeepholeLstmCell,
     ResetBeforeGruCell, State,

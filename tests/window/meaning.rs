@@ -1,10 +1,7 @@
 //! What is said of a window means what it says: each thing against plain windows that it must be equal to.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers::{self, numbers as of, off, random};
 use candle_core::{DType, Device, IndexOp, Tensor, Var};
-use numbers::{numbers as of, off, random};
 use rnn_core::{
     Bidirectional, Cell, CellState, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Penalty,
     Plan, Recurrent, Regularisers, RnnCell, Segments, Sliding, Stack, State, TimeRnn, Way,

@@ -1,13 +1,8 @@
 //! Every way gives the reference's numbers: outputs, next state, and the gradient of everything that has one.
 
-#[path = "common/case.rs"]
-mod case;
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::case::{Case, held};
+use crate::numbers::{self, relative};
 use candle_core::{DType, Device};
-use case::{Case, held};
-use numbers::relative;
 use rnn_core::kernels::dispatch::{self, Cpu};
 use rnn_core::{Bias, Cell, GruCell, LayerSpec, LstmCell, Result, RnnCell, Stack, TimeRnn, Way};
 

@@ -1,12 +1,9 @@
-//! The book's layers one by one: the backward by hand against autograd, and what inference keeps in memory.
+//! The book's layers one by one: the backward by hand against autograd, whatever the strides of what they are given.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers::{self, off, random};
 use candle_core::{DType, Device, Tensor, Var};
-use numbers::{off, random};
 use rnn_core::{
-    Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Scheme, Stack, State, TimeRnn, Way,
+    Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Scheme, State, TimeRnn, Way,
 };
 use rnn_lm::data::IGNORE;
 use rnn_lm::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss, softmax_loss};
@@ -144,34 +141,4 @@ fn inputs_of_any_strides_give_the_same_bits() {
     strides_do_not_matter::<RnnCell>();
     strides_do_not_matter::<LstmCell>();
     strides_do_not_matter::<GruCell>();
-}
-
-/// Bytes of memory this process holds now.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    status.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn inference_carries_the_state_for_ever_in_the_same_memory() {
-    for way in Way::ALL {
-        let parameters = Parameters::new(3, DType::F32, &Device::Cpu);
-        let stack = Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(64, 128), 2, &parameters.builder())
-            .unwrap()
-            .with_way(way);
-        let xs = random(&[4, 8, 64], DType::F32, "xs");
-        let mut state = stack.zero_state(4).unwrap();
-        let mut go = |windows: usize| {
-            for _ in 0..windows {
-                state = stack.infer(&xs, &state).unwrap().1;
-            }
-            resident()
-        };
-        let before = go(50);
-        // Were each window kept, its outputs and states alone would be 24 kB, 12 MB in all.
-        let grown = go(500).saturating_sub(before);
-        assert!(grown < 4 << 20, "{way}: 500 windows took {grown} bytes");
-    }
 }

@@ -1,8 +1,6 @@
 //! The hand-written gradients against f64 finite differences, and a control: gradients that are wrong must be caught.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers;
 use candle_core::{DType, Device, Tensor};
 use rnn_core::{
     Cell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters, PeepholeLstmCell, Recurrent,

@@ -1,11 +1,8 @@
 //! What must not change the bits: how a window is cut, how many threads there are, whether it is recorded. And what
 //! must not end a process: a long sequence.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers::{off, random};
 use candle_core::{DType, Device, Tensor, Var};
-use numbers::{off, random};
 use rnn_core::kernels::unroll::REFERENCE_MAX_STEPS;
 use rnn_core::{
     Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, State, TimeRnn, Way, last_ran,

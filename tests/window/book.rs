@@ -2,11 +2,8 @@
 //! all steps (not the last step's), `dxs[:, t]` is the step's own dx (not the last one everywhere), and dh is handed
 //! back. And a layer that keeps its state, as the book's TimeRNN does.
 
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::numbers::{self, off};
 use candle_core::{DType, Device, Tensor, Var};
-use numbers::off;
 use rnn_core::{
     Bias, Cell, CellState, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell,
     Scheme, State, Stateful, TimeRnn, Way,

@@ -1,13 +1,8 @@
 //! What steers a window, in every way: directions, projections, lengths, resets, masks; and what each of them means.
 
-#[path = "common/case.rs"]
-mod case;
-#[path = "common/numbers.rs"]
-mod numbers;
-
+use crate::case::{Case, held};
+use crate::numbers::off;
 use candle_core::{DType, Device};
-use case::{Case, held};
-use numbers::off;
 use rnn_core::kernels::dispatch::{self, Cpu};
 use rnn_core::{
     Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerNormLstmCell, LstmCell, Normed,
