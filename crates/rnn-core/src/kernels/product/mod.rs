@@ -197,7 +197,8 @@ pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone
 /// Numbers of `b` that a member packs at a time: they stay in the cache that the cores share.
 const PACKED: usize = 1 << 19;
 
-/// At most so many rows of `a`, and whole tiles of them, pass a panel while it is in a core's own cache.
+/// At most so many rows of `a` pass a panel while it is in a core's own cache: whole tiles, eleven of six rows or eight of
+/// eight.
 const ROWS: usize = 66;
 
 /// Below this many multiplications another thread costs more than it gives.

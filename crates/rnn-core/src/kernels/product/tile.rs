@@ -165,8 +165,8 @@ impl<T: Real> Block<'_, T> {
             }
         }
         let packed = self.packed::<I, N>(&registers);
-        let (fours, _) = left.as_chunks::<FEW>();
-        let few = |i: usize, k: usize, _| fours[i][k];
+        let (groups, _) = left.as_chunks::<FEW>();
+        let few = |i: usize, k: usize, _| groups[i][k];
         let [sums] = sums::<I::Register<T>, 1, N>(instructions, start, packed, (few, |k, _| left[k]));
         let row = self.rows.start * self.stride;
         for (sum, (start, end)) in sums.into_iter().zip(places) {
@@ -223,12 +223,12 @@ impl<T: Real> Block<'_, T> {
         }
         let mut sums = match &self.left {
             Left::Lines(from) => {
-                let mut lines: [&[T]; M] = [&[]; M];
-                for (r, slot) in lines.iter_mut().enumerate() {
-                    *slot = from.line(row + r, depth);
+                let (mut lines, mut groups): ([&[T]; M], [&[[T; FEW]]; M]) = ([&[]; M], [&[]; M]);
+                for (r, (line, group)) in lines.iter_mut().zip(&mut groups).enumerate() {
+                    *line = from.line(row + r, depth);
+                    *group = line.as_chunks().0;
                 }
-                let fours = lines.map(|line| line.as_chunks::<FEW>().0);
-                let few = |i: usize, k: usize, r: usize| fours[r][i][k];
+                let few = |i: usize, k: usize, r: usize| groups[r][i][k];
                 sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| lines[r][k]))
             }
             Left::Slivers(slivers) => {
@@ -236,8 +236,8 @@ impl<T: Real> Block<'_, T> {
                 let sliver = &slivers[above / full * full * depth..][..full * depth];
                 if M == full {
                     let (pieces, _) = sliver.as_chunks::<M>();
-                    let (fours, _) = pieces.as_chunks::<FEW>();
-                    let few = |i: usize, k: usize, r: usize| fours[i][k][r];
+                    let (groups, _) = pieces.as_chunks::<FEW>();
+                    let few = |i: usize, k: usize, r: usize| groups[i][k][r];
                     sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| pieces[k][r]))
                 } else {
                     let inside = above % full;
