@@ -286,7 +286,7 @@ fn sums<R: Register, const M: usize, const N: usize>(
     let line = N * R::WIDTH;
     let pieces = packed.chunks_exact(FEW * line);
     let rest = pieces.remainder();
-    let done = packed.len() / line - rest.len() / line;
+    let done = FEW * pieces.len();
     for (i, lines) in pieces.enumerate() {
         for (k, line) in lines.chunks_exact(line).enumerate() {
             add::<R, M, N>(token, &mut sums, line, |r| few(i, k, r));
