@@ -134,6 +134,8 @@ fn layers<C: Cell>(args: &Args, dtype: DType) -> Result<Vec<Steered<C>>> {
     let full = Plan::new().lengths(&lengths);
     let resets: Vec<bool> = (0..batch * time).map(|i| i % 37 == 5).collect();
     let none = Regularisers::default();
+    let has_c = plain.zero_state(1)?.parts().len() > 1;
+    let zoneout_c = if has_c { 0.1 } else { 0.0 };
     let drawn = Plan::new().draw(1, 2);
     let masked = |regularisers| plain.clone().with_regularisers(regularisers);
     let segments = plain.clone().with_segments(Segments::for_window(time))?;
@@ -145,7 +147,7 @@ fn layers<C: Cell>(args: &Args, dtype: DType) -> Result<Vec<Steered<C>>> {
         ("recurrent dropout", masked(Regularisers { recurrent: 0.25, ..none })?, drawn.clone()),
         ("locked dropout", masked(Regularisers { input: 0.5, output: 0.5, ..none })?, drawn.clone()),
         ("weight drop", masked(Regularisers { weight: 0.5, ..none })?, drawn.clone()),
-        ("zoneout", masked(Regularisers { zoneout_h: 0.1, zoneout_c: 0.1, ..none })?, drawn),
+        ("zoneout", masked(Regularisers { zoneout_h: 0.1, zoneout_c, ..none })?, drawn),
         ("segments", segments, Plan::new()),
         ("in the manual way", plain.with_way(Way::Manual), Plan::new()),
     ])

@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use rnn_core::cell::{GruState, LstmState, RnnState};
 use rnn_core::{
-    Bias, Cell, GruCell, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, StackState, State,
-    TimeRnn, Way,
+    Bias, Bidirectional, Cell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Parameters, Plan, Recurrent,
+    RnnCell, Stack, StackState, State, TimeRnn, TimeTape, Way,
 };
 use rnn_lm::generate::Sampling;
 use rnn_lm::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
@@ -89,6 +89,60 @@ fn a_backward_that_does_not_fit_its_forward() {
         taped,
         &["TimeRnn::forward_taped: expected the manual or the fused way, got reference", "backward()"],
     );
+}
+
+#[test]
+fn a_tape_of_another_layer() {
+    fn made<C: Cell>(way: Way, spec: LayerSpec) -> TimeRnn<C> {
+        TimeRnn::new(C::new(spec, parameters().builder()).unwrap()).with_way(way)
+    }
+    fn tape<C: Cell>(layer: &TimeRnn<C>) -> TimeTape {
+        let input = layer.cell().spec().input;
+        layer.forward_taped(&zeros(&[2, 5, input]), &layer.zero_state(2).unwrap()).unwrap().2
+    }
+    for way in [Way::Manual, Way::Fused] {
+        let ours = lstm(way);
+        let (hs, next, _) = ours.forward_taped(&zeros(&[2, 5, 3]), &ours.zero_state(2).unwrap()).unwrap();
+        let spec = LayerSpec::new(3, 4);
+        let others = [
+            tape(&made::<LstmCell>(way, LayerSpec::new(5, 4))),
+            tape(&made::<LstmCell>(way, LayerSpec::new(3, 9))),
+            tape(&made::<LstmCell>(way, LayerSpec::new(3, 9).projection(4))),
+            tape(&made::<LstmCell>(way, spec.bias(Bias::None))),
+            tape(&made::<LayerNormLstmCell>(way, spec)),
+            tape(&made::<GruCell>(way, spec)),
+        ];
+        for other in others {
+            let want = "TimeRnn::backward: tape: expected that of";
+            says(
+                ours.backward(other, &hs, &next),
+                &[want, "LstmCell (input 3, hidden 4, bias Both, f32)", "left it"],
+            );
+        }
+        assert!(ours.backward(tape(&ours.clone()), &hs, &next).is_ok());
+    }
+}
+
+#[test]
+fn a_tape_of_a_stack_of_other_layers() {
+    let stack = |layers| {
+        Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(4, 4), layers, &parameters().builder()).unwrap()
+    };
+    for (layers, others) in [(2, 1), (2, 3), (1, 2)] {
+        let (stack, other) = (stack(layers), stack(others));
+        let (xs, plan) = (zeros(&[2, 5, 4]), Plan::new());
+        let taped = other.forward_taped(&xs, &other.zero_state(2).unwrap(), &plan).unwrap();
+        let dnext = stack.zero_state(2).unwrap();
+        let want = format!("Stack::backward: tape: expected that of {layers} layers, got one of {others}");
+        says(stack.backward(taped.2, &taped.0, &dnext), &[&want]);
+    }
+    let both = Stack::<Bidirectional<LstmCell>>::new(LayerSpec::new(4, 4), 1, &parameters().builder());
+    let (both, single) = (both.unwrap(), stack(1));
+    let (xs, plan) = (zeros(&[2, 5, 4]), Plan::new());
+    let of_both = both.forward_taped(&xs, &both.zero_state(2).unwrap(), &plan).unwrap();
+    let of_single = single.forward_taped(&xs, &single.zero_state(2).unwrap(), &plan).unwrap();
+    says(single.backward(of_both.2, &of_single.0, &of_single.1), &["expected 1 tape, got 2"]);
+    says(both.backward(of_single.2, &of_both.0, &of_both.1), &["expected 2 tapes, got 1"]);
 }
 
 #[test]

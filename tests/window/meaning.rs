@@ -233,6 +233,15 @@ fn masks_are_locked_over_time_fixed_by_their_draw_and_asked_for() {
 }
 
 #[test]
+fn zoneout_of_a_c_that_a_cell_does_not_have_is_refused() {
+    let rates = Regularisers { zoneout_c: 0.2, ..Regularisers::default() };
+    let error = layer::<TimeRnn<GruCell>>(DType::F32).with_regularisers(rates).unwrap_err().to_string();
+    let want = "Regularisers: zoneout_c: expected 0 for a cell whose state has no c, got 0.2 (zoneout_h";
+    assert!(error.contains(want), "{error}");
+    assert!(layer::<TimeRnn<LstmCell>>(DType::F32).with_regularisers(rates).is_ok());
+}
+
+#[test]
 fn a_plan_that_does_not_fit_is_an_error() {
     let layer: TimeRnn<GruCell> = layer(DType::F32);
     let (xs, state) = (xs(DType::F32), layer.zero_state(N).unwrap());
@@ -356,6 +365,25 @@ fn sliding_truncation_is_the_definition() {
 }
 
 #[test]
+fn sliding_truncation_refuses_layers_that_read_from_the_end() {
+    fn refused<R: Recurrent>(layer: R) {
+        let Err(error) = Sliding::new(layer, 2, 4) else { panic!("a layer that reads from the end slides") };
+        let error = error.to_string();
+        assert!(error.contains("Sliding: layer: expected a layer that goes forward alone"), "{error}");
+    }
+    let vb = parameters(DType::F32).builder();
+    let spec = LayerSpec::new(D, H).direction(Direction::Reverse);
+    refused(TimeRnn::<GruCell>::build(spec, &vb).unwrap());
+    refused(layer::<Bidirectional<GruCell>>(DType::F32));
+    refused(Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(D, H), 2, &vb).unwrap());
+    let forward = layer::<TimeRnn<GruCell>>(DType::F32);
+    let reverse = LayerSpec::new(H, H).direction(Direction::Reverse);
+    let reverse = TimeRnn::<GruCell>::build(reverse, &parameters(DType::F32).builder()).unwrap();
+    refused(Stack::from_layers(vec![forward.clone(), reverse]).unwrap());
+    assert!(Sliding::new(forward, 2, 4).is_ok());
+}
+
+#[test]
 fn penalties_are_those_of_plain_ops() {
     for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
         for time in [1, 2, 6] {
@@ -372,6 +400,19 @@ fn penalties_are_those_of_plain_ops() {
             let grad = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap().get(&hs).unwrap().clone();
             assert!(numbers::relative(&grad(&got), &grad(&want)) < tolerance, "T = {time}");
         }
+    }
+}
+
+#[test]
+fn penalties_of_no_outputs_are_zero() {
+    let penalty = Penalty { activation: 0.7, temporal: 0.3 };
+    for (dtype, dims) in [(DType::F64, [0, 2, 3]), (DType::F32, [2, 0, 3]), (DType::F16, [2, 3, 0])] {
+        let hs = Var::zeros(&dims, dtype, &Device::Cpu).unwrap();
+        let (value, dhs) = penalty.by_hand(&hs).unwrap();
+        assert_eq!((value, dhs.dims()), (0.0, dims.as_slice()));
+        let value = penalty.of(&hs).unwrap();
+        assert_eq!(of(&value), [0.0]);
+        assert_eq!(value.backward().unwrap().get(&hs).unwrap().dims(), dims);
     }
 }
 

@@ -1,12 +1,13 @@
 //! What steers a window, in every way: directions, projections, lengths, resets, masks; and what each of them means.
 
 use crate::case::{Case, held};
-use crate::numbers::off;
-use candle_core::{DType, Device};
+use crate::numbers::{numbers, off, random};
+use candle_core::{DType, Device, IndexOp, Tensor, Var};
 use rnn_core::kernels::dispatch::{self, Cpu};
 use rnn_core::{
-    Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerNormLstmCell, LstmCell, Normed,
-    PeepholeLstmCell, Plan, Regularisers, ResetBeforeGruCell, Result, RnnCell, Stack, TimeRnn, Way,
+    Bias, Bidirectional, Cell, Direction, GruCell, Layer, LayerNormLstmCell, LayerSpec, LstmCell, Normed,
+    Parameters, PeepholeLstmCell, Plan, Recurrent, Regularisers, ResetBeforeGruCell, Result, RnnCell, Stack,
+    State, TimeRnn, Way,
 };
 
 /// N, T, D, H: one of each, and sizes that are no multiple of a vector's width.
@@ -54,6 +55,9 @@ fn holds_at<R: Layer>(all: &[[usize; 4]], make: impl Fn(&Case) -> Result<R>) {
             for (what, regularisers, plan) in plans(sizes) {
                 let case = Case::new(sizes, dtype, &Device::Cpu).with_plan(plan);
                 let layer = make(&case).unwrap();
+                let has_c = layer.directions()[0].zero_state(1).unwrap().parts().len() > 1;
+                let zoneout_c = if has_c { regularisers.zoneout_c } else { 0.0 };
+                let regularisers = Regularisers { zoneout_c, ..regularisers };
                 let layer = layer.map(&mut |layer| layer.with_regularisers(regularisers)).unwrap();
                 let in_way = |way| layer.clone().map(&mut |layer| Ok(layer.with_way(way))).unwrap();
                 let want = case.recorded(&in_way(Way::Reference), Way::Reference);
@@ -165,5 +169,82 @@ fn stacks_of_two_directions_with_dropout_between() {
                 assert_eq!(off(grad, &got.iter().find(|(other, _)| other == name).unwrap().1), 0.0, "{name}");
             }
         }
+    }
+}
+
+/// Outputs, the next state and the gradients of the input, of the initial state and of the parameters.
+fn there_and_back<C: Cell>(layer: &TimeRnn<C>, (xs, dhs): (&Tensor, &Tensor), plan: &Plan) -> Vec<Tensor> {
+    let start = layer.zero_state(xs.dims()[0]).unwrap();
+    let start = start.try_map(&mut |part| Ok(random(part.dims(), DType::F64, "start"))).unwrap();
+    let cloned = |tensors: Vec<&Tensor>| tensors.into_iter().cloned().collect::<Vec<_>>();
+    if layer.way() != Way::Reference {
+        let (hs, next, tape) = layer.forward_taped_with(xs, &start, plan).unwrap();
+        let grads = layer.backward(tape, dhs, &next.zeros_like().unwrap()).unwrap();
+        let of_state = [cloned(next.parts()), vec![grads.dxs.unwrap()], cloned(grads.dstate.parts())];
+        return [vec![hs], of_state.concat(), cloned(grads.params.tensors())].concat();
+    }
+    let xs = Var::from_tensor(xs).unwrap();
+    let mut inputs = vec![xs.as_tensor().clone()];
+    let start = start.try_map(&mut |part| {
+        inputs.push(Var::from_tensor(part)?.as_tensor().clone());
+        Ok(inputs[inputs.len() - 1].clone())
+    });
+    inputs.extend(cloned(layer.cell().params().tensors()));
+    let (hs, next) = layer.forward_with(&xs, &start.unwrap(), plan).unwrap();
+    let grads = (&hs * dhs).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = inputs.iter().map(|input| grads.get(input).unwrap().clone());
+    [vec![hs], cloned(next.parts())].concat().into_iter().chain(grads).collect()
+}
+
+/// A NaN in the steps before a reset, or in the gradients of padding, ends where the fused way ends it.
+fn not_a_number_ends<C: Cell>(direction: Direction) {
+    let nan = f64::NAN;
+    let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
+    let cell = C::new(LayerSpec::new(3, 4).direction(direction), parameters.builder()).unwrap();
+    let layer = TimeRnn::new(cell);
+    let resets = [false, false, true, false, false, false, false, false, false, true, false, false];
+    let plan = Plan::new().lengths(&[4, 2, 3]).resets(&resets);
+    // Row 0 before its reset at step 2, seen from either end, and row 2 at its last step.
+    let of_row = match direction {
+        Direction::Forward => [0.0, nan, 0.0, 0.0],
+        Direction::Reverse => [0.0, 0.0, nan, 0.0],
+    };
+    let broken = Tensor::new(&[of_row, [0.0; 4], [0.0, 0.0, nan, 0.0]], &Device::Cpu).unwrap();
+    let padding = [[0.0; 4], [0.0, 0.0, nan, nan], [0.0, 0.0, 0.0, nan]];
+    let padding = Tensor::new(&padding, &Device::Cpu).unwrap().unsqueeze(2).unwrap();
+    let xs = random(&[3, 4, 3], DType::F64, "xs");
+    let dhs = random(&[3, 4, 4], DType::F64, "dhs").broadcast_add(&padding).unwrap();
+    let with_nan = xs.broadcast_add(&broken.unsqueeze(2).unwrap()).unwrap();
+    for (xs, what) in [(&xs, "finite"), (&with_nan, "with NaN")] {
+        let of = |way| there_and_back(&layer.clone().with_way(way), (xs, &dhs), &plan);
+        let want = of(Way::Fused);
+        let finite = |tensor: Tensor| numbers(&tensor).iter().all(|x| x.is_finite());
+        // Of row 0 what is taken after the reset.
+        let after = if direction == Direction::Forward { 2..4 } else { 0..2 };
+        for tensor in [&want[0], &want[1 + layer.zero_state(1).unwrap().parts().len()]] {
+            assert!(finite(tensor.i((0, after.clone())).unwrap()), "{what}");
+            assert!(finite(tensor.i(1).unwrap()), "{what}");
+        }
+        for way in [Way::Manual, Way::Reference] {
+            let got = of(way);
+            assert_eq!(got.len(), want.len());
+            for (k, (got, want)) in got.iter().zip(&want).enumerate() {
+                assert!(what == "with NaN" || finite(want.clone()), "{direction:?}, tensor {k}, fused");
+                for (got, want) in numbers(got).into_iter().zip(numbers(want)) {
+                    let same = if want.is_nan() { got.is_nan() } else { (got - want).abs() < 1e-12 };
+                    assert!(same, "{what}, {direction:?}, {way}, tensor {k}: {got} for {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_passes_no_reset_and_comes_from_no_padding_in_any_way() {
+    for direction in Direction::BOTH {
+        not_a_number_ends::<RnnCell>(direction);
+        not_a_number_ends::<LstmCell>(direction);
+        not_a_number_ends::<GruCell>(direction);
+        not_a_number_ends::<ResetBeforeGruCell>(direction);
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! A token is one number that carries nothing but the order of the graph. On the way back the hub gets the gradient of
 //! the whole buffer, calls the backward, and leaves its results in slots, from which each gate hands its own inputs
-//! theirs. The slots are filled anew by every `backward()`, so that calling it twice is fine.
+//! theirs. The slots are filled anew by every `backward()`, so that calling it twice is fine, and each thread has
+//! its own, so that two may do so at once.
 
 use crate::Result;
 use candle_core::backend::{BackendDevice, BackendStorage};
@@ -17,7 +18,9 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result as CandleResult, Shape, Storage,
     Tensor,
 };
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 
 /// The numbers of all outputs, one after the other.
 #[derive(Debug, Clone)]
@@ -35,10 +38,11 @@ impl Flat {
     /// # Errors
     /// Where the shapes do not add up to the buffer.
     pub fn detached(self, shapes: &[Shape], like: &Tensor) -> Result<Vec<Tensor>> {
+        self.check("autograd", shapes)?;
         let tensor = match self {
             Self::Tensor(tensor) => tensor,
             Self::Cpu(storage) => {
-                let total = shapes.iter().map(Shape::elem_count).sum::<usize>();
+                let total = elements(shapes);
                 match storage {
                     CpuStorage::F32(numbers) => Tensor::from_vec(numbers, total, like.device())?,
                     CpuStorage::F64(numbers) => Tensor::from_vec(numbers, total, like.device())?,
@@ -54,6 +58,51 @@ impl Flat {
             *output = output.force_contiguous()?;
         }
         Ok(outputs)
+    }
+
+    /// Whether there are as many numbers as the shapes have.
+    fn check(&self, name: &str, shapes: &[Shape]) -> Result<()> {
+        let want = elements(shapes);
+        let got = match self {
+            Self::Tensor(tensor) => tensor.elem_count(),
+            Self::Cpu(storage) => len(storage),
+        };
+        if got != want {
+            let op = format!("{name}: outputs");
+            return Err(crate::Error::invalid(op, format!("{want} numbers, for {shapes:?}"), got));
+        }
+        Ok(())
+    }
+
+    /// The same with its first number at the beginning of its buffer, and the others behind it.
+    fn dense(self) -> Result<Self> {
+        let Self::Tensor(tensor) = self else { return Ok(self) };
+        let begins = tensor.layout().start_offset() == 0 && tensor.is_contiguous();
+        let tensor = tensor.detach();
+        Ok(Self::Tensor(if begins { tensor } else { tensor.force_contiguous()? }))
+    }
+}
+
+fn elements(shapes: &[Shape]) -> usize {
+    shapes.iter().map(Shape::elem_count).sum()
+}
+
+fn len(storage: &CpuStorage) -> usize {
+    match storage {
+        CpuStorage::U8(numbers) => numbers.len(),
+        CpuStorage::U32(numbers) => numbers.len(),
+        CpuStorage::I16(numbers) => numbers.len(),
+        CpuStorage::I32(numbers) => numbers.len(),
+        CpuStorage::I64(numbers) => numbers.len(),
+        CpuStorage::BF16(numbers) => numbers.len(),
+        CpuStorage::F16(numbers) => numbers.len(),
+        CpuStorage::F32(numbers) => numbers.len(),
+        CpuStorage::F64(numbers) => numbers.len(),
+        CpuStorage::F8E4M3(numbers) => numbers.len(),
+        CpuStorage::F6E2M3(bytes)
+        | CpuStorage::F6E3M2(bytes)
+        | CpuStorage::F4(bytes)
+        | CpuStorage::F8E8M0(bytes) => bytes.len(),
     }
 }
 
@@ -83,7 +132,7 @@ impl<F: Fn(&[Tensor]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static> Ba
 /// ```
 ///
 /// # Errors
-/// Those of candle.
+/// Where there is no input, `flat` does not have as many numbers as the shapes, or those of candle.
 pub fn record(
     name: &'static str,
     inputs: &[&Tensor],
@@ -91,7 +140,10 @@ pub fn record(
     shapes: &[Shape],
     backward: impl Backward,
 ) -> Result<Vec<Tensor>> {
-    let slots = Arc::new(Slots::default());
+    flat.check(name, shapes)?;
+    let flat = flat.dense()?;
+    let tracked = inputs.iter().map(|input| input.track_op()).collect();
+    let slots = Arc::new(Slots { tracked, of_threads: Mutex::default() });
     let mut token: Option<Tensor> = None;
     for (i, group) in inputs.chunks(3).enumerate() {
         let gate = Gate { name, slots: slots.clone(), first: 3 * i };
@@ -124,16 +176,30 @@ fn views(flat: &Tensor, shapes: &[Shape]) -> Result<Vec<Tensor>> {
 }
 
 /// The inputs' gradients, between the hub's backward and the gates'.
-#[derive(Default)]
-struct Slots(Mutex<Vec<Option<Tensor>>>);
+struct Slots {
+    /// Whether each input's gradient will be asked for.
+    tracked: Vec<bool>,
+    /// Of the threads that run a `backward()`: each runs its own. What has been taken is gone.
+    of_threads: Mutex<HashMap<ThreadId, Vec<Option<Tensor>>>>,
+}
 
 impl Slots {
     fn fill(&self, gradients: Vec<Option<Tensor>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
+        let wanted = gradients.into_iter().zip(&self.tracked);
+        let wanted = wanted.map(|(gradient, &tracked)| gradient.filter(|_| tracked)).collect();
+        let mut of_threads = self.of_threads.lock().unwrap_or_else(PoisonError::into_inner);
+        of_threads.insert(std::thread::current().id(), wanted);
     }
 
     fn take(&self, i: usize) -> Option<Tensor> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(i).and_then(Option::take)
+        let thread = std::thread::current().id();
+        let mut of_threads = self.of_threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let gradients = of_threads.get_mut(&thread)?;
+        let gradient = gradients.get_mut(i).and_then(Option::take);
+        if gradients.iter().all(Option::is_none) {
+            of_threads.remove(&thread);
+        }
+        gradient
     }
 }
 
@@ -280,7 +346,7 @@ impl<B> Hub<B> {
     }
 
     fn total(&self) -> Shape {
-        Shape::from(self.shapes.iter().map(Shape::elem_count).sum::<usize>())
+        Shape::from(elements(&self.shapes))
     }
 }
 
@@ -329,4 +395,94 @@ fn elsewhere(name: &'static str, tensor: &Tensor) -> candle_core::Error {
     let error =
         crate::Error::invalid(name, "outputs on the inputs' device", format!("{:?}", tensor.device()));
     error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// 2a and ab.
+    fn both(a: &Tensor, b: &Tensor) -> Vec<Tensor> {
+        let flat = Tensor::cat(&[(a * 2.0).unwrap(), (a * b).unwrap()], 0).unwrap();
+        let (x, y) = (a.detach(), b.detach());
+        let backward = move |grads: &[Tensor]| {
+            Ok(vec![Some(((&grads[0] * 2.0)? + (&grads[1] * &y)?)?), Some((&grads[1] * &x)?)])
+        };
+        record("both", &[a, b], Flat::Tensor(flat), &[2.into(), 2.into()], backward).unwrap()
+    }
+
+    #[test]
+    fn two_threads_go_back_through_one_op_at_once_and_each_gets_its_own_gradients() {
+        let var = |numbers: [f64; 2]| Var::new(&numbers, &Device::Cpu).unwrap();
+        let (a, b) = (var([3.0, 4.0]), var([5.0, 6.0]));
+        let outputs = both(&a, &b);
+        std::thread::scope(|scope| {
+            for (factor, want_a, want_b) in
+                [(1.0, [7.0, 8.0], [3.0, 4.0]), (10.0, [70.0, 80.0], [30.0, 40.0])]
+            {
+                let (outputs, a, b) = (&outputs, &a, &b);
+                scope.spawn(move || {
+                    for _ in 0..5000 {
+                        let loss = ((&outputs[0] + &outputs[1]).unwrap() * factor).unwrap();
+                        let grads = loss.backward().unwrap();
+                        let of = |var: &Var| grads.get(var).unwrap().to_vec1::<f64>().unwrap();
+                        assert_eq!((of(a), of(b)), (want_a.to_vec(), want_b.to_vec()));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn gradients_that_were_taken_or_that_nobody_asks_for_are_not_kept() {
+        let numbers = Tensor::new(&[1f64, 2.0], &Device::Cpu).unwrap();
+        let slots = Slots { tracked: vec![true, false, true], of_threads: Mutex::default() };
+        for _ in 0..2 {
+            slots.fill(vec![Some(numbers.clone()), Some(numbers.clone()), Some(numbers.clone())]);
+            assert!(slots.take(0).is_some() && slots.take(1).is_none() && slots.take(2).is_some());
+            assert!(slots.of_threads.lock().unwrap().is_empty());
+            assert!(slots.take(0).is_none());
+        }
+    }
+
+    #[test]
+    fn a_view_is_recorded_as_the_numbers_that_it_shows() {
+        let a = Var::new(&[1f64, 2.0], &Device::Cpu).unwrap();
+        let all = Tensor::new(&[[1f64, 2.0, 3.0], [4.0, 5.0, 6.0]], &Device::Cpu).unwrap();
+        let row = all.get(1).unwrap();
+        let views = [
+            (row.narrow(0, 0, 2).unwrap(), [4.0, 5.0]),
+            (row.narrow(0, 1, 2).unwrap(), [5.0, 6.0]),
+            (all.narrow(1, 1, 1).unwrap().squeeze(1).unwrap(), [2.0, 5.0]),
+            (Tensor::new(7f64, &Device::Cpu).unwrap().broadcast_as(2).unwrap(), [7.0, 7.0]),
+        ];
+        for (view, want) in views {
+            let backward = |grads: &[Tensor]| Ok(vec![Some(grads[0].clone())]);
+            let outputs = record("view", &[&a], Flat::Tensor(view), &[2.into()], backward).unwrap();
+            assert_eq!(outputs[0].to_vec1::<f64>().unwrap(), want);
+            let grads = outputs[0].sum_all().unwrap().backward().unwrap();
+            assert_eq!(grads.get(&a).unwrap().to_vec1::<f64>().unwrap(), [1.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn shapes_of_another_number_of_elements_than_there_are_are_an_error() {
+        let a = Var::new(&[1f64, 2.0], &Device::Cpu).unwrap();
+        let flat = |len: usize| {
+            let numbers = vec![0f64; len];
+            [
+                Flat::Cpu(CpuStorage::F64(numbers.clone())),
+                Flat::Tensor(Tensor::from_vec(numbers, len, &Device::Cpu).unwrap()),
+            ]
+        };
+        for flat in [2, 4].into_iter().flat_map(flat) {
+            let backward = |grads: &[Tensor]| Ok(vec![Some(grads[0].clone())]);
+            let shapes: [Shape; 2] = [1.into(), 2.into()];
+            let detached = flat.clone().detached(&shapes, &a).unwrap_err().to_string();
+            let error = record("f", &[&a], flat, &shapes, backward).unwrap_err().to_string();
+            assert!(error.contains("f: outputs: expected 3 numbers, for [[1], [2]], got"), "{error}");
+            assert!(detached.contains("autograd: outputs: expected 3 numbers"), "{detached}");
+        }
+    }
 }

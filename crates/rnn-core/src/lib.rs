@@ -2,8 +2,9 @@
 //!
 //! A [`Cell`] is one step; [`TimeRnn`] is T steps as one layer; [`Stack`] is L of them; [`Stateful`] keeps the state.
 //! Each runs in three ways that give the same numbers: `reference` (plain ops and candle's autograd, the oracle),
-//! `manual` (the backward by hand, in tensor ops, on any device) and `fused` (the same by hand in kernels, on the CPU).
-//! [`Way`] says which; `fused` is the default. Names, shapes and gate orders are PyTorch's: [`convention`].
+//! `manual` (the backward by hand, in tensor ops, on any device) and `fused` (the same by hand in kernels, of the CPU
+//! and of GPUs). [`Way`] says which; `fused` is the default. Names, shapes and gate orders are PyTorch's:
+//! [`convention`].
 
 pub mod autograd;
 pub mod border;

@@ -1,7 +1,8 @@
 //! exp, tanh and sigmoid in f32 without a branch, so that a loop over lanes becomes vector code.
 //!
-//! Within 2e-6 relative (1e-37 absolute) of the f64 functions for every finite input; NaN stays NaN, and infinities
-//! give the limits. Comparisons are written `if x > limit`, never `min` or `max`, which would swallow a NaN.
+//! Within 2e-6 relative (1e-37 absolute) of the f64 functions for every finite input, but for `exp` above 88.376:
+//! there it is infinite, while e^x is a finite f32 up to 88.722. NaN stays NaN, and infinities give the limits.
+//! Comparisons are written `if x > limit`, never `min` or `max`, which would swallow a NaN.
 
 /// ln(2) in two parts, the first with few enough bits that its multiples by small integers are exact.
 const LN_2_HIGH: f32 = 0.693_359_4;
@@ -82,7 +83,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_finite_input_is_within_2e_6_of_the_f64_function() {
+    fn finite_inputs_are_within_2e_6_of_the_f64_functions_as_far_as_exp_goes() {
         // Every 4099th bit pattern: about a million inputs of every sign, exponent and kind.
         for bits in (0..=u32::MAX).step_by(4099) {
             let x = f32::from_bits(bits);

@@ -75,7 +75,13 @@ pub fn together(count: usize, work: &(dyn Fn(Member<'_>) + Sync)) {
     if count <= 1 {
         return alone();
     }
-    let mut team = match TEAM.try_lock() {
+    let team = TEAM.try_lock();
+    #[cfg(test)]
+    let team = match team {
+        Err(TryLockError::WouldBlock) if MOST.get().is_some() => TEAM.lock().map_err(TryLockError::Poisoned),
+        team => team,
+    };
+    let mut team = match team {
         Ok(team) => team,
         // A work that panicked leaves the seats as they should be.
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -88,6 +94,8 @@ pub fn together(count: usize, work: &(dyn Fn(Member<'_>) + Sync)) {
     }
     let seats = &team[..team.len().min(count - 1)];
     let count = seats.len() + 1;
+    #[cfg(test)]
+    MOST.set(MOST.get().map(|most| most.max(count)));
     let call = Call { work, barrier: Barrier::default(), count, running: AtomicUsize::new(count - 1) };
     for seat in seats {
         seat.call(&call);
@@ -250,6 +258,21 @@ pub fn pieces<T: Send + Sync>(numbers: &mut [T], size: usize, work: &(dyn Fn(usi
             work(i, piece);
         }
     });
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The most members that a call from this thread had, where its calls wait for the team.
+    static MOST: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// What `work` gives where its calls wait for the team, which another test may have, and the most members of any.
+/// Else a test of several members could pass with one.
+#[cfg(test)]
+pub(super) fn in_company<R>(work: impl FnOnce() -> R) -> (R, usize) {
+    MOST.set(Some(1));
+    let made = work();
+    (made, MOST.take().unwrap_or(1))
 }
 
 /// Does `work` while every core has something else to do as well; it must not take long even so.

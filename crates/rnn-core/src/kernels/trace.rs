@@ -176,7 +176,7 @@ pub(super) fn traced<C: Stages>() -> Option<Traced> {
     C::BETWEEN.is_none().then(|| Traced {
         forward: forward::<C::Last>(),
         backward: backward::<C::Last>(),
-        traits: Traits::of::<C>(),
+        traits: const { Traits::of::<C>() },
     })
 }
 

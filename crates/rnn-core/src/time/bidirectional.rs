@@ -88,6 +88,10 @@ impl<C: Cell> Recurrent for Bidirectional<C> {
     fn output_size(&self) -> usize {
         2 * self.forward.output_size()
     }
+
+    fn goes_forward(&self) -> bool {
+        false
+    }
 }
 
 impl<C: Cell> Layer for Bidirectional<C> {
@@ -123,11 +127,15 @@ impl<C: Cell> Layer for Bidirectional<C> {
         dhs: &Tensor,
         dnext: &Self::State,
     ) -> Result<LayerGrads<Self::State>> {
+        let count = tapes.len();
+        if count != 2 {
+            return Err(Error::invalid("Bidirectional::backward", "2 tapes", count));
+        }
         let (mut tapes, size) = (tapes.into_iter(), self.forward.output_size());
         let mut from = 0;
         let [a, b] = self.each(dnext, |layer, dnext| {
             let tape = tapes.next();
-            let tape = tape.ok_or_else(|| Error::invalid("Bidirectional::backward", "two tapes", "fewer"))?;
+            let tape = tape.ok_or_else(|| Error::invalid("Bidirectional::backward", "2 tapes", count))?;
             let dhs = dhs.narrow(2, from, size)?;
             from += size;
             layer.backward_by_hand(vec![tape], &dhs, dnext)

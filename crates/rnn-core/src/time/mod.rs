@@ -72,6 +72,11 @@ pub trait Recurrent {
 
     /// The size of the output: H, or P of a projection, and twice that of two directions.
     fn output_size(&self) -> usize;
+
+    /// Whether steps are read from the first to the last alone, so that a window may be taken in pieces.
+    fn goes_forward(&self) -> bool {
+        true
+    }
 }
 
 /// The gradients that a layer's backward by hand gives.

@@ -12,6 +12,8 @@ use candle_core::{DType, Device, Shape, Tensor};
 /// activation * mean(hs^2) + temporal * mean((hs[:, t + 1] - hs[:, t])^2)
 /// ```
 ///
+/// Where there are no outputs it is 0.
+///
 /// AWD-LSTM takes the first of the outputs after dropout and the second of those before it: two calls.
 ///
 /// ```
@@ -54,6 +56,9 @@ impl Penalty {
     pub fn by_hand(&self, hs: &Tensor) -> Result<(f64, Tensor)> {
         let dims = hs.dims3()?;
         let hs = hs.detach().contiguous()?;
+        if hs.elem_count() == 0 {
+            return Ok((0.0, hs));
+        }
         match (hs.device(), hs.dtype()) {
             (Device::Cpu, DType::F32) => self.on_cpu::<f32>(&hs, dims),
             (Device::Cpu, DType::F64) => self.on_cpu::<f64>(&hs, dims),

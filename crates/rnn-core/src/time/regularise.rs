@@ -29,7 +29,7 @@ pub struct Regularisers {
     pub weight: f64,
     /// Units of the hidden state that keep their value at a step, others at each step (Krueger et al. 2017).
     pub zoneout_h: f64,
-    /// Units of an LSTM's cell state, likewise.
+    /// Units of an LSTM's cell state, likewise; of other cells it has to be 0.
     pub zoneout_c: f64,
 }
 
@@ -46,11 +46,17 @@ impl Regularisers {
     }
 
     /// # Errors
-    /// Where one is no rate.
-    pub(super) fn check(&self) -> Result<()> {
-        self.rates()
-            .into_iter()
-            .try_for_each(|(name, rate)| check_rate(&format!("Regularisers: {name}"), rate))
+    /// Where one is no rate, or is of what the cell does not have.
+    pub(super) fn check<C: Cell>(&self, cell: &C) -> Result<()> {
+        for (name, rate) in self.rates() {
+            check_rate(&format!("Regularisers: {name}"), rate)?;
+        }
+        if self.zoneout_c > 0.0 && cell.zero_state(1)?.parts().len() < 2 {
+            let want = "0 for a cell whose state has no c";
+            return Err(Error::invalid("Regularisers: zoneout_c", want, self.zoneout_c)
+                .hint("zoneout_h keeps units of h"));
+        }
+        Ok(())
     }
 
     /// Whether there is zoneout, which acts in inference too.

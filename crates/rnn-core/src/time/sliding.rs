@@ -46,11 +46,16 @@ impl<R: Recurrent> Sliding<R> {
     /// A layer that takes `every` steps (k1) and goes `back` steps (k2), from a state of zeros.
     ///
     /// # Errors
-    /// Where `every` is zero, or `back` is less.
+    /// Where `every` is zero, or `back` is less, or the layer does not read forwards alone.
     pub fn new(layer: R, every: usize, back: usize) -> Result<Self> {
         if every == 0 || back < every {
             let want = "at least 1 step every time, and at least as many back";
             return Err(Error::invalid("Sliding", want, format!("{every} and {back}")));
+        }
+        if !layer.goes_forward() {
+            let want = "a layer that goes forward alone";
+            return Err(Error::invalid("Sliding: layer", want, "one that reads its window from the end")
+                .hint("what comes behind the newest steps is not there yet"));
         }
         Ok(Self { layer, every, back, inputs: VecDeque::new(), start: None, last: None })
     }

@@ -151,7 +151,7 @@ impl<R: Layer> Stack<R> {
     /// parameters' from the first layer to the last. It uses the tape up.
     ///
     /// # Errors
-    /// Where a shape does not fit the tape's window.
+    /// Where the tape is that of a stack of other layers, or a shape does not fit its window.
     pub fn backward(
         &self,
         tape: StackTape,
@@ -159,6 +159,14 @@ impl<R: Layer> Stack<R> {
         dnext: &StackState<R::State>,
     ) -> Result<LayerGrads<StackState<R::State>>> {
         self.check_state(dnext)?;
+        if tape.tapes.len() != self.layers.len() {
+            let want = format!("that of {} layers", self.layers.len());
+            return Err(Error::invalid(
+                "Stack::backward: tape",
+                want,
+                format!("one of {}", tape.tapes.len()),
+            ));
+        }
         let mut dhs = dhs.clone();
         let (mut of_layers, mut dstates) = (Vec::new(), Vec::new());
         let saved = tape.tapes.into_iter().zip(tape.masks);
@@ -244,6 +252,10 @@ impl<R: Layer> Recurrent for Stack<R> {
 
     fn output_size(&self) -> usize {
         self.layers[self.layers.len() - 1].output_size()
+    }
+
+    fn goes_forward(&self) -> bool {
+        self.layers.iter().all(R::goes_forward)
     }
 }
 

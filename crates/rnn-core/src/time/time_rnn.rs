@@ -5,10 +5,10 @@ use super::plan::Plan;
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent};
 use crate::autograd::{Flat, record};
-use crate::cell::{Cell, LayerParams, LayerSpec, State};
+use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State};
 use crate::kernels::unroll::{self, Guides, Home, Keep, Segments, Tape, TimeGrads, Way};
-use crate::{Error, Result};
-use candle_core::{Shape, Tensor};
+use crate::{Direction, Error, Result};
+use candle_core::{DType, Shape, Tensor};
 use std::sync::Arc;
 
 /// A recurrent layer: a cell over all steps of a window.
@@ -40,6 +40,8 @@ pub struct TimeRnn<C> {
 #[derive(Debug)]
 pub struct TimeTape {
     tape: Tape,
+    /// The kind of layer that left it.
+    of: Kind,
     /// The weights that the window used, where they are not the layer's own.
     params: Option<LayerParams>,
     masks: Masks,
@@ -52,6 +54,28 @@ struct Run<C> {
     xs: Tensor,
     guides: Guides,
     masks: Masks,
+}
+
+/// What a tape depends on of its layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Kind {
+    cell: &'static str,
+    input: usize,
+    hidden: usize,
+    projection: Option<usize>,
+    bias: Bias,
+    dtype: DType,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cell, input, hidden, projection, bias, dtype } = self;
+        write!(f, "{cell} (input {input}, hidden {hidden}, ")?;
+        if let Some(size) = projection {
+            write!(f, "projection {size}, ")?;
+        }
+        write!(f, "bias {bias:?}, {})", dtype.as_str())
+    }
 }
 
 impl<C: Cell> TimeRnn<C> {
@@ -70,9 +94,9 @@ impl<C: Cell> TimeRnn<C> {
     /// The same layer with regularisers. Training then takes a [`Plan`] that says from which draw the masks are.
     ///
     /// # Errors
-    /// Where a rate is not at least 0 and below 1.
+    /// Where a rate is not at least 0 and below 1, or there is one of a c that the cell does not have.
     pub fn with_regularisers(self, regularisers: Regularisers) -> Result<Self> {
-        regularisers.check()?;
+        regularisers.check(&self.cell)?;
         Ok(Self { regularisers, ..self })
     }
 
@@ -142,16 +166,21 @@ impl<C: Cell> TimeRnn<C> {
         let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
         let hs = drop_units(&hs, masks.output.as_ref(), way)?;
         let params = masks.weight.is_some().then(|| cell.params().clone());
-        Ok((hs, next, TimeTape { tape, params, masks }))
+        Ok((hs, next, TimeTape { tape, of: self.kind(), params, masks }))
     }
 
     /// The backward through time without autograd: `dhs [N, T, P]` and the gradient of the next state give those of
     /// the input, the initial state and the parameters. It uses the tape up.
     ///
     /// # Errors
-    /// Where a shape does not fit the tape's window.
+    /// Where the tape is that of another cell or of other sizes, or a shape does not fit its window.
     pub fn backward(&self, tape: TimeTape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
-        let TimeTape { tape, params, masks } = tape;
+        let TimeTape { tape, of, params, masks } = tape;
+        let kind = self.kind();
+        if of != kind {
+            return Err(Error::invalid("TimeRnn::backward: tape", format!("that of {kind}"), of)
+                .hint("a tape is for the layer whose forward_taped left it"));
+        }
         let spec = self.cell.spec();
         let (batch, time) = tape.window();
         let output = spec.output();
@@ -169,6 +198,13 @@ impl<C: Cell> TimeRnn<C> {
             grads.params.weight_hh = (&grads.params.weight_hh * mask)?;
         }
         Ok(grads)
+    }
+
+    /// What a tape has to be of.
+    fn kind(&self) -> Kind {
+        let LayerSpec { input, hidden, projection, bias, .. } = *self.cell.spec();
+        let dtype = self.cell.params().weight_ih.dtype();
+        Kind { cell: std::any::type_name::<C>(), input, hidden, projection, bias, dtype }
     }
 
     fn by_hand(&self, op: &str) -> Result<Way> {
@@ -330,6 +366,10 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
     fn output_size(&self) -> usize {
         self.cell.spec().output()
     }
+
+    fn goes_forward(&self) -> bool {
+        self.cell.spec().place.direction == Direction::Forward
+    }
 }
 
 impl<C: Cell> Layer for TimeRnn<C> {
@@ -363,8 +403,9 @@ impl<C: Cell> Layer for TimeRnn<C> {
         dhs: &Tensor,
         dnext: &C::State,
     ) -> Result<LayerGrads<C::State>> {
-        let tape = tapes.into_iter().next();
-        let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::backward", "a tape", "none"))?;
+        let count = tapes.len();
+        let [tape] = <[TimeTape; 1]>::try_from(tapes)
+            .map_err(|_| Error::invalid("TimeRnn::backward", "1 tape", count))?;
         let TimeGrads { dxs, dstate, params } = self.backward(tape, dhs, dnext)?;
         let dxs =
             dxs.ok_or_else(|| Error::invalid("TimeRnn::backward", "a gradient of the input", "none"))?;

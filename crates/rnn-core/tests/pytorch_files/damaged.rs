@@ -138,6 +138,43 @@ fn a_pickle_with_any_byte_changed_is_an_error_or_harmless() {
     }
 }
 
+fn text(text: &str) -> Vec<u8> {
+    [b"X", (text.len() as u32).to_le_bytes().as_slice(), text.as_bytes()].concat()
+}
+
+/// What a storage is made of, but for its key.
+fn storage(key: &[u8]) -> Vec<u8> {
+    let ends = [text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text("cpu")];
+    [b"(", ends[0].as_slice(), &ends[1], key, &ends[2], b"K\x04t"].concat()
+}
+
+/// So many calls that make a tensor of the same so many sizes.
+fn many_sizes(sizes: usize, calls: usize) -> Vec<u8> {
+    let name = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\0K\x01q\x02(".to_vec();
+    let args = [b"tq\x03(", storage(&text("0")).as_slice(), b"QK\0h\x03h\x03NNtq\x04"].concat();
+    [name, b"h\x02".repeat(sizes), args, b"h\0h\x04R".repeat(calls), b"}.".to_vec()].concat()
+}
+
+/// So many storages of one key.
+fn long_key(len: usize, calls: usize) -> Vec<u8> {
+    let head = [b"\x80\x02".to_vec(), text(&"k".repeat(len)), b"q\0".to_vec(), storage(b"h\0")].concat();
+    [head, b"q\x01".to_vec(), b"h\x01Q".repeat(calls), b"}.".to_vec()].concat()
+}
+
+/// A dict under a long name, with so many names in it.
+fn long_name(len: usize, names: usize) -> Vec<u8> {
+    let name = |k: usize| [text(&format!("{k:04}")), b"N".to_vec()].concat();
+    let names = (0..names).flat_map(name).collect();
+    [b"\x80\x02}".to_vec(), text(&"k".repeat(len)), b"}(".to_vec(), names, b"us.".to_vec()].concat()
+}
+
+/// So many dicts, each with the same long name in it.
+fn long_inner(len: usize, dicts: usize) -> Vec<u8> {
+    let dict = |k: usize| [text(&format!("{k:04}")), b"}h\0Ns".to_vec()].concat();
+    let dicts = (0..dicts).flat_map(dict).collect();
+    [b"\x80\x02".to_vec(), text(&"k".repeat(len)), b"q\0}(".to_vec(), dicts, b"u.".to_vec()].concat()
+}
+
 #[test]
 fn hostile_pickles_are_errors() {
     let one = || tensor("K\0", "K\x01K\x01", "K\x01K\x01");
@@ -162,7 +199,11 @@ fn hostile_pickles_are_errors() {
     // Each tuple holds the one before twice: 2^500 of them if any were copied.
     let laughs = b"\x80\x02}X\x01\0\0\0aNq\0".iter().copied();
     let laughs: Vec<u8> = laughs.chain((0..500).flat_map(|_| *b"h\0\x86q\0").chain(*b"s.")).collect();
-    let cases: [(&str, Vec<u8>, &str); 18] = [
+    let cases: [(&str, Vec<u8>, &str); 22] = [
+        ("many sizes, often", many_sizes(2000, 2000), "at most 16 sizes"),
+        ("a long key, often", long_key(20_000, 5000), "weight_ih_l0"),
+        ("a long name around names", long_name(5000, 5000), "names of at most 64 bytes for each byte"),
+        ("a long name in many dicts", long_inner(5000, 5000), "names of at most 64 bytes for each byte"),
         ("empty", Vec::new(), "cut short"),
         ("protocol 4", b"\x80\x04}.".to_vec(), "protocol 2"),
         ("numbers outside", with(tensor("K\x03", "K\x01K\x02", "K\x02K\x01")), "numbers that are there"),
@@ -192,7 +233,7 @@ fn hostile_pickles_are_errors() {
     ];
     for (what, pickle, says) in cases {
         let result = read_bytes("a.pt", &archive(&pickle), what).map(|_| ());
-        if matches!(what, "deep" | "laughs") {
+        if matches!(what, "deep" | "laughs" | "a long key, often") {
             // Harmless, and no network.
             assert!(result.as_ref().is_err_and(|error| error.contains("weight_ih_l0")), "{what}: {result:?}");
             continue;

@@ -28,6 +28,7 @@ use safetensors::SafeTensors;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The dtypes that can be read, as storages of a pickle are called and as safetensors calls them.
 const DTYPES: [(&str, safetensors::Dtype, DType); 8] = [
@@ -54,7 +55,7 @@ fn class_of(dtype: DType) -> &'static str {
 enum Entry {
     Tensor {
         /// What the file calls the dtype.
-        called: String,
+        called: Arc<str>,
         dtype: Option<DType>,
         numbers: Numbers,
     },
@@ -178,7 +179,7 @@ impl StateDict {
             Entry::Other => (name.as_str(), [].as_slice(), "no tensor"),
             Entry::Tensor { called, dtype, numbers } => {
                 let read = dtype.map(|dtype| self.dtype.filter(|_| dtype.is_float()).unwrap_or(dtype));
-                (name.as_str(), numbers.dims.as_slice(), read.map_or(called.as_str(), |dtype| dtype.as_str()))
+                (name.as_str(), numbers.dims.as_slice(), read.map_or(&**called, |dtype| dtype.as_str()))
             }
         });
         compare(&self.source, &wanted, None, given)?;
@@ -220,7 +221,7 @@ impl StateDict {
             Some(Entry::Other) => return Err(wrong("a tensor", "something else".into())),
             None => return Err(wrong("a tensor", "none".into())),
         };
-        let dtype = dtype.ok_or_else(|| wrong("floats or whole numbers", called.clone()))?;
+        let dtype = dtype.ok_or_else(|| wrong("floats or whole numbers", called.to_string()))?;
         let bytes = numbers.gather(&self.bytes, dtype.size_in_bytes()).ok_or_else(|| {
             let Numbers { dims, strides, offset, .. } = numbers;
             wrong("numbers that are there", format!("{dims:?} of strides {strides:?} from {offset} on"))
@@ -290,7 +291,8 @@ fn of_safetensors(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>>
         let start = view.data().as_ptr().addr() - bytes.as_ptr().addr();
         let (range, dims) = (start..start + view.data().len(), view.shape().to_vec());
         let numbers = Numbers { range, strides: contiguous(&dims), dims, offset: 0 };
-        entries.insert(name.to_string(), Entry::Tensor { called: view.dtype().to_string(), dtype, numbers });
+        let called = view.dtype().to_string().into();
+        entries.insert(name.to_string(), Entry::Tensor { called, dtype, numbers });
     }
     Ok(entries)
 }

@@ -3,19 +3,21 @@
 //!
 //! Not candle's reader: that one keeps unknown names as opaque objects, leaves out tensors that it cannot read with a line
 //! on stderr, copies what the memo holds, so that a few bytes grow to gigabytes, and can be made to panic. Values stand
-//! here in one list and name each other by number: there is no more of them than bytes in the file.
+//! here in one list and name each other by number, and texts are shared: there is no more of them than bytes in the
+//! file. What is made of one more than once is bounded: a tensor's sizes by [`MOST_DIMS`], names by [`NAMED`].
 
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A tensor as the pickle describes it; none of it is checked against the numbers there are.
 #[derive(Debug, Clone)]
 pub(super) struct Pickled {
     /// The storage's class without `Storage`: `Float`.
-    pub(super) class: String,
+    pub(super) class: Arc<str>,
     /// The name of the record that holds the storage.
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
     /// How many numbers the storage has.
     pub(super) len: usize,
     /// Which of them is the first.
@@ -35,11 +37,18 @@ pub(super) enum Item {
 /// Dicts within dicts have their names joined by dots, down to this many.
 const DEPTH: usize = 4;
 
+/// More sizes no tensor has.
+const MOST_DIMS: usize = 16;
+
+/// Bytes of names, joined ones and those of dicts, for each byte of the pickle. A name that is used again takes two or
+/// three bytes there, and outer names stand before it.
+const NAMED: usize = 64;
+
 type Id = usize;
 
 #[derive(Debug)]
 enum Value {
-    Text(String),
+    Text(Arc<str>),
     Int(i64),
     /// What nothing here asks about: None, a bool, a float, a list.
     Other,
@@ -47,8 +56,8 @@ enum Value {
     Dict(Vec<(Id, Id)>),
     Name(Name),
     Storage {
-        class: String,
-        key: String,
+        class: Arc<str>,
+        key: Arc<str>,
         len: usize,
     },
     Tensor(Pickled),
@@ -59,7 +68,7 @@ enum Value {
 enum Name {
     OrderedDict,
     RebuildTensor,
-    Storage(String),
+    Storage(Arc<str>),
 }
 
 /// Every tensor of a pickled state_dict, or of a dict of such, and the names of what is not a tensor.
@@ -76,9 +85,19 @@ pub(super) fn read(source: &str, pickle: &[u8]) -> Result<IndexMap<String, Item>
         memo: IndexMap::new(),
     };
     let id = machine.run()?;
-    let mut items = IndexMap::new();
-    machine.flatten(id, (String::new(), 0), &mut HashSet::new(), &mut items)?;
-    Ok(items)
+    let left = pickle.len().saturating_mul(NAMED);
+    let mut flat = Flat { items: IndexMap::new(), seen: HashSet::new(), left };
+    machine.flatten(id, (String::new(), 0), &mut flat)?;
+    Ok(flat.items)
+}
+
+/// What is found in dicts.
+struct Flat {
+    items: IndexMap<String, Item>,
+    /// The dicts that were looked into.
+    seen: HashSet<Id>,
+    /// Bytes that further names may have.
+    left: usize,
 }
 
 struct Machine<'a> {
@@ -219,7 +238,7 @@ impl<'a> Machine<'a> {
                     let len = u32::from_le_bytes(self.array()?);
                     let bytes = self.take(len as usize)?;
                     let text = self.text(bytes)?;
-                    self.push(Value::Text(text));
+                    self.push(Value::Text(text.into()));
                 }
                 b'q' | b'r' => {
                     let slot = self.slot(op == b'r')?;
@@ -281,7 +300,7 @@ impl<'a> Machine<'a> {
             ("collections", "OrderedDict", _) => Ok(Name::OrderedDict),
             ("torch._utils", "_rebuild_tensor_v2", _) => Ok(Name::RebuildTensor),
             (_, _, Some(class)) if class.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                Ok(Name::Storage(class.to_string()))
+                Ok(Name::Storage(class.into()))
             }
             _ => {
                 Err(Error::invalid(self.source, "a state_dict, of tensors alone", format!("{module}.{name}"))
@@ -318,7 +337,7 @@ impl<'a> Machine<'a> {
             && let (Value::Text(what), Value::Name(Name::Storage(class))) =
                 (&self.values[*what], &self.values[*class])
             && let (Value::Text(key), Some(len)) = (&self.values[*key], self.size(*len))
-            && what == "storage"
+            && **what == *"storage"
         {
             return Ok(Value::Storage { class: class.clone(), key: key.clone(), len });
         }
@@ -341,7 +360,9 @@ impl<'a> Machine<'a> {
                     let (class, key) = (class.clone(), key.clone());
                     return Ok(Value::Tensor(Pickled { class, key, len: *len, offset, dims, strides }));
                 }
-                Err(self.wrong("tensors of a storage, an offset, sizes and strides", "something else"))
+                let want =
+                    format!("tensors of a storage, an offset, and at most {MOST_DIMS} sizes and strides");
+                Err(self.wrong(&want, "something else"))
             }
             _ => Err(self.wrong("a state_dict", format!("a call with {} arguments", args.len()))),
         }
@@ -356,31 +377,30 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         match &self.values[id] {
-            Value::Tuple(ids) => ids.iter().map(|&id| self.size(id)).collect(),
+            Value::Tuple(ids) if ids.len() <= MOST_DIMS => ids.iter().map(|&id| self.size(id)).collect(),
             _ => None,
         }
     }
 
-    fn flatten(
-        &self,
-        id: Id,
-        (name, depth): (String, usize),
-        seen: &mut HashSet<Id>,
-        items: &mut IndexMap<String, Item>,
-    ) -> Result<()> {
+    fn flatten(&self, id: Id, (name, depth): (String, usize), flat: &mut Flat) -> Result<()> {
         let item = match &self.values[id] {
             Value::Dict(pairs) if depth < DEPTH => {
-                if !seen.insert(id) {
+                if !flat.seen.insert(id) {
                     return Err(self.wrong("a state_dict", "a dict that stands in two places"));
                 }
                 for (key, value) in pairs {
                     let key = match &self.values[*key] {
                         Value::Text(text) => text.clone(),
-                        Value::Int(int) => int.to_string(),
+                        Value::Int(int) => int.to_string().into(),
                         _ => return Err(self.wrong("a dict of names", "a key of another kind")),
                     };
-                    let key = if depth == 0 { key } else { format!("{name}.{key}") };
-                    self.flatten(*value, (key, depth + 1), seen, items)?;
+                    let left = flat.left.checked_sub(name.len() + 1 + key.len());
+                    flat.left = left.ok_or_else(|| {
+                        let want = format!("names of at most {NAMED} bytes for each byte of the pickle");
+                        self.wrong(&want, "longer ones")
+                    })?;
+                    let key = if depth == 0 { key.to_string() } else { format!("{name}.{key}") };
+                    self.flatten(*value, (key, depth + 1), flat)?;
                 }
                 return Ok(());
             }
@@ -388,9 +408,33 @@ impl<'a> Machine<'a> {
             Value::Tensor(tensor) => Item::Tensor(tensor.clone()),
             _ => Item::Other,
         };
-        match items.insert(name.clone(), item) {
+        match flat.items.insert(name.clone(), item) {
             None => Ok(()),
             Some(_) => Err(self.wrong("one item of each name", format!("two of {name}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_memo_holds_is_shared_by_all_that_is_made_of_it() {
+        let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x03\0\0\0keyX\x03\0\0\0cpuK\x04tq\x01";
+        let mut pickle = [b"\x80\x02", storage.as_slice(), b"}"].concat();
+        for name in [b'a', b'b'] {
+            pickle.extend([b'X', 1, 0, 0, 0, name]);
+            pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n(h\x01QK\0K\x01\x85K\x01\x85NNtRs");
+        }
+        pickle.push(b'.');
+        let items = read("a.pt", &pickle).unwrap();
+        let tensor = |name: &str| match &items[name] {
+            Item::Tensor(tensor) => tensor,
+            Item::Other => panic!("{name} is no tensor"),
+        };
+        let (a, b) = (tensor("a"), tensor("b"));
+        assert_eq!((&*a.class, &*a.key, &a.dims), ("Float", "key", &vec![1]));
+        assert!(Arc::ptr_eq(&a.key, &b.key) && Arc::ptr_eq(&a.class, &b.class));
     }
 }

@@ -40,17 +40,17 @@ pub enum Reads {
 
 /// A stage of a cell: from gate sums, a unit at a time, to what it makes of them, and back.
 pub trait Pointwise: Sync + 'static {
-    /// The gates of this stage, at most [`MAX_GATES`].
+    /// The gates of this stage; a cell has at most [`MAX_GATES`].
     const GATES: usize;
-    /// Whether the state has a part c beside h, and this stage makes the next one.
+    /// Whether the state has a part c beside h, and this stage makes the next one; at most one of a cell does.
     const CARRY: bool;
     /// What else it reads.
     const READS: Reads;
     /// Whether the backward needs [`Tape::extra`]; at most one stage of a cell does.
     const EXTRA: bool;
-    /// Whether the gradients of the two halves of the gate sums differ.
+    /// Whether the gradients of the two halves of the gate sums differ; of both stages of a cell or of none.
     const TWO_SIDED: bool;
-    /// Parameters of the cell's own for each unit; only a last stage has some.
+    /// Parameters of the cell's own for each unit, at most [`MAX_OWN`]; only a last stage has some.
     const OWN: usize = 0;
 
     /// One step for some lanes of a row.
@@ -61,6 +61,11 @@ pub trait Pointwise: Sync + 'static {
 }
 
 /// The stages of a cell.
+///
+/// By these constants the kernels give each member of a team places of its own. What they could not keep apart does
+/// not compile where a kernel of it is asked for: more gates than [`MAX_GATES`]; a single stage, or the first of two,
+/// that reads [`Reads::Between`]; a first of two with numbers of its own; two that both have an extra or make the next
+/// c; two of which one is [`Pointwise::TWO_SIDED`], or both are beside a [`Between::Product`].
 pub trait Stages: Send + Sync + 'static {
     /// The first one, where there are two.
     type First: Pointwise;

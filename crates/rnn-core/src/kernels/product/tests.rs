@@ -18,8 +18,12 @@ fn transpose<T: Copy>(a: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..rows * columns).map(|i| a[(i % rows) * columns + i / rows]).collect()
 }
 
+/// What `f` gives from a team of as many threads, all of which take part.
 fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (made, members) = pool.install(|| team::in_company(f));
+    assert_eq!(members, threads);
+    made
 }
 
 fn close(got: &[f64], want: &[f64], what: &str) -> Result<(), TestCaseError> {

@@ -3,7 +3,7 @@
 use super::part::{self as parts, BackwardWindow, ForwardWindow, Part, Which};
 use crate::kernels::Real;
 use crate::kernels::dispatch::Cpu;
-use crate::kernels::pointwise::{Between, Pointwise, Reads, Stages};
+use crate::kernels::pointwise::{Between, MAX_GATES, MAX_OWN, Pointwise, Reads, Stages};
 use crate::kernels::trace::{Traced, traced};
 use std::any::TypeId;
 
@@ -50,7 +50,10 @@ pub struct Traits {
 }
 
 impl Traits {
+    /// # Panics
+    /// Where the stages are not as [`Stages`] says: in a constant, as kernels have it, such do not compile.
     pub(in crate::kernels) const fn of<C: Stages>() -> Self {
+        assert!(C::Last::OWN <= MAX_OWN, "more numbers of a cell's own than MAX_OWN");
         let last = Self {
             gates: C::Last::GATES,
             first: 0,
@@ -63,8 +66,25 @@ impl Traits {
             between: C::BETWEEN,
             own: C::Last::OWN,
         };
-        let Some(between) = C::BETWEEN else { return last };
+        let Some(between) = C::BETWEEN else {
+            assert!(last.gates <= MAX_GATES, "more gates than MAX_GATES");
+            assert!(
+                !matches!(C::Last::READS, Reads::Between),
+                "the only stage reads what stands between two"
+            );
+            return last;
+        };
         let gates = C::First::GATES + last.gates;
+        assert!(gates <= MAX_GATES, "more gates than MAX_GATES");
+        assert!(C::First::OWN == 0, "the first of two stages has numbers of its own");
+        assert!(!(C::First::EXTRA && last.extra), "two stages with an extra");
+        assert!(!(C::First::CARRY && last.carry), "two stages that make the next c");
+        assert!(C::First::TWO_SIDED == last.two_sided, "one of two stages is two-sided");
+        assert!(
+            !(last.two_sided && matches!(between, Between::Product)),
+            "two-sided stages beside a product"
+        );
+        assert!(!matches!(C::First::READS, Reads::Between), "the first stage reads what it makes");
         Self {
             gates,
             first: C::First::GATES,
@@ -105,7 +125,7 @@ impl<C: Stages> Kernel for C {
 
 impl<T: Real, C: Stages> KernelOf<T> for C {
     fn traits(&self) -> Traits {
-        Traits::of::<C>()
+        const { Traits::of::<C>() }
     }
 
     fn stage(&self, cpu: Cpu, window: &ForwardWindow<'_, T>, at: (usize, usize), part: &Part, which: Which) {
@@ -121,5 +141,94 @@ impl<T: Real, C: Stages> KernelOf<T> for C {
         which: Which,
     ) {
         parts::stage_back::<T, C>(cpu, window, at, part, which);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Vector;
+    use crate::kernels::pointwise::{Backward, CellNormLstm, Forward, Gru, Inputs, ResetBeforeGru, Tape};
+    use std::marker::PhantomData;
+
+    /// `EXTRA_OR_C`: 0 for neither, 1 for an extra, 2 for a c.
+    struct Stage<const GATES: usize, const OWN: usize, const EXTRA_OR_C: usize, const TWO_SIDED: bool>;
+
+    /// A stage that reads what stands between.
+    struct Reader;
+
+    struct Both<First, Last, const PRODUCT: bool>(PhantomData<fn() -> (First, Last)>);
+
+    fn forward<V: Vector>() -> Forward<V> {
+        Forward { gates: [V::zero(); MAX_GATES], extra: V::zero(), made: V::zero(), c: V::zero() }
+    }
+
+    impl<const G: usize, const O: usize, const E: usize, const S: bool> Pointwise for Stage<G, O, E, S> {
+        const GATES: usize = G;
+        const CARRY: bool = E == 2;
+        const READS: Reads = Reads::Nothing;
+        const EXTRA: bool = E == 1;
+        const TWO_SIDED: bool = S;
+        const OWN: usize = O;
+
+        fn forward<V: Vector>(_: Inputs<V>) -> Forward<V> {
+            forward()
+        }
+
+        fn backward<V: Vector>(_: &Tape<V>, _: V, _: V) -> Backward<V> {
+            Backward::one_sided([V::zero(); MAX_GATES])
+        }
+    }
+
+    impl Pointwise for Reader {
+        const GATES: usize = 1;
+        const CARRY: bool = false;
+        const READS: Reads = Reads::Between;
+        const EXTRA: bool = false;
+        const TWO_SIDED: bool = false;
+
+        fn forward<V: Vector>(_: Inputs<V>) -> Forward<V> {
+            forward()
+        }
+
+        fn backward<V: Vector>(_: &Tape<V>, _: V, _: V) -> Backward<V> {
+            Backward::one_sided([V::zero(); MAX_GATES])
+        }
+    }
+
+    impl<First: Pointwise, Last: Pointwise, const PRODUCT: bool> Stages for Both<First, Last, PRODUCT> {
+        type First = First;
+        type Last = Last;
+        const BETWEEN: Option<Between> = Some(if PRODUCT { Between::Product } else { Between::Norm });
+    }
+
+    fn refused<C: Stages>(want: &str) {
+        let panic = std::panic::catch_unwind(Traits::of::<C>).expect_err(want);
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&want));
+    }
+
+    #[test]
+    fn stages_that_members_would_race_in_are_refused() {
+        type Plain = Stage<1, 0, 0, false>;
+        refused::<Both<Stage<1, 1, 0, false>, Stage<1, 2, 0, false>, false>>(
+            "the first of two stages has numbers of its own",
+        );
+        refused::<Both<Plain, Stage<1, 4, 0, false>, false>>("more numbers of a cell's own than MAX_OWN");
+        refused::<Both<Stage<3, 0, 0, false>, Stage<2, 0, 0, false>, false>>("more gates than MAX_GATES");
+        refused::<Stage<5, 0, 0, false>>("more gates than MAX_GATES");
+        refused::<Both<Stage<1, 0, 1, false>, Stage<1, 0, 1, false>, false>>("two stages with an extra");
+        refused::<Both<Stage<1, 0, 2, false>, Stage<1, 0, 2, false>, false>>(
+            "two stages that make the next c",
+        );
+        refused::<Both<Plain, Stage<1, 0, 0, true>, false>>("one of two stages is two-sided");
+        refused::<Both<Stage<1, 0, 0, true>, Stage<1, 0, 0, true>, true>>(
+            "two-sided stages beside a product",
+        );
+        refused::<Both<Reader, Plain, false>>("the first stage reads what it makes");
+        refused::<Reader>("the only stage reads what stands between two");
+        for traits in [Traits::of::<Gru>(), Traits::of::<ResetBeforeGru>(), Traits::of::<CellNormLstm>()] {
+            assert!(traits.gates <= MAX_GATES);
+        }
+        assert_eq!(Traits::of::<Both<Plain, Reader, false>>().gates, 2);
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn forward<C: Cell>(
     for t in guides.direction.steps(time) {
         let start = steering.enter(t, &state)?;
         let input = sums.narrow(1, t, 1)?.squeeze(1)?.contiguous()?;
-        let (next, tape) = step::forward(&cell, input, &steering.feed(start.h())?, &start)?;
+        let taken = steering.taken(t, &start)?;
+        let (next, tape) = step::forward(&cell, input, &steering.feed(taken.h())?, &taken)?;
         state = steering.leave(t, &start, &next)?;
         hs.push(steering.output(t, state.h())?);
         if keep == Keep::Tape {

@@ -33,9 +33,10 @@ pub(crate) fn forward<C: Cell>(
             state = state.detach();
         }
         let start = steering.enter(t, &state)?;
-        let fed = steering.feed(start.h())?;
+        let taken = steering.taken(t, &start)?;
+        let fed = steering.feed(taken.h())?;
         let (input, _) = step::input(cell, &xs.narrow(1, t, 1)?.squeeze(1)?.contiguous()?)?;
-        let (next, _) = step::forward(cell, input, &fed, &start)?;
+        let (next, _) = step::forward(cell, input, &fed, &taken)?;
         state = steering.leave(t, &start, &next)?;
         let h = steering.output(t, state.h())?;
         hs.push(if keep == Keep::Nothing { h.detach() } else { h });

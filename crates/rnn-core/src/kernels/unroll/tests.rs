@@ -10,7 +10,7 @@ use crate::kernels::pointwise::{
     Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
 };
 use crate::kernels::product::{Into, Mat, Rooms, product};
-use crate::kernels::team::beside_busy_cores;
+use crate::kernels::team::{beside_busy_cores, in_company};
 use crate::{Direction, rng};
 use region::{Allocation, Protection};
 
@@ -186,11 +186,18 @@ fn nothing_is_touched_behind_the_end_of_a_buffer() {
     }
 }
 
-/// What `f` gives from a team of as many threads.
-fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+/// What `f` gives from a team of as many threads, or alone where another has it.
+fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     let cpu = dispatch::cpu();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| with(cpu, f))
+}
+
+/// What `f` gives from a team of as many threads, all of which take part.
+fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    let (made, members) = in_pool(threads, || in_company(f));
+    assert_eq!(members, threads);
+    made
 }
 
 /// Windows that are cut by rows, and such as are cut by units; every cell in each.
@@ -228,7 +235,7 @@ fn cut_by_rows_or_by_units_a_window_has_the_same_bits() {
                     let one = on(1, || window(run));
                     for threads in [2, 3] {
                         let gates = run.kernel.traits().gates;
-                        assert_eq!(on(threads, || cpu::cut::<f32>(&run.dims, gates)), (how, threads));
+                        assert_eq!(in_pool(threads, || cpu::cut::<f32>(&run.dims, gates)), (how, threads));
                         assert!(on(threads, || window(run)) == one, "run {i}, {threads} threads, {how:?}");
                     }
                 }
@@ -245,7 +252,7 @@ fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
     beside_busy_cores(|| {
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| (0..5).for_each(|_| assert!(on(2, || window(run)) == one)));
+                scope.spawn(|| (0..5).for_each(|_| assert!(in_pool(2, || window(run)) == one)));
             }
         });
     });
@@ -253,7 +260,8 @@ fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
 
 /// Steps of a stream and a window of as many steps: the same hidden states, and so the same products of them.
 fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, normed: bool, rows: usize, threads: usize) {
-    let (time, input, hidden, outputs) = (4, 33, 70, 101);
+    // Weights enough for three members.
+    let (time, input, hidden, outputs) = (4, 65, 199, 261);
     let random = |len: usize, purpose: &str| -> Vec<T> {
         let mut stream = rng::Stream::new(1, purpose, len as u64);
         (0..len).map(|_| T::from_f64(0.3 * stream.normal())).collect()
@@ -284,21 +292,28 @@ fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, normed: bool, ro
     product(&mut logits, left, right, Into::Row(&bias), &mut Rooms::default());
 
     let mut stream = on(threads, || Stream::new(rows, &[(layer, dims)], Some((&weight, &bias))));
-    for again in 0..2 {
-        stream.reset();
-        for t in 0..time {
-            let at = |row: usize, size: usize| (row * time + t) * size..(row * time + t + 1) * size;
-            let step: Vec<T> = (0..rows).flat_map(|row| xs[at(row, input)].to_vec()).collect();
-            let got = stream.step(&step);
-            for (row, got) in got.chunks(outputs).enumerate() {
-                assert!(
-                    *got == logits[at(row, outputs)],
-                    "{rows} rows, {threads} threads, step {t}, turn {again}"
-                );
+    assert!(stream.parts().all(|parts| parts == threads));
+    let ((), members) = in_company(|| {
+        for again in 0..TURNS {
+            stream.reset();
+            for t in 0..time {
+                let at = |row: usize, size: usize| (row * time + t) * size..(row * time + t + 1) * size;
+                let step: Vec<T> = (0..rows).flat_map(|row| xs[at(row, input)].to_vec()).collect();
+                let got = stream.step(&step);
+                for (row, got) in got.chunks(outputs).enumerate() {
+                    assert!(
+                        *got == logits[at(row, outputs)],
+                        "{rows} rows, {threads} threads, step {t}, turn {again}"
+                    );
+                }
             }
         }
-    }
+    });
+    assert_eq!(members, threads);
 }
+
+/// Times that a stream is run: where members do not wait for each other, it shows in some of them.
+const TURNS: usize = 8;
 
 #[test]
 fn a_stream_gives_the_bits_of_a_window() {

@@ -268,7 +268,7 @@ impl<T: Real, C: Stages, P: Pointwise, const LAST: bool> Task for Stage<'_, T, C
         let traits = const { Traits::of::<C>() };
         // The number of its first gate, and where its results go.
         let (first, made) = if LAST { (traits.first, window.made()) } else { (0, window.between) };
-        let Dims { time, hidden, output, .. } = window.dims;
+        let Dims { time, hidden, .. } = window.dims;
         let of = |i: usize| i * hidden + units.start..i * hidden + units.end;
         let before = if P::READS == Reads::Fed { window.fed(s) } else { window.before(s) };
         let mut biases = [&[] as &[T]; MAX_GATES];
@@ -328,7 +328,7 @@ impl<T: Real, C: Stages, P: Pointwise, const LAST: bool> Task for Stage<'_, T, C
                     recurrent,
                     read: match P::READS {
                         Reads::Nothing => &[],
-                        Reads::Hidden | Reads::Fed => &before.line(row, output)[units.clone()],
+                        Reads::Hidden | Reads::Fed => before.from(units.start).line(row, units.len()),
                         Reads::Between => window.between.read(of(step)),
                     },
                     own,

@@ -142,6 +142,13 @@ impl<T: Real> Stream<T> {
         }
     }
 
+    /// How many members each layer, and what stands behind them, has parts for.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> impl Iterator<Item = usize> {
+        let head = self.head.as_ref().map(|head| &head.weight);
+        self.layers.iter().map(|layer| &layer.input).chain(head).map(|packed| packed.parts.len())
+    }
+
     /// Bytes of weights that a step reads.
     pub fn bytes(&self) -> usize {
         let of_layers = self.layers.iter().flat_map(|layer| {
@@ -184,7 +191,6 @@ impl<T: Real> Layer<T> {
         let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
         assert_eq!(params.weight_hh.len(), recurrent * output, "weight_hh [{recurrent}, {output}]");
-        // Both matrices are cut alike, so that a member adds the second product where it wrote the first.
         let count = parts(params.weight_ih.len() + params.weight_hh.len());
         let pack = |matrix: Mat<'_, T>| Packed::new(cpu, (count, rows), matrix.t());
         let optional = |weight: &[T], size: (usize, usize)| {
@@ -247,6 +253,9 @@ impl<T: Real> Layer<T> {
         let of_input = Product::of(cpu, rows, &self.input, (Lines::new(xs, 0, input), sums, bias));
         let (to, into) = window.product(0, traits);
         let of_state = Product::of(cpu, rows, &self.recurrent, (Lines::new(&self.h, 0, output), to, into));
+        // Matrices of as many columns are cut alike, and a member adds the second product where it wrote the first.
+        // Others are not, and it adds where another member wrote.
+        let adds_elsewhere = traits.recurrent != traits.gates && matches!(into, Into::Add);
         // SAFETY: all members have met since these were written.
         #[allow(unsafe_code)]
         let (between, hidden_rows) =
@@ -260,6 +269,9 @@ impl<T: Real> Layer<T> {
         });
         together(self.input.parts.len(), &|member| {
             of_input.share(member);
+            if adds_elsewhere {
+                member.meet();
+            }
             of_state.share(member);
             // Sums are cut evenly, whatever units they are of.
             member.meet();
