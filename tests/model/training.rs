@@ -268,6 +268,22 @@ fn softmax_of_huge_logits_and_its_scaled_gradient() {
 }
 
 #[test]
+fn windows_taken_together_have_the_mean_of_their_shares_of_the_rate() {
+    let trained = |shares: [f64; 2], lr: f64| {
+        let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
+        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), lr)).accumulate(2);
+        for share in shares {
+            trainer.step(model.as_mut(), &Window { share, ..window() }).unwrap();
+        }
+        weights(model.as_ref())
+    };
+    let want = trained([1.0, 1.0], 0.1875);
+    for shares in [[0.5, 1.0], [1.0, 0.5]] {
+        assert_eq!(trained(shares, 0.25), want, "{shares:?}");
+    }
+}
+
+#[test]
 fn windows_taken_together_are_one_of_all_their_rows() {
     let whole = window();
     let rows = |range: std::ops::Range<usize>| {

@@ -41,7 +41,7 @@ impl Cutoffs {
         let rising = cutoffs.first() != Some(&0) && cutoffs.windows(2).all(|pair| pair[0] < pair[1]);
         if cutoffs.is_empty() || cutoffs.len() > MOST || !rising {
             let want = format!("1 to {MOST} numbers above 0, each above the one before");
-            return Err(Error::invalid("cutoffs", want, format!("{cutoffs:?}")));
+            return Err(Error::invalid("Cutoffs::new: cutoffs", want, format!("{cutoffs:?}")));
         }
         let mut all = [0; MOST];
         all[..cutoffs.len()].copy_from_slice(cutoffs);

@@ -16,12 +16,13 @@ pub(super) struct Graph<C: Cell> {
     vars: Vec<Var>,
     state: Option<StackState<C::State>>,
     loss: Option<Tensor>,
+    penalty: f64,
     grads: Option<Vec<Tensor>>,
 }
 
 impl<C: Cell> Graph<C> {
     pub(super) fn new(net: Net<C>, vars: Vec<Var>) -> Self {
-        Self { net, vars, state: None, loss: None, grads: None }
+        Self { net, vars, state: None, loss: None, penalty: 0.0, grads: None }
     }
 }
 
@@ -36,17 +37,24 @@ impl<C: Cell> Engine for Graph<C> {
         let ids = ids_tensor(&window.xs, window.batch, window.time, self.net.embedding.weight().device())?;
         let masks = self.net.masks((&window.xs, window.batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(&ids, &state, &masks, draw)?;
+        let number = |loss: &Tensor| loss.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>();
         let mut loss = self.net.head.reference(&dropped, &window.ts)?;
+        let of_targets = number(&loss)?;
         let Penalty { activation, temporal } = self.net.dropout.penalty;
         loss = (loss + (dropped.sqr()?.mean_all()? * activation)?)?;
         if window.time > 1 {
             let (before, after) = (hs.narrow(1, 0, window.time - 1)?, hs.narrow(1, 1, window.time - 1)?);
             loss = (loss + ((after - before)?.sqr()?.mean_all()? * temporal)?)?;
         }
-        let value = loss.to_dtype(candle_core::DType::F64)?.to_scalar()?;
+        let value = number(&loss)?;
+        self.penalty = value - of_targets;
         self.state = Some(next.detach());
         self.loss = Some(loss);
         Ok(value)
+    }
+
+    fn penalty(&self) -> f64 {
+        self.penalty
     }
 
     fn backward(&mut self) -> Result<()> {

@@ -17,6 +17,7 @@ pub(super) struct Manual<C: Cell, E> {
     state: Option<StackState<C::State>>,
     cache: Option<Cache<C::State>>,
     of_layers: Option<Vec<LayerParams>>,
+    penalty: f64,
 }
 
 /// What a forward leaves for its backward.
@@ -31,7 +32,7 @@ struct Cache<S> {
 
 impl<C: Cell, E: Ends> Manual<C, E> {
     pub(super) fn new(net: Net<C>, ends: E) -> Self {
-        Self { net, ends, state: None, cache: None, of_layers: None }
+        Self { net, ends, state: None, cache: None, of_layers: None, penalty: 0.0 }
     }
 }
 
@@ -49,20 +50,25 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
         let plan = Plan::new().draw(draw.seed, draw.window);
         let (hs, next, tape) = stack.forward_taped(&xs, &state, &plan)?;
         let dropped = masks.output(&hs)?;
-        let (mut loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
+        let (loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
+        let mut penalty = 0.0;
         let Penalty { activation, temporal } = dropout.penalty;
         if activation > 0.0 {
             let (more, of_penalty) = Penalty { activation, temporal: 0.0 }.by_hand(&dropped)?;
-            (loss, dhs) = (loss + more, (dhs + of_penalty)?);
+            (penalty, dhs) = (penalty + more, (dhs + of_penalty)?);
         }
         dhs = masks.output(&dhs)?;
         if temporal > 0.0 {
             let (more, of_penalty) = Penalty { activation: 0.0, temporal }.by_hand(&hs)?;
-            (loss, dhs) = (loss + more, (dhs + of_penalty)?);
+            (penalty, dhs) = (penalty + more, (dhs + of_penalty)?);
         }
         self.cache = Some(Cache { ids: window.xs.clone(), masks, tape, state: next.clone(), dhs });
-        self.state = Some(next);
-        Ok(loss)
+        (self.state, self.penalty) = (Some(next), penalty);
+        Ok(loss + penalty)
+    }
+
+    fn penalty(&self) -> f64 {
+        self.penalty
     }
 
     fn backward(&mut self) -> Result<()> {

@@ -34,11 +34,15 @@ use std::str::FromStr;
 
 /// What training and use ask of a language model.
 pub trait LanguageModel: Send {
-    /// The mean loss over a window's targets; keeps what [`Self::backward`] needs, and carries the state on.
+    /// The mean loss over a window's targets, and the penalties of [`Self::dropout`]; keeps what [`Self::backward`] needs, and
+    /// carries the state on.
     ///
     /// # Errors
     /// Where an id is outside the vocabulary, or sizes do not fit; the state is then what it was.
     fn forward(&mut self, window: &Window) -> Result<f64>;
+
+    /// What of the last forward's loss was penalties.
+    fn penalty(&self) -> f64;
 
     /// The gradient of every parameter, of the last forward's loss.
     ///
@@ -141,6 +145,10 @@ pub trait LanguageModel: Send {
 /// One window's forward and backward, in one way. The window has been checked, against the carried state too.
 trait Engine: Send {
     fn forward(&mut self, window: &Window, draw: dropout::Draw) -> Result<f64>;
+    /// Of the last forward.
+    fn penalty(&self) -> f64 {
+        0.0
+    }
     fn backward(&mut self) -> Result<()>;
     fn reset_state(&mut self);
     /// The parts of the state, layer after layer, as the cells name them; `None` where it is zero.

@@ -43,6 +43,9 @@ pub struct LmSpec {
     pub dropout: Dropout,
 }
 
+/// More than anyone has trained; each has buffers of its own, however small.
+const MOST_LAYERS: usize = 1000;
+
 impl LmSpec {
     /// One layer with both biases, PyTorch's initialisation and weights that are not tied.
     pub fn new(vocabulary: usize, embed: usize, hidden: usize) -> Self {
@@ -99,7 +102,7 @@ impl LmSpec {
         self.last.unwrap_or(self.hidden)
     }
 
-    /// Whether these sizes make a model: every one at least 1, and those of tied weights equal.
+    /// Whether these sizes make a model, of at most a thousand layers: every one at least 1, and those of tied weights equal.
     ///
     /// # Errors
     /// Where they do not.
@@ -117,6 +120,9 @@ impl LmSpec {
             if value == 0 {
                 return Err(Error::invalid(format!("LmSpec: {name}"), "at least 1", value));
             }
+        }
+        if layers > MOST_LAYERS {
+            return Err(Error::invalid("LmSpec: layers", format!("at most {MOST_LAYERS}"), layers));
         }
         if self.tied && self.cutoffs.is_some() {
             return Err(Error::invalid("LmSpec: cutoffs of tied weights", "none", "an adaptive softmax").hint(

@@ -69,8 +69,14 @@ impl<C: Cell> Rnnlm<C> {
         state: &StackState<C::State>,
     ) -> Result<(Tensor, StackState<C::State>)> {
         let draw = Draw { seed: self.seed, window: self.windows };
-        let (batch, _) = ids.dims2()?;
-        let masks = self.net.masks((&ids.flatten_all()?.to_vec1()?, batch), draw)?;
+        let (batch, time) = ids.dims2()?;
+        let numbers = ids.flatten_all()?.to_vec1()?;
+        if numbers.is_empty() {
+            let got = format!("[{batch}, {time}]");
+            return Err(Error::invalid("Rnnlm::loss: ids", "[N, T] of at least one id", got));
+        }
+        check_ids("Rnnlm::loss: ids", &numbers, self.vocabulary())?;
+        let masks = self.net.masks((&numbers, batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(ids, state, &masks, draw)?;
         let mut loss = self.net.head.loss(&dropped, targets)?;
         let Penalty { activation, temporal } = self.net.dropout.penalty;
@@ -123,6 +129,10 @@ impl<C: Cell> LanguageModel for Rnnlm<C> {
         self.windows += 1;
         self.rows = Some(window.batch);
         Ok(loss)
+    }
+
+    fn penalty(&self) -> f64 {
+        self.engine.penalty()
     }
 
     fn backward(&mut self) -> Result<()> {

@@ -30,7 +30,7 @@ impl MeanGrad {
     /// Takes in the gradients of a window, one a parameter, with their weight.
     ///
     /// # Errors
-    /// Where there is not one a parameter, or the weight is not above 0.
+    /// Where there is not one a parameter, one has another size, or the weight is not above 0.
     pub fn add(&mut self, params: &[Var], grads: &[Grad<'_>], weight: f64) -> Result<()> {
         if params.len() != grads.len() {
             let want = format!("{}, one a parameter", params.len());
@@ -39,9 +39,17 @@ impl MeanGrad {
         if !(weight > 0.0 && weight.is_finite()) {
             return Err(Error::invalid("MeanGrad: weight", "a number above 0", weight));
         }
-        if self.means.is_empty() {
+        params.iter().zip(grads).try_for_each(|(param, grad)| optimizer::check("MeanGrad", param, grad))?;
+        if self.means.len() != params.len() {
+            if self.weight > 0.0 {
+                let want = format!("the {} parameters of the window before", self.means.len());
+                return Err(Error::invalid("MeanGrad: parameters", want, params.len()));
+            }
             let zeros = |param: &Var| Ok(Var::from_tensor(&param.zeros_like()?.detach())?);
             self.means = params.iter().map(zeros).collect::<Result<_>>()?;
+        } else if self.weight == 0.0 {
+            // Nothing of the means before, not even how they would round, or that one was not a number.
+            self.means.iter().try_for_each(|mean| mean.zero_set())?;
         }
         let by = weight / (self.weight + weight);
         for (mean, grad) in self.means.iter().zip(grads) {
@@ -69,7 +77,6 @@ impl MeanGrad {
 
     /// Begins anew.
     pub fn clear(&mut self) {
-        // With a weight of nothing the next gradient takes the place of what is there.
         (self.weight, self.windows) = (0.0, 0);
     }
 
@@ -104,4 +111,50 @@ fn rows_towards<T: Real>(mean: &Var, ids: &[u32], values: &[T], by: f64) -> Resu
             }
         }
     })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Tensor};
+
+    #[test]
+    fn nothing_is_left_of_what_was_before() {
+        let weight = Var::new(&[0f32, 0.0], &Device::Cpu).unwrap();
+        let params = std::slice::from_ref(&weight);
+        let mut mean = MeanGrad::default();
+        for before in [0.1, f32::NAN] {
+            mean.add(params, &[Grad::Dense(Values::F32(&[before; 2]))], 1.0).unwrap();
+            mean.clear();
+            // 0.1 + (0.003 - 0.1) would be another number.
+            mean.add(params, &[Grad::Dense(Values::F32(&[0.003; 2]))], 3.0).unwrap();
+            assert_eq!(mean.grads()[0].to_vec1::<f32>().unwrap(), [0.003; 2]);
+            mean.clear();
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let weight = Var::new(&[[0f32, 0.0], [0.0, 0.0]], &Device::Cpu).unwrap();
+        let params = std::slice::from_ref(&weight);
+        let mut mean = MeanGrad::default();
+        let good = [1f32, 2.0, 3.0, 4.0];
+        mean.add(params, &[Grad::Dense(Values::F32(&good))], 1.0).unwrap();
+        let doubles = Tensor::zeros((2, 2), candle_core::DType::F64, &Device::Cpu).unwrap();
+        let ids = [2];
+        for (grad, named) in [
+            (Grad::Dense(Values::F32(&good[..1])), "gradient: expected 4 numbers, got 1"),
+            (Grad::Rows { ids: &ids, values: Values::F32(&good[..2]) }, "rows: expected below 2, got 2"),
+            (Grad::Dense(Values::Tensor(&doubles)), "gradient: expected f32, got f64"),
+        ] {
+            let error = mean.add(params, &[grad], 1.0).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("MeanGrad: {named}")), "{error}");
+        }
+        let two = [weight.clone(), weight.clone()];
+        assert!(mean.add(&two, &[Grad::Dense(Values::F32(&good)); 2], 1.0).is_err());
+        assert_eq!(
+            (mean.windows(), mean.grads()[0].to_vec2::<f32>().unwrap()),
+            (1, vec![vec![1.0, 2.0], vec![3.0, 4.0]])
+        );
+    }
 }

@@ -37,13 +37,14 @@ impl Average {
     /// # Errors
     /// Those of candle, and where there are other weights than before.
     pub fn add(&mut self, weights: &[Var]) -> Result<()> {
-        self.count += 1;
-        if self.count == 1 {
+        if self.count == 0 {
             let copy = |weight: &Var| Ok(Var::from_tensor(&weight.as_tensor().copy()?)?);
             self.means = weights.iter().map(copy).collect::<Result<_>>()?;
+            self.count = 1;
             return Ok(());
         }
         self.check(weights)?;
+        self.count += 1;
         for (mean, weight) in self.means.iter().zip(weights) {
             super::optimizer::towards(mean, weight, 1.0 / self.count as f64)?;
         }

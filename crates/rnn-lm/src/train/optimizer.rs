@@ -84,7 +84,7 @@ impl Optimizer {
             let want = format!("{}, one a parameter", params.len());
             return Err(Error::invalid("Optimizer: gradients", want, grads.len()));
         }
-        params.iter().zip(grads).try_for_each(|(param, grad)| check(param, grad))?;
+        params.iter().zip(grads).try_for_each(|(param, grad)| check("Optimizer", param, grad))?;
         let norm = part("norm", 0, || super::global_norm(grads))?;
         if !norm.is_finite() {
             return Err(Error::Diverged { step: 0, what: "gradient norm", value: norm });
@@ -224,25 +224,29 @@ pub(super) fn exchange(a: &Var, b: &Var) -> Result<()> {
     Ok(b.set(&was)?)
 }
 
-/// As many numbers as the parameter, or the rows that are named, and each of these there.
-fn check(param: &Var, grad: &Grad<'_>) -> Result<()> {
-    let got = match grad.values() {
-        Values::F32(numbers) => numbers.len(),
-        Values::F64(numbers) => numbers.len(),
-        Values::Tensor(tensor) => tensor.elem_count(),
+/// As many numbers as the parameter, or the rows that are named and each of these there, and of its type.
+pub(super) fn check(op: &str, param: &Var, grad: &Grad<'_>) -> Result<()> {
+    let (got, dtype) = match grad.values() {
+        Values::F32(numbers) => (numbers.len(), DType::F32),
+        Values::F64(numbers) => (numbers.len(), DType::F64),
+        Values::Tensor(tensor) => (tensor.elem_count(), tensor.dtype()),
     };
+    if dtype != param.dtype() {
+        let (want, got) = (param.dtype().as_str(), dtype.as_str());
+        return Err(Error::invalid(format!("{op}: gradient"), want, got));
+    }
     let (rows, size) = match grad {
         Grad::Dense(_) => (1, param.elem_count()),
         Grad::Rows { ids, .. } => {
             let rows = param.dims().first().copied().unwrap_or(0);
             if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
-                return Err(Error::invalid("Optimizer: rows", format!("below {rows}"), id));
+                return Err(Error::invalid(format!("{op}: rows"), format!("below {rows}"), id));
             }
             (ids.len(), param.elem_count() / rows.max(1))
         }
     };
     if got != rows * size {
-        return Err(Error::invalid("Optimizer: gradient", format!("{} numbers", rows * size), got));
+        return Err(Error::invalid(format!("{op}: gradient"), format!("{} numbers", rows * size), got));
     }
     Ok(())
 }

@@ -51,6 +51,8 @@ pub struct Trainer {
     /// Windows whose gradients make a step, and the mean of those taken in since the last one.
     every: usize,
     mean: MeanGrad,
+    /// The sum of those windows' shares of the rate.
+    shares: f64,
     steps: u64,
     epochs: usize,
     /// Windows read of the epoch that goes on.
@@ -70,6 +72,9 @@ struct Numbers {
     averaged: u64,
     losses: Vec<f64>,
     accumulated: (f64, usize),
+    /// Nothing in checkpoints of a time when the last window's share was the step's.
+    #[serde(default)]
+    shares: Option<f64>,
 }
 
 impl Trainer {
@@ -86,6 +91,7 @@ impl Trainer {
             averages: false,
             every,
             mean,
+            shares: 0.0,
             steps: 0,
             epochs: 0,
             read: 0,
@@ -147,21 +153,22 @@ impl Trainer {
             model.add_gradients(&mut self.mean, window.targets as f64)?;
         }
         self.read += 1;
+        self.shares += window.share;
         if together && self.mean.windows() < self.every {
             return Ok(loss);
         }
-        self.optimizer.lr = self.lr() * window.share;
+        self.optimizer.lr = self.lr() * std::mem::take(&mut self.shares) / self.every as f64;
         let updated = if together {
             let grads = self.mean.grads().iter().map(|mean| Grad::Dense(Values::Tensor(mean)));
             self.optimizer.step(&vars(model), &grads.collect::<Vec<_>>())
         } else {
             model.update(&mut self.optimizer)
         };
+        self.mean.clear();
         updated.map_err(|error| match error {
             Error::Diverged { what, value, .. } => Error::Diverged { step, what, value },
             other => other,
         })?;
-        self.mean.clear();
         self.averages |= self.averaging == Averaging::After(self.steps);
         if self.averages {
             self.average.add(&vars(model))?;
@@ -228,6 +235,7 @@ impl Trainer {
             averaged: self.average.count(),
             losses,
             accumulated: (self.mean.weight(), self.mean.windows()),
+            shares: Some(self.shares),
         })?;
         let parameters = model.parameters();
         let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
@@ -279,6 +287,7 @@ impl Trainer {
             |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
         self.average = Average::resume(vars(&means)?, numbers.averaged);
         self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
+        self.shares = numbers.shares.unwrap_or(windows as f64);
         if let Averaging::NonMonotone(rule) = &mut self.averaging {
             rule.resume(numbers.losses);
         }
