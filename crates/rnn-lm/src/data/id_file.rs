@@ -68,16 +68,28 @@ impl IdFile {
         Ok(IdFileWriter { path: path.into(), file, crc32: Hasher::new(), about })
     }
 
-    /// Opens one, if it is of what is named so.
+    /// Opens one, if it is of what is named so; reads it through once, for its checksum.
     ///
     /// # Errors
-    /// Where it cannot be read, or is no such file. One of something else is `None`.
+    /// Where it cannot be read, or is no such file, or a damaged one. One of something else is `None`.
     pub fn open(path: impl AsRef<Path>, of: &str) -> Result<Option<Self>> {
         let path = path.as_ref();
-        let wrong = || {
-            let hint = "remove it, and it is made again";
-            Error::invalid(path.display(), "a file of ids", "something else, or a part of one").hint(hint)
-        };
+        let Some(file) = Self::opened(path, of)? else { return Ok(None) };
+        let (mut crc32, mut ids, mut at) = (Hasher::new(), vec![0; 1 << 16], 0);
+        while at < file.len() {
+            let count = ids.len().min(file.len() - at);
+            file.copy(at, &mut ids[..count])?;
+            Self::check(&mut crc32, &ids[..count]);
+            at += count;
+        }
+        match crc32.finalize() == file.crc32() {
+            true => Ok(Some(file)),
+            false => Err(wrong(path, "a damaged one")),
+        }
+    }
+
+    /// The same of one that was written a moment ago.
+    fn opened(path: &Path, of: &str) -> Result<Option<Self>> {
         let mut file = File::open(path).map_err(Error::io(path))?;
         let size = file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
         let mut length = [0; 4];
@@ -92,7 +104,7 @@ impl IdFile {
             let ids = about.ids.checked_mul(about.width)? as u64;
             (matches!(about.width, 2 | 4) && ids + length + 4 == size).then_some(about)
         });
-        let about = about.ok_or_else(wrong)?;
+        let about = about.ok_or_else(|| wrong(path, "something else, or a part of one"))?;
         Ok((about.of == of).then(|| Self { path: path.into(), file: Mutex::new(file), about }))
     }
 
@@ -137,11 +149,15 @@ impl IdFile {
     }
 }
 
+fn wrong(path: &Path, got: &str) -> Error {
+    Error::invalid(path.display(), "a file of ids", got).hint("remove it, and it is made again")
+}
+
 impl IdFileWriter {
     /// Adds ids.
     ///
     /// # Errors
-    /// Where one is beyond what it was begun for, or it cannot be written.
+    /// Where one needs more bytes than those of the vocabulary that it was begun for, or it cannot be written.
     pub fn write(&mut self, ids: &[u32]) -> Result<()> {
         let width = self.about.width;
         let most = if width == 2 { u32::from(u16::MAX) } else { IGNORE - 1 };
@@ -168,7 +184,7 @@ impl IdFileWriter {
         written.map_err(Error::io(path))?;
         let file = self.file.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
         file.commit().map_err(Error::io(path))?;
-        let again = IdFile::open(path, &self.about.of)?;
+        let again = IdFile::opened(path, &self.about.of)?;
         again.ok_or_else(|| Error::invalid(path.display(), "the file just written", "another"))
     }
 }
@@ -211,6 +227,11 @@ mod tests {
             let error = IdFile::open(&path, "a text").unwrap_err().to_string();
             assert!(error.contains("ids: expected a file of ids"), "{cut}: {error}");
         }
+        let mut damaged = bytes;
+        damaged[0] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = IdFile::open(&path, "a text").unwrap_err().to_string();
+        assert!(error.contains("got a damaged one (remove it"), "{error}");
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl TextFile {
         self.len() == 0
     }
 
-    /// The first `len` bytes, or all of them where there are fewer, up to the end of the last line that is whole.
+    /// The first `len` bytes and what is left of the line that they end in, or all where there is not so much. Where lines are
+    /// very long it ends behind a blank.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -129,15 +130,20 @@ impl TextFile {
                 let got = format!("{} bytes less", piece.len() - bytes.len() as u64);
                 return Err(Error::invalid(self.path.display(), "the file that it was a moment ago", got));
             }
-            f(&bytes).map_err(|error| match error {
-                Error::BadText { offset } => {
-                    Error::NotUtf8 { path: self.path.clone(), offset: piece.from as usize + offset }
-                }
-                other => other,
-            })?;
+            f(&bytes).map_err(|error| piece.of(error))?;
             rest.from = piece.to;
         }
         Ok(())
+    }
+
+    /// What is wrong with a byte of it, said of the file.
+    pub(crate) fn of(&self, error: Error) -> Error {
+        match error {
+            Error::BadText { offset } => {
+                Error::NotUtf8 { path: self.path.clone(), offset: self.from as usize + offset }
+            }
+            other => other,
+        }
     }
 
     fn open_at(&self, at: u64) -> Result<File> {

@@ -23,6 +23,22 @@ pub(super) fn pieces<'a>(
     })
 }
 
+/// The last place where a text that goes on may be cut; 0 where there is none. It may end within one of the tokens of `around`.
+pub(super) fn last(text: &str, around: &[String]) -> usize {
+    let begins = |rest: &str| around.iter().any(|token| rest.starts_with(token) || token.starts_with(rest));
+    let mut after = None;
+    for (at, c) in text.char_indices().rev() {
+        if !c.is_whitespace() {
+            after = Some(at);
+        } else if let Some(next) = after.take()
+            && !begins(&text[next..])
+        {
+            return at;
+        }
+    }
+    0
+}
+
 fn end(text: &str, size: usize, around: &[String]) -> usize {
     let Some(first) = (size..text.len()).find(|&at| text.is_char_boundary(at)) else { return text.len() };
     let mut white = None;
@@ -50,6 +66,25 @@ mod tests {
         let got: Vec<_> = pieces("né né né", 3, &[]).collect();
         assert_eq!(got, ["né", " né", " né"]);
         assert_eq!(pieces("", 1, &[]).count(), 0);
+    }
+
+    #[test]
+    fn the_last_cut_is_one_of_the_cuts_and_what_follows_does_not_move_it() {
+        let around = ["<s>".to_string()];
+        for (text, want) in
+            [("a b\n\n  c\nd \n", "a b\n\n  c"), ("a  <s> b", "a  <s>"), ("a", ""), ("\n\n", "")]
+        {
+            let at = last(text, &around);
+            assert_eq!(&text[..at], want, "{text:?}");
+            let mut end = 0;
+            let ends: Vec<_> = pieces(text, 1, &around)
+                .map(|piece| {
+                    end += piece.len();
+                    end
+                })
+                .collect();
+            assert!(at == 0 || ends.contains(&at), "{text:?}");
+        }
     }
 
     #[test]

@@ -149,11 +149,34 @@ impl Tokenizer {
     /// Where it cannot be read, and those of [`Self::encode`], with the file's name where a byte is bad.
     pub fn encode_file(&self, text: &TextFile) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        text.pieces(|piece| {
-            ids.extend(self.encode(piece)?);
+        self.encode_pieces(text, |some| {
+            ids.extend(some);
             Ok(())
         })?;
         Ok(ids)
+    }
+
+    /// The same, some ids at a time. They are those of the whole text, wherever it was cut to be read.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_file`] and of `each`.
+    pub fn encode_pieces(&self, text: &TextFile, mut each: impl FnMut(Vec<u32>) -> Result<()>) -> Result<()> {
+        let (mut read, mut held) = (0, String::new());
+        text.pieces(|piece| {
+            read += piece.len() as u64;
+            let last = read == text.len();
+            match &*self.kind {
+                Kind::Bpe(bpe) => {
+                    held.push_str(utf8(piece)?);
+                    let end = if last { held.len() } else { bpe.cut(&held) };
+                    each(bpe.encode(&held[..end])?)?;
+                    held.drain(..end);
+                    Ok(())
+                }
+                Kind::Listed(_) | Kind::Byte if last => each(self.encode(piece)?),
+                Kind::Listed(_) | Kind::Byte => each(self.encode_part(piece)?),
+            }
+        })
     }
 
     /// The ids of a text that goes on: the same, without the `<eos>` of a last line that has no end yet.
@@ -326,6 +349,24 @@ mod tests {
             let tokenizer = Tokenizer::train(b"cafe", &Options::new(unit)).expect("tokenizer");
             let error = tokenizer.encode(b"c\xff").expect_err("no UTF-8").to_string();
             assert!(error.contains("not UTF-8: the first bad byte is at offset 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_ids_of_its_text_however_it_is_read() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("t.txt");
+        // Read in pieces of about 4 MiB: of one line, and with a row of line feeds where a piece ends.
+        for text in ["a b c ".repeat(1 << 20), "x".repeat((1 << 22) - 1) + "\n\n\nb x\n"] {
+            std::fs::write(&path, &text).expect("file");
+            let file = TextFile::open(&path).expect("file");
+            for unit in Unit::ALL {
+                let options = Options { max: Some(300), ..Options::new(unit) };
+                let tokenizer =
+                    Tokenizer::train(&b"a b c\n\n\nb x\n".repeat(9), &options).expect("tokenizer");
+                let whole = tokenizer.encode(text.as_bytes()).expect("ids");
+                assert!(tokenizer.encode_file(&file).expect("ids") == whole, "{unit}");
+            }
         }
     }
 
