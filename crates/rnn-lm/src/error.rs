@@ -29,14 +29,13 @@ pub enum Error {
         /// Bytes before the first one that is not UTF-8.
         offset: usize,
     },
-    /// The loss or a gradient is not a number; the weights have not been touched.
-    #[error(
-        "step {step}: the {what} is {value} (the weights are those of the step before; try a smaller --lr, or clip gradients to less)"
-    )]
+    /// The loss or a gradient is not a number, or an evaluation found a model that knows less than nothing. The step that was
+    /// to come has not been made.
+    #[error("step {step}: the {what} is {value} (try a smaller --lr, or clip gradients to less)")]
     Diverged {
         /// Training step, counted from 1.
         step: usize,
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm` or `loss of an evaluation`.
         what: &'static str,
         /// Its value.
         value: f64,
@@ -74,6 +73,11 @@ impl Error {
             }
             other => other,
         }
+    }
+
+    /// Whether there is no file of the name that was asked for.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// Names the file that an input or output error is about.

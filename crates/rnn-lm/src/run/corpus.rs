@@ -1,9 +1,11 @@
 //! What a run learns from and is measured on: from files to ids, in memory or, where they are too many, in a file.
 
+use super::there;
 use crate::config::Config;
 use crate::data::{IdFile, Source, TextFile};
 use crate::tokenizer::{Tokenizer, Unit};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The two texts of a run.
@@ -75,14 +77,12 @@ impl Texts {
                     .hint(format!("--tokens {got}"))),
             };
         }
-        let bytes = self.train.first(LARGE)?.read()?;
+        let text = self.train.first(LARGE)?;
+        let bytes = text.read()?;
         if options.unit == Unit::Word && bytes.trim_ascii().is_empty() {
             return Err(blank(&self.train));
         }
-        Tokenizer::train(&bytes, &options).map_err(|error| match error {
-            Error::BadText { offset } => Error::NotUtf8 { path: self.train.path().into(), offset },
-            other => other,
-        })
+        Tokenizer::train(&bytes, &options).map_err(|error| text.of(error))
     }
 }
 
@@ -100,7 +100,7 @@ impl Ids {
         let (cache, large) = cache;
         if text.len() > large && first == 0 {
             let of = name(text, tokenizer)?;
-            if cache.exists()
+            if there(cache)?
                 && let Some(file) = IdFile::open(cache, &of)?
             {
                 return Ok(Self::File(file));
@@ -109,20 +109,23 @@ impl Ids {
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             }
             let mut writer = IdFile::create(cache, &of, tokenizer.len())?;
-            text.pieces(|piece| writer.write(&tokenizer.encode(piece)?))?;
+            tokenizer.encode_pieces(text, |ids| writer.write(&ids))?;
             return Ok(Self::File(writer.finish()?));
         }
         if first == 0 {
             let ids = tokenizer.encode_file(text)?;
             return if ids.is_empty() { Err(blank(text)) } else { Ok(Self::Memory(ids)) };
         }
-        let mut ids = Vec::new();
-        text.pieces(|piece| {
-            if ids.len() < first {
-                ids.extend(tokenizer.encode_first(piece, first - ids.len())?);
+        // So many bytes have them, or else twice as many.
+        let mut size = 16 * first as u64;
+        let ids = loop {
+            let some = text.first(size)?;
+            let ids = tokenizer.encode_first(&some.read()?, first).map_err(|error| some.of(error))?;
+            if ids.len() == first || some.len() == text.len() {
+                break ids;
             }
-            Ok(())
-        })?;
+            size *= 2;
+        };
         if ids.len() < first {
             let most = format!("at most the {} tokens of the text", ids.len());
             return Err(Error::invalid("data.first", most, first));
@@ -136,6 +139,23 @@ impl Ids {
             Self::Memory(ids) => ids.into(),
             Self::File(file) => file.into(),
         }
+    }
+
+    /// Those to measure on, in memory: the first 2^21, so that an evaluation takes no longer than it is worth.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn some(&self) -> Result<Cow<'_, [u32]>> {
+        const MOST: usize = 1 << 21;
+        Ok(match self {
+            Self::Memory(ids) => ids[..ids.len().min(MOST)].into(),
+            Self::File(_) => {
+                let source = self.source();
+                let mut some = vec![0; source.len().min(MOST)];
+                source.copy(0, &mut some)?;
+                some.into()
+            }
+        })
     }
 
     /// What tells them from others.

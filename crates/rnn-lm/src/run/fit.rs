@@ -3,8 +3,8 @@
 
 use super::metrics::Metrics;
 use super::since::Since;
-use super::windows::batches;
-use super::{CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, vacant};
+use super::windows::Windows;
+use super::{Begun, CACHE, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted, there};
 use crate::config::Config;
 use crate::data::Batches;
 use crate::evaluate;
@@ -62,7 +62,7 @@ struct Parts {
 impl Parts {
     fn new(run: &Run, texts: &Texts, device: &Device) -> Result<Self> {
         let (train, valid) = ids(texts, run)?;
-        let windows = batches(&run.config, &train)?.windows(0);
+        let windows = Windows::new(&run.config, &train)?.windows(0);
         let training = &run.config.training;
         if windows.saturating_mul(training.epochs) < training.accumulate {
             let most =
@@ -87,7 +87,7 @@ pub struct Stepped {
     pub window: (usize, usize),
     /// Steps done in all.
     pub step: u64,
-    /// Mean loss since the last evaluation, in nats a token.
+    /// Mean loss since the last evaluation, without penalties, in nats a token.
     pub loss: f64,
     /// Tokens learnt from in all.
     pub tokens: usize,
@@ -142,33 +142,15 @@ impl Fit {
     pub fn begin(folder: impl AsRef<Path>, config: &Config, device: &Device) -> Result<Self> {
         let folder = folder.as_ref();
         config.check()?;
-        vacant(folder)?;
-        let there = folder.exists();
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        // Whoever else begins one here has written nothing yet, or is in the way now.
-        let lock = Lock::take(folder)?;
-        vacant(folder)?;
-        let made = || {
-            let texts = Texts::open(config)?;
-            let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
-            let parts = Parts::new(&run, &texts, device)?;
-            run.write()?;
-            run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
-            let metrics = Metrics::open(run.path(METRICS), 0)?;
-            keep(&run, &parts.trainer, parts.model.as_ref(), &parts.since)?;
-            Ok((run, parts, metrics))
-        };
-        match made() {
-            Ok((run, parts, metrics)) => Ok(Self::of(run, parts, metrics, lock)),
-            Err(error) => {
-                // What was begun here is of no use to anyone; the folder was not there before, or empty.
-                let _ = fs::remove_dir_all(folder);
-                if there {
-                    let _ = fs::create_dir(folder);
-                }
-                Err(error)
-            }
-        }
+        let begun = Begun::new(folder)?;
+        let texts = Texts::open(config)?;
+        let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
+        let parts = Parts::new(&run, &texts, device)?;
+        run.write()?;
+        run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
+        let metrics = Metrics::open(run.path(METRICS), 0)?;
+        keep(&run, &parts.trainer, parts.model.as_ref(), &parts.since)?;
+        Ok(Self::of(run, parts, metrics, begun.keep()))
     }
 
     /// Goes on with a run from its last checkpoint; from its beginning where it has neither that nor weights. With `epochs` it
@@ -188,18 +170,18 @@ impl Fit {
             .hint("a run without a corpus can be used, but not trained"));
         }
         let path = run.path(CHECKPOINT);
-        let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
+        let checkpoint = if there(&path)? { Some(Checkpoint::read(&path)?) } else { None };
         let was: Option<Since> = checkpoint.as_ref().map(Checkpoint::notes).transpose()?;
         match &was {
             Some(was) => was.check_settings(&run)?,
             // Weights that were trained elsewhere, or whose checkpoint is lost, are not to be written over.
-            None if run.path(MODEL).exists() => {
+            None if there(&run.path(MODEL))? => {
                 return Err(Error::invalid(
                     run.folder().display(),
                     format!("a run with {CHECKPOINT}, to go on from"),
                     format!("one with {MODEL} and without that"),
                 )
-                .hint(format!("`rnn-lm train CORPUS --config {}` begins anew", run.path(CONFIG).display())));
+                .hint(format!("`rnn-lm train CORPUS --config {}` begins anew", quoted(&run.path(CONFIG)))));
             }
             None => {}
         }
@@ -207,7 +189,8 @@ impl Fit {
             run.config.training.epochs = epochs;
             run.config.check()?;
         }
-        let mut parts = Parts::new(&run, &Texts::open(&run.config)?, device)?;
+        let texts = Texts::open(&run.config).map_err(|error| moved(error, &run))?;
+        let mut parts = Parts::new(&run, &texts, device)?;
         if let (Some(checkpoint), Some(was)) = (checkpoint, was) {
             if was.corpus != parts.since.corpus {
                 let want = format!("the text that the run began with ({})", was.corpus);
@@ -221,11 +204,15 @@ impl Fit {
         if let Some(epochs) = epochs {
             let done = parts.trainer.epochs();
             if epochs < done {
-                return Err(Error::invalid("epochs", format!("at least the {done} that are done"), epochs));
+                return Err(Error::invalid(
+                    "Fit::resume: epochs",
+                    format!("at least the {done} that are done"),
+                    epochs,
+                ));
             }
             run.write_config()?;
         }
-        let metrics = Metrics::open(run.path(METRICS), parts.trainer.steps())?;
+        let metrics = Metrics::open(run.path(METRICS), parts.since.tokens)?;
         Ok(Self::of(run, parts, metrics, lock))
     }
 
@@ -254,9 +241,19 @@ impl Fit {
         self.valid.as_ref()
     }
 
-    /// Steps done, and windows in all epochs, about.
+    /// Steps done.
     pub fn steps(&self) -> u64 {
         self.trainer.steps()
+    }
+
+    /// Steps of all epochs together, about: where windows are of lengths that are drawn, every epoch has others.
+    ///
+    /// # Errors
+    /// Where the text cannot be read.
+    pub fn total_steps(&self) -> Result<u64> {
+        let training = &self.run.config.training;
+        let windows = Windows::new(&self.run.config, &self.train)?.windows(0).saturating_mul(training.epochs);
+        Ok((windows / training.accumulate.max(1)) as u64)
     }
 
     /// Trains to the end, or until it is told to stop.
@@ -267,8 +264,8 @@ impl Fit {
         let Self { run, train, valid, model, trainer, metrics, since, .. } = self;
         let model = model.as_mut();
         let config = &run.config;
-        let batches = batches(config, train)?;
-        let valid = valid.as_ref().map(some).transpose()?;
+        let batches = Windows::new(config, train)?;
+        let valid = valid.as_ref().map(Ids::some).transpose()?;
         let training = &config.training;
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
         loop {
@@ -282,7 +279,7 @@ impl Fit {
             let window = batches.window(trainer.epochs(), trainer.read())?;
             let before = trainer.steps();
             let loss = trainer.step(model, &window)?;
-            since.nats += loss * window.targets as f64;
+            since.nats += (loss - model.penalty()) * window.targets as f64;
             since.targets += window.targets;
             since.tokens += window.targets;
             let at = Stepped {
@@ -298,6 +295,7 @@ impl Fit {
                 trainer.epoch_ends();
             }
             watch.stepped(&at, model);
+            let stop = watch.stop();
             let stepped = trainer.steps() > before;
             let due = match training.evaluate_every {
                 0 => ends,
@@ -322,15 +320,28 @@ impl Fit {
                 keep(run, trainer, model, since)?;
                 saved = Instant::now();
                 watch.measured(&Measured { at, valid: measured, best, seconds: since.seconds }, model);
-            } else if watch.stop() || saved.elapsed() > PAUSE {
+            } else if stop || saved.elapsed() > PAUSE {
                 since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
                 keep(run, trainer, model, since)?;
                 saved = Instant::now();
             }
-            if watch.stop() {
+            if stop {
                 return Ok(End::Stopped);
             }
         }
+    }
+}
+
+/// Where a text of a run is no longer: it may be at another place, which the settings may say.
+fn moved(error: Error, run: &Run) -> Error {
+    let Error::Io { path, .. } = &error else { return error };
+    let name = if *path == Path::new(&run.config.data.valid) { "data.valid" } else { "data.corpus" };
+    match error.is_not_found() {
+        true => {
+            Error::invalid(run.path(CONFIG).display(), format!("a text at {name}"), "nothing of that name")
+                .hint(format!("put {} back, or write there where it is now", path.display()))
+        }
+        false => error,
     }
 }
 
@@ -367,23 +378,9 @@ fn measure(
     Ok(Some(loss))
 }
 
-/// Ids to measure on in memory: all, or so many of those in a file that an evaluation takes no longer than it is worth.
-fn some(ids: &Ids) -> Result<std::borrow::Cow<'_, [u32]>> {
-    const MOST: usize = 1 << 21;
-    match ids {
-        Ids::Memory(ids) => Ok(ids.into()),
-        Ids::File(_) => {
-            let source = ids.source();
-            let mut some = vec![0; source.len().min(MOST)];
-            source.copy(0, &mut some)?;
-            Ok(some.into())
-        }
-    }
-}
-
 fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
     let Run { folder, config, tokenizer } = run;
-    let cache = |name: &str| folder.join("cache").join(name);
+    let cache = |name: &str| folder.join(CACHE).join(name);
     let large = config.data.memory.saturating_mul(1 << 20);
     let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), large))?;
     let valid =

@@ -95,13 +95,35 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
         [] => (None, None),
         _ => return Err(wrong("one bias beside the recurrent network's", vectors.join(", "))),
     };
-    let is_output = |name: &str| of_bias.as_deref() == Some(&home(name));
     let (embedding, weight) = match tables[..] {
-        [table] => (file.tensor(table)?, file.tensor(table)?),
-        [a, b] if is_output(a) => (file.tensor(b)?, file.tensor(a)?),
-        [a, b] => (file.tensor(a)?, file.tensor(b)?),
+        [table] => (table, table),
+        [a, b] => {
+            let columns = |name: &str| Ok::<_, Error>(matrix(&file.tensor(name)?, name)?.1);
+            let sizes = [columns(a)?, columns(b)?];
+            // The output's is the one that has a bias; or what sizes say, or else names. Of one table twice either is.
+            let with_bias = |name: &str| of_bias.as_deref() == Some(&home(name));
+            let found = told_apart(with_bias(b), with_bias(a))
+                .or_else(|| {
+                    told_apart(sizes == [spec.input, spec.hidden], sizes == [spec.hidden, spec.input])
+                })
+                .or_else(|| {
+                    let named = |first, last| is_named(first, FIRST) || is_named(last, LAST);
+                    told_apart(named(a, b), named(b, a))
+                });
+            match found {
+                Some(true) => (a, b),
+                Some(false) => (b, a),
+                None if same(&file.tensor(a)?, &file.tensor(b)?)? => (a, b),
+                None => {
+                    let want = "an embedding and a linear layer that a bias, sizes or names tell apart";
+                    let hint = "call them embedding.weight and affine.weight in the file";
+                    return Err(wrong(want, list()).hint(hint));
+                }
+            }
+        }
         _ => return Err(wrong("an embedding and a linear layer beside the recurrent network", list())),
     };
+    let (embedding, weight) = (file.tensor(embedding)?, file.tensor(weight)?);
     let bias = match bias {
         Some(bias) => bias,
         None => Tensor::zeros(matrix(&weight, "weight")?.0, DType::F32, &Device::Cpu)?,
@@ -112,6 +134,20 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
         (true, true) => "single",
     };
     assembled(Parts { embedding, weight, bias }, &network, biases, path)
+}
+
+/// What people call the two tables.
+const FIRST: &[&str] = &["emb", "encoder", "wte", "lookup"];
+const LAST: &[&str] = &["affine", "decoder", "out", "head", "linear", "fc", "proj", "logit"];
+
+/// Whether it is the one and not the other; `None` where that says nothing.
+fn told_apart(one: bool, other: bool) -> Option<bool> {
+    (one != other).then_some(one)
+}
+
+fn is_named(name: &str, as_one_of: &[&str]) -> bool {
+    let name = name.to_lowercase();
+    as_one_of.iter().any(|part| name.contains(part))
 }
 
 /// A network whose layers have `bias_ih` alone, as the models of this crate may: the other one is zero.
@@ -144,9 +180,6 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
         Kind::RnnTanh => "rnn",
         Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
     };
-    let same = |a: &Tensor, b: &Tensor| -> Result<bool> {
-        Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_scalar::<f32>()? == 0.0)
-    };
     let tied = same(&embedding, &weight)?;
     let mut tensors = vec![("embedding.weight".to_string(), embedding)];
     for (name, tensor) in network.tensors() {
@@ -170,6 +203,10 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
     Ok(Imported { model, vocabulary, tensors })
 }
 
+fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_scalar::<f32>()? == 0.0)
+}
+
 fn matrix(tensor: &Tensor, what: &str) -> Result<(usize, usize)> {
     tensor.dims2().map_err(|_| Error::invalid(what, "a matrix", format!("{:?}", tensor.dims())))
 }
@@ -186,7 +223,7 @@ mod tests {
         model.parameters().into_iter().map(|(name, var)| (name, var.as_tensor().copy().unwrap())).collect()
     }
 
-    fn same(got: Vec<(String, Tensor)>, want: &HashMap<String, Tensor>) {
+    fn equal(got: Vec<(String, Tensor)>, want: &HashMap<String, Tensor>) {
         assert_eq!(got.len(), want.len());
         for (name, tensor) in got {
             let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -222,7 +259,7 @@ mod tests {
             let got = Imported::read(&path, Layout::Book).unwrap();
             assert_eq!((got.vocabulary, got.model.embed, got.model.hidden), (11, 4, 6));
             assert_eq!((got.model.cell.as_str(), got.model.bias.as_str()), (prefix, "single"));
-            same(got.tensors, &want);
+            equal(got.tensors, &want);
         }
         let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
         assert!(error.contains("whose names end in weight_ih_l0"), "{error}");
@@ -251,7 +288,38 @@ mod tests {
             let got = Imported::read(&path, Layout::Pytorch).unwrap();
             assert_eq!((got.model.cell.as_str(), got.model.layers, got.model.tied), ("gru", 2, tied));
             assert_eq!(got.model.bias, bias);
-            same(got.tensors, &want);
+            equal(got.tensors, &want);
+        }
+        // Without a bias: by sizes, or by names, in whatever order the file has them.
+        for (embed, names, told) in [
+            (4, ["a", "b"], true),
+            (4, ["b", "a"], true),
+            (6, ["encoder", "decoder"], true),
+            (6, ["z.embed", "head"], true),
+            (6, ["a", "b"], false),
+        ] {
+            let want = tensors(CellKind::Gru, &LmSpec::new(11, embed, 6));
+            let renamed = |(name, tensor): (&String, &Tensor)| {
+                let name = name.replace("embedding", names[0]).replace("affine", names[1]);
+                (!name.ends_with("bias") || name.starts_with("rnn")).then(|| (name, tensor.clone()))
+            };
+            let file: HashMap<String, Tensor> = want.iter().filter_map(renamed).collect();
+            candle_core::safetensors::save(&file, &path).unwrap();
+            match Imported::read(&path, Layout::Pytorch) {
+                Ok(mut got) if told => {
+                    assert_eq!(got.tensors.pop().map(|(name, _)| name).as_deref(), Some("affine.bias"));
+                    let want = want.into_iter().filter(|(name, _)| name != "affine.bias").collect();
+                    equal(got.tensors, &want);
+                }
+                Err(error) if !told => {
+                    let error = error.to_string();
+                    assert!(
+                        error.contains("a.weight [11, 6]") && error.contains("b.weight [11, 6]"),
+                        "{error}"
+                    );
+                }
+                got => panic!("{names:?}: {got:?}"),
+            }
         }
         let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();
         assert!(error.contains("expected embed_W, lstm_Wx or rnn_Wx"), "{error}");

@@ -1,5 +1,6 @@
 //! `metrics.jsonl`: what was measured, a line each, in the order of the steps.
 
+use super::there;
 use crate::{Error, Result};
 use rnn_core::border::file;
 use serde_json::Value;
@@ -14,17 +15,17 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Goes on after step `steps`: what was written of later ones was of a training that went no further than a checkpoint.
-    pub(super) fn open(path: PathBuf, steps: u64) -> Result<Self> {
-        if path.exists() {
+    /// Goes on after so many tokens: what was written of later ones was of a training that went no further than a checkpoint.
+    pub(super) fn open(path: PathBuf, tokens: usize) -> Result<Self> {
+        if there(&path)? {
             let text = String::from_utf8_lossy(&file::read(&path)?).into_owned();
-            let of_step = |line: &&str| {
+            let learnt = |line: &&str| {
                 let line: Value = serde_json::from_str(line).ok()?;
-                line.get("step")?.as_u64()
+                line.get("tokens")?.as_u64()
             };
             let kept: String = text
                 .lines()
-                .filter(|line| of_step(line).is_some_and(|step| step <= steps))
+                .filter(|line| learnt(line).is_some_and(|learnt| learnt <= tokens as u64))
                 .fold(String::new(), |kept, line| kept + line + "\n");
             if kept != text {
                 file::write(&path, kept.as_bytes())?;
@@ -37,7 +38,12 @@ impl Metrics {
     pub(super) fn write(&self, line: &Value) -> Result<()> {
         let path: &Path = &self.path;
         let file = OpenOptions::new().create(true).append(true).open(path);
-        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).map_err(Error::io(path))
+        let written = file.and_then(|mut file| {
+            file.write_all(format!("{line}\n").as_bytes())?;
+            // A checkpoint that comes after it may not be there without it.
+            file.sync_data()
+        });
+        written.map_err(Error::io(path))
     }
 }
 
@@ -51,13 +57,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let metrics = Metrics::open(path.clone(), 0).unwrap();
-        for step in [10, 20, 30] {
-            metrics.write(&json!({ "step": step })).unwrap();
+        // Of windows that are gathered for a step, several may end at the same one.
+        for (step, tokens) in [(0, 10), (0, 20), (1, 30)] {
+            metrics.write(&json!({ "step": step, "tokens": tokens })).unwrap();
         }
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 3").unwrap();
-        let metrics = Metrics::open(path.clone(), 20).unwrap();
-        metrics.write(&json!({ "step": 25 })).unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"tokens\": 3").unwrap();
+        let metrics = Metrics::open(path.clone(), 10).unwrap();
+        metrics.write(&json!({ "step": 0, "tokens": 25 })).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"step\":10}\n{\"step\":20}\n{\"step\":25}\n");
+        assert_eq!(text, "{\"step\":0,\"tokens\":10}\n{\"step\":0,\"tokens\":25}\n");
     }
 }

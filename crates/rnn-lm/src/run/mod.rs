@@ -9,10 +9,12 @@
 //! | `checkpoints/latest.safetensors` | where the training stands |
 //! | `context.txt` | what a text goes on from where nobody says a prompt; anything can stand there, or nothing |
 //! | `cache/` | ids of a corpus that memory has no room for; made again where it is missing |
+//! | `lock` | empty; held by the process that trains |
 //!
 //! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is a run
 //! like any other.
 
+mod begun;
 mod context;
 mod corpus;
 mod fit;
@@ -23,10 +25,12 @@ mod since;
 mod weights;
 mod windows;
 
+pub use begun::{Begun, vacant};
 pub use corpus::{Ids, Texts};
 pub use fit::{End, Fit, Measured, Stepped, Watch};
 pub use import::{Imported, Layout};
 pub use lock::Lock;
+pub use windows::Windows;
 
 use crate::config::{Config, Rates};
 use crate::data::read_text;
@@ -124,15 +128,24 @@ impl Run {
         Ok(model)
     }
 
-    /// The same in a form that drops nothing when it learns, for [`crate::evaluate::Dynamic`]. Zoneout stays: what it expects
-    /// acts in evaluation too.
+    /// The same in a form that drops nothing when it learns, for [`crate::evaluate::Dynamic`].
     ///
     /// # Errors
-    /// Those of [`Self::model`].
+    /// Those of [`Self::model`], and where it has zoneout: what that expects acts in evaluation, and nothing here learns
+    /// through it.
     pub fn adaptable(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         let mut plain = self.clone();
         let Rates { zoneout_h, zoneout_c, .. } = self.config.dropout;
-        plain.config.dropout = Rates { zoneout_h, zoneout_c, ..Rates::default() };
+        if zoneout_h > 0.0 || zoneout_c > 0.0 {
+            let got = format!("zoneout_h = {zoneout_h}, zoneout_c = {zoneout_c}");
+            return Err(Error::invalid(
+                self.folder.display(),
+                "a model without zoneout, to go on learning",
+                got,
+            )
+            .hint("--mode plain and --mode cache take it"));
+        }
+        plain.config.dropout = Rates::default();
         plain.model(way, device)
     }
 
@@ -145,12 +158,15 @@ impl Run {
         weights::save(tensors, &self.path(MODEL), &self.tokenizer)
     }
 
-    /// Writes these weights as the run's.
+    /// Writes these weights as those of a run that has none yet.
     ///
     /// # Errors
     /// Where they cannot be written, or are not those of its model: there is no file then.
     pub fn save_tensors(&self, tensors: Vec<(String, Tensor)>) -> Result<()> {
         let path = self.path(MODEL);
+        if there(&path)? {
+            return Err(Error::invalid(path.display(), "no weights yet", "a file"));
+        }
         weights::save(tensors, &path, &self.tokenizer)?;
         self.model(Way::Fused, &Device::Cpu).map(drop).inspect_err(|_| drop(std::fs::remove_file(&path)))
     }
@@ -169,33 +185,31 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Where the training stands.
 pub const CHECKPOINT: &str = "checkpoints/latest.safetensors";
 
-/// Whether a run can be made there.
+/// Ids of a corpus that memory has no room for.
+const CACHE: &str = "cache";
+
+/// Whether a file is there; that nobody may look is no answer.
+fn there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(Error::io(path))
+}
+
+/// A path as a shell takes it, for commands that are shown.
 ///
-/// # Errors
-/// Where something is in the way.
-pub fn vacant(folder: &Path) -> Result<()> {
-    if folder.is_file() {
-        return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name"));
-    }
-    let Ok(there) = std::fs::read_dir(folder) else { return Ok(()) };
-    // A lock is taken before anything is written.
-    if there.flatten().all(|entry| entry.file_name() == lock::NAME) {
-        return Ok(());
-    }
-    let error =
-        Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
-    Err(match folder.join(CONFIG).exists() {
-        true => error.hint(format!("`rnn-lm resume {}` goes on with the run in it", folder.display())),
-        false => error.hint("choose another with --out"),
-    })
+/// ```
+/// assert_eq!(rnn_lm::run::quoted("runs/my book".as_ref()), "'runs/my book'");
+/// ```
+pub fn quoted(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    // What has a zero byte is no path.
+    shlex::try_quote(&name).map_or_else(|_| name.to_string(), |quoted| quoted.into_owned())
 }
 
 fn read(folder: &Path, name: &str) -> Result<(PathBuf, String)> {
     let path = folder.join(name);
-    if !path.exists() {
-        return Err(Error::invalid(folder.display(), "the folder of a run", format!("one without {name}"))
-            .hint("a run has config.toml, tokenizer.json and model.safetensors"));
-    }
-    let text = read_text(&path)?;
+    let text = read_text(&path).map_err(|error| match error.is_not_found() {
+        true => Error::invalid(folder.display(), "the folder of a run", format!("one without {name}"))
+            .hint("a run has config.toml, tokenizer.json and model.safetensors"),
+        false => error,
+    })?;
     Ok((path, text))
 }

@@ -1,6 +1,6 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
-use super::Run;
+use super::{Run, there};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Tensor};
@@ -29,7 +29,7 @@ pub(super) fn save(
 
 /// Reads them into a model: all, or none where one is missing, misshapen or too many.
 pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<()> {
-    if !path.exists() {
+    if !there(path)? {
         return Err(Error::invalid(path.display(), "the weights of a run", "no such file")
             .hint("was its training stopped before the first evaluation? `rnn-lm resume` goes on"));
     }

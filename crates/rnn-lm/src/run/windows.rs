@@ -6,26 +6,32 @@ use crate::config::{Config, Order};
 use crate::data::{Batches, BookBatches, Streams, Varied, Window};
 
 /// In one of the orders that there are.
-pub(super) enum Windows<'a> {
+#[derive(Debug)]
+pub enum Windows<'a> {
+    /// Every prediction once an epoch.
     Streams(Streams<'a>),
+    /// The same in windows of lengths that are drawn.
     Varied(Varied<'a>),
+    /// The book's rule.
     Book(BookBatches<'a>),
 }
 
-/// Those of a text.
-///
-/// # Errors
-/// Where it is too short for one.
-pub(super) fn batches<'a>(config: &Config, ids: &'a Ids) -> Result<Windows<'a>> {
-    let training = &config.training;
-    let (batch, time) = (training.batch, training.time);
-    Ok(match config.order()? {
-        Order::Book => Windows::Book(BookBatches::new(ids.source(), batch, time)?),
-        Order::Streams if training.varied => {
-            Windows::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
-        }
-        Order::Streams => Windows::Streams(Streams::new(ids.source(), batch, time)?),
-    })
+impl<'a> Windows<'a> {
+    /// Those of a text, as the settings say.
+    ///
+    /// # Errors
+    /// Where it is too short for one.
+    pub fn new(config: &Config, ids: &'a Ids) -> Result<Self> {
+        let training = &config.training;
+        let (batch, time) = (training.batch, training.time);
+        Ok(match config.order()? {
+            Order::Book => Self::Book(BookBatches::new(ids.source(), batch, time)?),
+            Order::Streams if training.varied => {
+                Self::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
+            }
+            Order::Streams => Self::Streams(Streams::new(ids.source(), batch, time)?),
+        })
+    }
 }
 
 impl Batches for Windows<'_> {
