@@ -1,6 +1,6 @@
 //! `rnn-lm completions`: what a shell wants to know.
 
-use super::{Cli, settings};
+use super::{Cli, settings, write};
 use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -24,6 +24,6 @@ impl Completions {
             // Of a name with a hyphen, clap_complete writes the two halves of each label differently.
             script = script.replace("rnn__subcmd__lm", "rnn__lm");
         }
-        Ok(std::io::Write::write_all(&mut std::io::stdout(), script.as_bytes())?)
+        write(&script)
     }
 }

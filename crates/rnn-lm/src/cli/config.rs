@@ -1,10 +1,10 @@
 //! `rnn-lm config`: the settings that a run would have.
 
 use super::settings::{Base, presets};
+use super::write;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 use rnn_lm::data::TextFile;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Print the settings that a run would have, each with what it means
@@ -29,6 +29,6 @@ impl Show {
             let corpus = self.corpus.as_ref().map(TextFile::open).transpose()?;
             self.base.settings(corpus.as_ref(), flags)?.to_toml()?
         };
-        Ok(std::io::stdout().write_all(text.as_bytes())?)
+        write(&text)
     }
 }

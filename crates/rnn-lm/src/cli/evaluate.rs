@@ -39,15 +39,9 @@ pub(super) struct Evaluate {
     /// What the model may do with what it has read
     #[arg(long, value_enum, default_value_t = Mode::Plain)]
     mode: Mode,
-    /// The learning rate
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.1,
-        allow_negative_numbers = true,
-        help_heading = "--mode dynamic"
-    )]
-    lr: f64,
+    /// The learning rate [default: 0.1, with --rms 0.002]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "--mode dynamic")]
+    lr: Option<f64>,
     /// How fast weights go back to what they were
     #[arg(
         long,
@@ -110,8 +104,8 @@ impl Evaluate {
         let (file, perplexity) = (self.file.display(), evaluation.perplexity());
         if !perplexity.is_finite() {
             let why = match self.mode {
-                Mode::Dynamic => "it learnt too fast: take a smaller --lr",
-                Mode::Plain | Mode::Cache => "the weights of the run are no model's",
+                Mode::Dynamic => format!("it learnt too fast: take a smaller --lr than {}", self.lr()),
+                Mode::Plain | Mode::Cache => "the weights of the run are no model's".into(),
             };
             bail!("{file}: expected a finite perplexity, got {perplexity} ({why})");
         }
@@ -135,6 +129,11 @@ impl Evaluate {
         }
         print(format_args!("tokens           {} ({} predicted)", ids.len(), evaluation.predictions))?;
         print(format_args!("unknown          {:.2} %", 100.0 * unknown))
+    }
+
+    /// Where every gradient is divided by its size, a step is as long as the rate says.
+    fn lr(&self) -> f64 {
+        self.lr.unwrap_or(if self.rms { 0.002 } else { 0.1 })
     }
 
     /// Whether each flag that was given is one of the mode.
@@ -187,7 +186,7 @@ impl Evaluate {
                 let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
                 let model = adaptable.as_mut();
                 let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
-                let dynamic = Dynamic { time, lr: self.lr, decay: self.decay, rule };
+                let dynamic = Dynamic { time, lr: self.lr(), decay: self.decay, rule };
                 dynamic.evaluate(model, ids, Some(&mut progress))
             }
         };

@@ -6,9 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::LanguageModel;
 use rnn_lm::generate::{Beam, Sampling, Stops, Writing};
-use rnn_lm::tokenizer::Tokenizer;
+use rnn_lm::tokenizer::{Tokenizer, Unit};
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Write with a model
@@ -99,6 +98,9 @@ impl Generate {
             bail!("--samples: expected at least 1, got 0");
         }
         for number in 0..self.samples {
+            if number > 0 && !self.json {
+                super::write("\n")?;
+            }
             let seed = self.seed.wrapping_add(number as u64);
             let sampling = Sampling {
                 temperature: self.temperature,
@@ -123,20 +125,15 @@ impl Generate {
         prompt: &[u32],
         tokenizer: &Tokenizer,
     ) -> Result<()> {
-        let mut out = std::io::stdout();
-        let mut show = |text: &str| -> Result<()> {
-            if !self.json {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Ok(())
-        };
+        let show = |text: &str| if self.json { Ok(()) } else { super::write(text) };
         let mut text = String::new();
         let mut pieces = tokenizer.pieces_after(&prompt[1..])?;
-        let mut stops = Stops::new(&self.stop).context("--stop")?;
+        let mut stops = Stops::new(&self.stop)?;
         let (mut ids, mut stopped) = (Vec::new(), false);
         let writing = Writing::new(model, prompt, sampling)?;
-        show(&self.prompt)?;
+        // A word brings the blank before it.
+        let prompt = if tokenizer.unit() == Unit::Word { self.prompt.trim_end() } else { &self.prompt };
+        show(prompt)?;
         for id in writing.take(count) {
             let id = id.or_else(|error| show("\n").and(Err(error.into())))?;
             ids.push(id);

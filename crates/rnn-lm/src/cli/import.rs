@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::config::Config;
 use rnn_lm::data::{TextFile, Unknown};
-use rnn_lm::run::{Imported, Layout, Run, Texts, vacant};
+use rnn_lm::run::{Begun, Imported, Layout, Run, Texts, quoted, vacant};
 use rnn_lm::tokenizer::{Options, Tokenizer};
 use std::path::PathBuf;
 
@@ -69,10 +69,12 @@ impl Import {
             );
         }
         let run = Run::new(&self.out, config, tokenizer);
+        let begun = Begun::new(&self.out)?;
         run.write()?;
         run.save_tensors(tensors)?;
+        begun.keep();
         session.say(format_args!("run      {}", self.out.display()));
-        session.say(format_args!("measure  rnn-lm evaluate {} FILE", self.out.display()));
+        session.say(format_args!("measure  rnn-lm evaluate {} FILE", quoted(&self.out)));
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 use super::noun::Noun;
 use super::print;
 use super::progress::time;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use rnn_core::border::pytorch::StateDict;
 use rnn_lm::run::{CHECKPOINT, METRICS, MODEL, Run};
 use rnn_lm::train::{Checkpoint, Place};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Say what a run is and how far it came
 #[derive(Debug, Args)]
@@ -26,17 +26,22 @@ impl Info {
         let run = Run::open(&self.run)?;
         let (model, training) = (&run.config.model, &run.config.training);
         let weights = run.path(MODEL);
-        let parameters = weights.exists().then(|| -> Result<usize> {
-            let weights = StateDict::read(&weights)?;
-            Ok(weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum())
-        });
-        let parameters = parameters.transpose()?;
+        let there = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
+        let parameters = match there(&weights)? {
+            true => {
+                let weights = StateDict::read(&weights)?;
+                Some(weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>())
+            }
+            false => None,
+        };
         let metrics = std::fs::read_to_string(run.path(METRICS)).unwrap_or_default();
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
-        let best = lines.iter().rfind(|line| line["best"] == true);
+        let best = lines.iter().rposition(|line| line["best"] == true);
+        let no_better = best.map_or(0, |best| lines.len() - 1 - best);
+        let best = best.map(|best| &lines[best]);
         let checkpoint = run.path(CHECKPOINT);
-        let place = match checkpoint.exists() {
+        let place = match there(&checkpoint)? {
             true => Some(Checkpoint::read(&checkpoint)?.place()?),
             false => None,
         };
@@ -62,8 +67,13 @@ impl Info {
         if let Some(Place { steps, epochs, read }) = place {
             let (of, seconds) = (training.epochs, lines.last().and_then(|last| last["seconds"].as_f64()));
             let took = seconds.map_or_else(String::new, |seconds| format!(", {}", time(seconds)));
+            let early = training.stop_after > 0 && no_better >= training.stop_after;
             print(match (epochs >= of, read) {
                 (true, _) => format!("trained     {steps} steps, epoch {of} of {of}{took}"),
+                _ if early => format!(
+                    "trained     {steps} steps, epoch {epochs} of {of}{took}: {no_better} evaluations brought nothing \
+                     better (stop_after)"
+                ),
                 (false, 0) => {
                     format!("trained     {steps} steps, epoch {epochs} of {of}{took}; `resume` goes on")
                 }
@@ -75,7 +85,11 @@ impl Info {
         }
         for (name, line) in [("best", best), ("last", lines.last())] {
             if let Some((line, loss)) = line.and_then(|line| Some((line, loss(line)?))) {
-                print(format_args!("{name:<12}{}, after step {}", noun.quality(loss), line["step"]))?;
+                let on = match line["valid_loss"].is_null() {
+                    true => "while learning".to_string(),
+                    false => format!("in {} streams", training.batch),
+                };
+                print(format_args!("{name:<12}{} {on}, after step {}", noun.quality(loss), line["step"]))?;
             }
         }
         Ok(())

@@ -7,17 +7,17 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args};
 use rnn_core::Way;
 use rnn_lm::Error;
-use rnn_lm::data::{Batches, Streams, TextFile};
+use rnn_lm::data::{Batches, TextFile};
 use rnn_lm::model::build;
-use rnn_lm::run::Texts;
+use rnn_lm::run::{Ids, Texts, Windows};
 use rnn_lm::train::{Averaging, Rate, Schedule};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Look for a learning rate
 ///
-/// Trains at rates that rise from one step to the next, until the loss does (Smith 2017). Draws the loss over the rate and
-/// names a rate that is well below where training breaks down.
+/// Trains at rates that rise from one step to the next, until the loss does (Smith 2017). Draws the loss over the rate and,
+/// where training broke down at the higher ones, names a rate that is well below.
 #[derive(Debug, Args)]
 pub(super) struct LrFind {
     /// The text to learn from
@@ -49,9 +49,10 @@ impl LrFind {
         // The beginning of the text is enough.
         let texts = Texts { train: text.first(1 << 23)?, valid: None };
         let tokenizer = texts.tokenizer(&config)?;
-        let ids = tokenizer.encode_file(&texts.train)?;
+        // In memory, whatever its size.
+        let ids = Ids::encode(&texts.train, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
         let training = &config.training;
-        let streams = Streams::new(&ids, training.batch, training.time)?;
+        let windows = Windows::new(&config, &ids)?;
         let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e2));
         if !(from > 0.0 && to > from && to.is_finite()) {
             bail!("--from and --to: expected rates above 0, the second above the first, got {from} and {to}");
@@ -65,7 +66,7 @@ impl LrFind {
         let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
         let mut trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
         let bar = bar(session, self.steps, "steps");
-        for (i, window) in streams.endless().take(self.steps).enumerate() {
+        for (i, window) in windows.endless().take(self.steps).enumerate() {
             let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);
             trainer = trainer.rate(Rate::new(lr, Schedule::Constant));
             let loss = match trainer.step(model.as_mut(), &window?) {
@@ -84,19 +85,33 @@ impl LrFind {
             }
         }
         bar.finish_and_clear();
-        let suggestion = suggestion(&points)?;
+        let (first, lowest) = lowest(&points)?;
+        let found = points[lowest].0 / 3.0;
+        let last = points.len() - 1;
+        let sure = first < lowest && lowest < last;
         if self.json {
-            return print(json!({ "lr": suggestion, "points": points }));
+            return print(json!({ "lr": if sure { Some(found) } else { None }, "points": points }));
         }
         print(chart(&points))?;
-        print(format_args!("--lr {suggestion:.2e}: a third of the rate at which the loss was lowest"))
+        print(if sure {
+            format!("--lr {found:.2e}: a third of the rate at which the loss was lowest")
+        } else if lowest == first {
+            format!("the loss rises from the first rates on: begin lower than --from {from:e}")
+        } else {
+            format!(
+                "the loss has not risen yet at the last rate: go further than --to {to:e}, or take more --steps"
+            )
+        })
     }
 }
 
-/// A third of the rate with the lowest loss.
-fn suggestion(points: &[Point]) -> Result<f64> {
-    match points.iter().min_by(|(_, a), (_, b)| a.total_cmp(b)) {
-        Some((lr, _)) => Ok(lr / 3.0),
+/// The first point that counts, and the one with the lowest loss: the mean of the first few is of a window or two, and of these
+/// any may be an easy one.
+fn lowest(points: &[Point]) -> Result<(usize, usize)> {
+    let first = points.len() / 10;
+    let losses = points.iter().map(|(_, loss)| *loss).enumerate().skip(first);
+    match losses.min_by(|(_, a), (_, b)| a.total_cmp(b)) {
+        Some((lowest, _)) => Ok((first, lowest)),
         None => bail!("the loss was no number at the first rate: begin with a lower one (--from)"),
     }
 }
@@ -110,7 +125,8 @@ fn chart(points: &[Point]) -> String {
     let every = points.len().div_ceil(LINES).max(1);
     let line = |(lr, loss): &Point| {
         let length = ((loss - low) / (high - low).max(1e-9) * WIDTH).round() as usize;
-        format!("{lr:>9.2e}  {loss:>8.3}  {}\n", "█".repeat(length.max(1)))
+        let loss = if *loss < 1e4 { format!("{loss:.3}") } else { format!("{loss:.2e}") };
+        format!("{lr:>9.2e}  {loss:>8}  {}\n", "█".repeat(length.max(1)))
     };
     let lines: String = points.iter().step_by(every).map(line).collect();
     format!("{:>9}  {:>8}\n{lines}", "lr", "loss")

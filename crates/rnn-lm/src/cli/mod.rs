@@ -7,6 +7,7 @@ mod generate;
 mod import;
 mod info;
 mod lr_find;
+mod named;
 mod noun;
 mod progress;
 mod score;
@@ -123,8 +124,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 impl Cli {
     fn run(self, matches: &ArgMatches) -> Result<ExitCode> {
         let session = self.common.session()?;
-        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-        match self.command {
+        let (name, matches) = matches.subcommand().unwrap_or(("", matches));
+        let code = match self.command {
             Command::Train(train) => train.run(&session, matches),
             Command::Resume(resume) => resume.run(&session),
             Command::Evaluate(evaluate) => done(evaluate.run(&session, matches)),
@@ -135,7 +136,11 @@ impl Cli {
             Command::Info(info) => done(info.run()),
             Command::Import(import) => done(import.run(&session, matches)),
             Command::Completions(completions) => done(completions.run()),
-        }
+        };
+        code.map_err(|error| match settings::added_to(Cli::command()) {
+            Ok(all) => named::under_flags(error, all.find_subcommand(name).unwrap_or(&all), matches),
+            Err(_) => error,
+        })
     }
 }
 
@@ -172,7 +177,13 @@ impl Session {
 
 /// A line of the result.
 fn print(line: impl std::fmt::Display) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("standard output")
+    write(&format!("{line}\n"))
+}
+
+/// A part of it, which is there when this comes back.
+fn write(text: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
 /// The run of a folder and its model.

@@ -23,7 +23,7 @@ const LENGTH: u64 = 1000;
 
 impl Progress {
     pub(super) fn new(session: &Session, noun: Noun) -> Self {
-        let bar = drawn(session, LENGTH, "{wide_msg} {bar:20} {prefix}");
+        let bar = drawn(session, LENGTH, "{msg}  {wide_bar} {prefix}");
         let plain = bar.is_none() && !session.quiet;
         Self { bar, plain, begun: None, last_line: Instant::now(), noun }
     }
@@ -59,6 +59,13 @@ impl Progress {
         }
     }
 
+    /// Before an evaluation, which may take as long as many windows.
+    pub(super) fn measuring(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}, measuring", bar.message()));
+        }
+    }
+
     /// A line that stays, above the bar where there is one.
     pub(super) fn say(&self, line: &str) {
         match &self.bar {
@@ -80,6 +87,21 @@ impl Progress {
 pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
     let bar = drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {eta} left");
     bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
+}
+
+/// What takes a while and cannot say how far it is: a line, which in a terminal counts the seconds and goes with it.
+pub(super) fn waiting(session: &Session, what: String) -> ProgressBar {
+    match drawn(session, 0, "{msg}, {elapsed}") {
+        Some(bar) => {
+            bar.set_message(what);
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        }
+        None => {
+            session.say(what);
+            ProgressBar::hidden()
+        }
+    }
 }
 
 /// A bar of this form, where there is a terminal and something is to be said.

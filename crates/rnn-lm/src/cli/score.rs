@@ -7,7 +7,7 @@ use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 
 /// Say how likely a model takes lines to be
@@ -25,6 +25,9 @@ pub(super) struct Score {
     /// Let each line follow the one before
     #[arg(long)]
     carry: bool,
+    /// As it is: what it prints is JSON
+    #[arg(long, hide = true)]
+    json: bool,
 }
 
 impl Score {
@@ -32,7 +35,12 @@ impl Score {
         let (run, model) = open(&self.run, &session.device)?;
         let tokenizer = &run.tokenizer;
         let (input, name): (Box<dyn Read>, _) = match self.file.to_str() {
-            Some("-") => (Box::new(std::io::stdin()), "standard input".to_string()),
+            Some("-") => {
+                if std::io::stdin().is_terminal() {
+                    session.say("reading what is typed here, line by line, until Ctrl-D");
+                }
+                (Box::new(std::io::stdin()), "standard input".to_string())
+            }
             _ => {
                 let name = self.file.display().to_string();
                 (Box::new(File::open(&self.file).with_context(|| name.clone())?), name)

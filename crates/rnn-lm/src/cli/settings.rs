@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueHint};
 use rnn_lm::config::{Config, PRESETS, Setting};
 use rnn_lm::data::TextFile;
 use rnn_lm::tokenizer::Tokenizer;
@@ -68,6 +68,7 @@ fn flag(setting: &Setting) -> Arg {
         .help(setting.about)
         .help_heading(setting.section)
         .allow_negative_numbers(true)
+        .value_hint(if setting.name == "tokenizer" { ValueHint::FilePath } else { ValueHint::Other })
         .action(ArgAction::Set);
     if is_switch { arg.num_args(0..=1).require_equals(true).default_missing_value("true") } else { arg }
 }
@@ -75,73 +76,81 @@ fn flag(setting: &Setting) -> Arg {
 impl Base {
     /// What the flags, the file, the preset and the text make together.
     pub(super) fn settings(&self, text: Option<&TextFile>, flags: &ArgMatches) -> Result<Config> {
+        let file = match &self.config {
+            Some(path) => {
+                let text = rnn_lm::data::read_text(path).context("--config")?;
+                Some((path.display().to_string(), text))
+            }
+            None => None,
+        };
+        let in_file = |section: &str, name: &str| {
+            let (_, text) = file.as_ref()?;
+            let table: toml::Table = toml::from_str(text).ok()?;
+            Some(table.get(section)?.get(name)?.as_str()?.to_string())
+        };
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
                 // What is no unit is refused below, with all other settings.
-                let unit = said(flags, "tokens").and_then(|unit| unit.parse().ok());
-                let unit = match (unit, said(flags, "tokenizer")) {
-                    (None, Some(path)) => Some(Tokenizer::open(path).context("--tokenizer")?.unit()),
+                let say = |name| said(flags, name).cloned().or_else(|| in_file("data", name));
+                let unit = match (say("tokens").and_then(|unit| unit.parse().ok()), say("tokenizer")) {
+                    (None, Some(path)) if !path.is_empty() => {
+                        let by_flag = said(flags, "tokenizer").is_some();
+                        let by = if by_flag { "--tokenizer" } else { "data.tokenizer" };
+                        Some(Tokenizer::open(path).context(by)?.unit())
+                    }
                     (unit, _) => unit,
                 };
                 Config::suggest(text, unit)?
             }
             (None, None) => Config::default(),
         };
-        let mut file = None;
-        if let Some(path) = &self.config {
-            let text = rnn_lm::data::read_text(path).context("--config")?;
-            let name = path.display().to_string();
-            config = Config::parse(&name, &text, &config)?;
-            file = Some((name, text, config.clone()));
+        if let Some((name, text)) = &file {
+            config = Config::parse(name, text, &config)?;
         }
+        let of_file = config.clone();
         if let Some(rate) = self.dropout {
             let rate = rate.to_string();
             for place in OF_DROPOUT {
-                config = config.with("dropout", place, &rate).context("--dropout")?;
+                config = config.with("dropout", place, &rate)?;
             }
         }
         let settings = Config::settings()?;
         for setting in settings.iter().filter(|setting| is_flag(setting)) {
             let name = name(setting);
             if let Some(value) = said(flags, &name) {
-                config =
-                    config.with(setting.section, setting.name, value).with_context(|| format!("--{name}"))?;
+                config = config.with(setting.section, setting.name, value)?;
             }
         }
         // What was only suggested gives way to what was said and does not go with it.
-        let model = &mut config.model;
-        let chosen = self.preset.is_some() || self.config.is_some() || said(flags, "tied").is_some();
-        if model.tied && !chosen {
-            let output = if model.last == 0 { model.hidden } else { model.last };
-            model.tied = model.embed == output && model.cutoffs.is_empty();
+        if self.preset.is_none() && self.config.is_none() {
+            let model = &mut config.model;
+            if model.tied && said(flags, "tied").is_none() {
+                let output = if model.last == 0 { model.hidden } else { model.last };
+                model.tied = model.embed == output && model.cutoffs.is_empty();
+            }
+            if let Some(text) = text.filter(|_| said(flags, "warmup").is_none()) {
+                config.shorten_warmup(text)?;
+            }
         }
-        config
-            .check()
-            .or_else(|error| match &file {
-                // What is wrong in the file has its line, what flags made wrong has not.
-                Some((name, text, of_file)) => of_file.check_file(name, text).and(Err(error)),
-                None => Err(error),
-            })
-            .map_err(|error| self.named(error, &settings, flags))?;
+        config.check().or_else(|error| match &file {
+            // What is wrong in the file has its line, what flags made wrong has not.
+            Some((name, text)) => of_file.check_file(name, text).and(Err(error)),
+            None => Err(error),
+        })?;
         Ok(config)
     }
+}
 
-    /// An error of a setting under the flag that said it, if one did.
-    fn named(&self, error: rnn_lm::Error, settings: &[Setting], flags: &ArgMatches) -> anyhow::Error {
-        let rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. }) = &error else { return error.into() };
-        let is_about = |setting: &&Setting| *op == format!("{}.{}", setting.section, setting.name);
-        let flag = settings.iter().find(is_about).and_then(|setting| {
-            let of_all = self.dropout.is_some() && setting.section == "dropout";
-            match said(flags, &name(setting)) {
-                Some(_) => Some(name(setting)),
-                None => (of_all && OF_DROPOUT.contains(&setting.name)).then(|| "dropout".into()),
-            }
-        });
-        match flag {
-            Some(flag) => anyhow::Error::from(error).context(format!("--{flag}")),
-            None => error.into(),
-        }
+/// The flag that said a setting, `section.name`, if one did.
+pub(super) fn flag_of(setting: &str, flags: &ArgMatches) -> Option<String> {
+    let settings = Config::settings().ok()?;
+    let of = settings.iter().find(|of| setting == format!("{}.{}", of.section, of.name))?;
+    let of_all = of.section == "dropout" && OF_DROPOUT.contains(&of.name);
+    let dropout = || flags.try_get_one::<f64>("dropout").ok().flatten().is_some();
+    match said(flags, &name(of)) {
+        Some(_) => Some(name(of)),
+        None => (of_all && dropout()).then(|| "dropout".into()),
     }
 }
 

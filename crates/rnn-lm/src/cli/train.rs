@@ -1,7 +1,7 @@
 //! `rnn-lm train` and `rnn-lm resume`.
 
 use super::noun::Noun;
-use super::progress::{Progress, time};
+use super::progress::{Progress, time, waiting};
 use super::settings::{Base, said};
 use super::{INTERRUPTED, Session, print, verdict};
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use rnn_lm::LanguageModel;
 use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
-use rnn_lm::run::{End, Fit, Measured, Stepped, Watch};
+use rnn_lm::run::{End, Fit, Measured, Run, Stepped, Watch, quoted, vacant};
 use rnn_lm::tokenizer::{Tokenizer, Unit};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,6 +70,8 @@ impl Train {
         config.data.corpus = whole(&self.corpus)?;
         if let Some(valid) = &self.valid {
             config.data.valid = whole(valid).context("--valid")?;
+        } else if !config.data.valid.is_empty() {
+            config.data.valid = whole(Path::new(&config.data.valid)).context("data.valid")?;
         }
         name_tokenizer(&mut config)?;
         if config.data.tokens == "byte"
@@ -79,27 +81,26 @@ impl Train {
             session.say(format_args!("note: {}: {why}", self.corpus.display()));
         }
         let out = self.out.unwrap_or_else(|| free(&self.corpus));
-        session.say(format_args!("reading {}", self.corpus.display()));
-        let fit = Fit::begin(&out, &config, &session.device)?;
-        session.say(format_args!("run      {} (`rnn-lm resume` goes on with it)", out.display()));
-        train(fit, session, self.json)
+        let stop = Stop::new()?;
+        let reading = waiting(session, format!("reading {}", self.corpus.display()));
+        let fit = Fit::begin(&out, &config, &session.device);
+        reading.finish_and_clear();
+        let fit = fit?;
+        session.say(format_args!("run      {0} (`rnn-lm resume {0}` goes on with it)", quoted(&out)));
+        train(fit, session, self.json, &stop)
     }
 }
 
 impl Resume {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode> {
-        let fit = Fit::resume(&self.run, self.epochs, &session.device)?;
+        let run = Run::open(&self.run)?;
+        let stop = Stop::new()?;
+        let reading = waiting(session, format!("reading {}", run.config.data.corpus));
+        let fit = Fit::resume(&self.run, self.epochs, &session.device);
+        reading.finish_and_clear();
+        let fit = fit?;
         session.say(format_args!("run      {}, from step {}", self.run.display(), fit.steps()));
-        train(fit, session, self.json)
-    }
-}
-
-/// A name as a shell takes it.
-pub(super) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%".contains(c);
-    match name.chars().all(plain) {
-        true => name.into(),
-        false => format!("'{}'", name.replace('\'', r"'\''")),
+        train(fit, session, self.json, &stop)
     }
 }
 
@@ -114,7 +115,7 @@ pub(super) fn whole(path: &Path) -> Result<String> {
 pub(super) fn name_tokenizer(config: &mut Config) -> Result<()> {
     let path = &mut config.data.tokenizer;
     if !path.is_empty() {
-        *path = whole(Path::new(path)).context("--tokenizer")?;
+        *path = whole(Path::new(path)).context("data.tokenizer")?;
     }
     Ok(())
 }
@@ -131,21 +132,49 @@ fn why_bytes(text: &TextFile) -> Result<Option<String>> {
     Ok(error.map(|error| format!("not UTF-8 (at byte {}), learnt byte by byte", error.valid_up_to())))
 }
 
-/// A folder that is not there yet.
+/// A folder that no run is in.
 fn free(corpus: &Path) -> PathBuf {
     let name = corpus.file_stem().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
-    names.find(|path| !path.exists()).unwrap_or_else(|| Path::new("runs").join(&name))
+    names.find(|path| vacant(path).is_ok()).unwrap_or_else(|| Path::new("runs").join(&name))
 }
 
-fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
+/// Ctrl-C, or what else asks a process to end.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    /// Whether there is something that would be lost by not waiting.
+    training: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        let stop = Self { asked: Arc::default(), training: Arc::default() };
+        let (asked, training) = (stop.asked.clone(), stop.training.clone());
+        // Who asks twice, or before or after the training, does not want to wait.
+        let interrupted = move || {
+            if !training.load(Ordering::Relaxed) || asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(INTERRUPTED.into());
+            }
+        };
+        ctrlc::set_handler(interrupted).context("Ctrl-C")?;
+        Ok(stop)
+    }
+}
+
+fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<ExitCode> {
     let (run, tokens) = (fit.run(), fit.train().source().len());
     let config = &run.config;
     let noun = Noun::of(&run.tokenizer);
     let parameters: usize = fit.model().parameters().iter().map(|(_, var)| var.elem_count()).sum();
     let measured_on = match fit.valid() {
-        Some(valid) => format!(", measured on {}", valid.source().len()),
+        Some(valid) => {
+            let of = match config.data.valid.as_str() {
+                "" => "behind them".into(),
+                file => format!("of {file}"),
+            };
+            format!(", measured on {} {of}, in {} streams", valid.some()?.len(), config.training.batch)
+        }
         None => String::new(),
     };
     session
@@ -155,53 +184,58 @@ fn train(mut fit: Fit, session: &Session, json: bool) -> Result<ExitCode> {
         config.model.layers, config.model.cell, config.model.hidden
     ));
     session.say(format_args!("way      {} on {}", fit.model().way(), device_name(&session.device)));
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    // Who asks twice, or after the training, does not want to wait.
-    let interrupted = move || {
-        if told.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    };
-    ctrlc::set_handler(interrupted).context("Ctrl-C")?;
+    let (warmup, steps) = (config.training.warmup, fit.total_steps()?);
+    if config.training.schedule == "cosine" && warmup >= steps {
+        session.say(format_args!(
+            "note     the rate rises for {warmup} steps, and there are {steps}: it never comes to {} (--warmup {})",
+            config.training.lr,
+            steps / 10
+        ));
+    }
     let mut show = Show {
         progress: Progress::new(session, noun),
         tokenizer: run.tokenizer.clone(),
         context: run.context()?,
         seed: config.training.seed,
         noun,
-        stop: stop.clone(),
-        first_sample: Some(Instant::now() + FIRST_SAMPLE),
+        stop: stop.asked.clone(),
+        next_sample: Instant::now() + SAMPLES,
+        sampled: false,
         quiet: session.quiet,
     };
+    stop.training.store(true, Ordering::Relaxed);
     let end = fit.train_on(&mut show);
-    stop.store(true, Ordering::Relaxed);
+    stop.training.store(false, Ordering::Relaxed);
     show.progress.finish();
-    let folder = fit.run().folder().display().to_string();
-    match end.with_context(|| format!("run {folder}"))? {
+    let folder = fit.run().folder();
+    let end = end.with_context(|| format!("run {}", folder.display()))?;
+    match end {
         End::Stopped => {
             session.say(format_args!(
                 "stopped at step {}; `rnn-lm resume {}` goes on",
                 fit.steps(),
-                quoted(&folder)
+                quoted(folder)
             ));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        End::Early => session.say("nothing better came for as long as stop_after says: it ends here"),
+        End::Early => session.say(format_args!(
+            "it ends here: {} evaluations, as training.stop_after says, brought nothing better",
+            fit.run().config.training.stop_after
+        )),
         End::Done => {}
     }
-    let verdict = verdict::Verdict::new(&fit, session)?;
+    let verdict = verdict::Verdict::new(&fit, end, session)?;
     if json {
         print(verdict.json())?;
     } else {
         print(verdict.text())?;
-        session.say(format_args!("\nwhat it writes: `rnn-lm generate {} --prompt TEXT`", quoted(&folder)));
+        session.say(format_args!("\nwhat it writes: `rnn-lm generate {} --prompt TEXT`", quoted(folder)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Time after which a person sees what it writes so far.
-const FIRST_SAMPLE: Duration = Duration::from_secs(20);
+/// Time after which a person sees what it writes so far, and between two samples at least.
+const SAMPLES: Duration = Duration::from_secs(20);
 
 /// Shows a training to a person.
 struct Show {
@@ -212,12 +246,13 @@ struct Show {
     seed: u64,
     noun: Noun,
     stop: Arc<AtomicBool>,
-    first_sample: Option<Instant>,
+    next_sample: Instant,
+    sampled: bool,
     quiet: bool,
 }
 
 impl Show {
-    fn sample(&self, model: &dyn LanguageModel) {
+    fn sample(&mut self, model: &dyn LanguageModel) {
         if self.quiet {
             return;
         }
@@ -229,22 +264,27 @@ impl Show {
             let lines = text.trim().lines().map(|line| format!("    | {}", readable(line)));
             self.progress.say(&lines.collect::<Vec<_>>().join("\n"));
         }
+        (self.sampled, self.next_sample) = (true, Instant::now() + SAMPLES);
     }
 }
 
-/// A line that does nothing to a terminal.
+/// A line that does nothing to a terminal: a tab is as wide as what is in front of it lets it be, which no bar knows.
 fn readable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let control = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    line.replace('\t', "    ").chars().map(control).collect()
 }
 
 impl Watch for Show {
     fn stepped(&mut self, at: &Stepped, model: &dyn LanguageModel) {
         self.progress.step(at);
-        if self.first_sample.is_some_and(|due| Instant::now() > due) {
-            self.first_sample = None;
+        if !self.sampled && Instant::now() > self.next_sample {
             self.progress.say(&format!("what it writes after {} steps:", at.step));
             self.sample(model);
         }
+    }
+
+    fn measuring(&mut self) {
+        self.progress.measuring();
     }
 
     fn measured(&mut self, measured: &Measured, model: &dyn LanguageModel) {
@@ -257,8 +297,9 @@ impl Watch for Show {
         let (epoch, step) = (at.epoch.0, at.step);
         self.progress
             .say(&format!("epoch {epoch}, step {step}, {after}: {learnt} while learning{on_valid}{best}"));
-        self.first_sample = None;
-        self.sample(model);
+        if !self.sampled || Instant::now() > self.next_sample {
+            self.sample(model);
+        }
     }
 
     fn stop(&self) -> bool {

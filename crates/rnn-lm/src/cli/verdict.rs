@@ -2,16 +2,18 @@
 
 use super::Session;
 use super::noun::Noun;
-use super::train::quoted;
+use super::progress::{bar, waiting};
 use anyhow::Result;
-use rnn_lm::run::{Fit, Ids};
+use rnn_lm::evaluate::Order;
+use rnn_lm::run::{End, Fit, Ids, quoted};
 use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// The figures.
 pub(super) struct Verdict {
-    run: String,
+    run: PathBuf,
     noun: Noun,
     /// Of the model, in nats a token: on the text to measure on, as one stream.
     model: Option<f64>,
@@ -22,17 +24,18 @@ pub(super) struct Verdict {
     tokens: usize,
     steps: u64,
     epochs: usize,
+    end: End,
 }
 
 /// Tokens that counting has room for.
 const MOST: usize = 20_000_000;
 
 impl Verdict {
-    pub(super) fn new(fit: &Fit, session: &Session) -> Result<Self> {
+    pub(super) fn new(fit: &Fit, end: End, session: &Session) -> Result<Self> {
         let run = fit.run();
         let noun = Noun::of(&run.tokenizer);
         let mut verdict = Self {
-            run: run.folder().display().to_string(),
+            run: run.folder().into(),
             noun,
             model: None,
             yardsticks: Vec::new(),
@@ -40,26 +43,33 @@ impl Verdict {
             tokens: 0,
             steps: fit.steps(),
             epochs: run.config.training.epochs,
+            end,
         };
-        let (train, valid) = match (fit.train(), fit.valid()) {
-            (_, None) => {
-                verdict.silent = Some("there was no text to measure on");
-                return Ok(verdict);
-            }
-            (Ids::Memory(train), Some(Ids::Memory(valid))) if train.len() <= MOST => (train, valid),
+        let Some(valid) = fit.valid() else {
+            verdict.silent = Some("there was no text to measure on");
+            return Ok(verdict);
+        };
+        let valid = valid.some()?;
+        session.say("measuring the best weights");
+        let model = run.model(rnn_core::Way::Fused, &session.device)?;
+        let bar = bar(session, valid.len(), "tokens");
+        let mut progress = |done: usize| bar.set_position(done as u64);
+        verdict.model = Some(Order::Whole.evaluate(model.as_ref(), &valid, 64, Some(&mut progress))?.loss());
+        bar.finish_and_clear();
+        verdict.tokens = valid.len();
+        let train = match fit.train() {
+            Ids::Memory(train) if train.len() <= MOST => train,
             _ => {
                 verdict.silent = Some("the text is too long to count all its phrases");
                 return Ok(verdict);
             }
         };
-        session.say("measuring the best weights, and counting for comparison");
-        let model = run.model(rnn_core::Way::Fused, &session.device)?;
-        verdict.model = Some(model.evaluate(valid, 64)?.loss());
-        verdict.tokens = valid.len();
+        let counting = waiting(session, "counting phrases for comparison".into());
         let vocabulary = run.tokenizer.len();
         let order = if noun.is_large() { 5 } else { 8 }.min(train.len());
-        let unigram = perplexity(&Unigram::new(train, vocabulary)?, valid)?;
-        let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, valid)?;
+        let unigram = perplexity(&Unigram::new(train, vocabulary)?, &valid)?;
+        let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, &valid)?;
+        counting.finish_and_clear();
         verdict.yardsticks = vec![
             ("nothing known but the vocabulary".into(), (vocabulary as f64).ln()),
             ("how often each comes (unigram)".into(), unigram.ln()),
@@ -84,16 +94,26 @@ impl Verdict {
         for (name, loss) in self.yardsticks.iter().chain([&("this model".to_string(), model)]) {
             let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(*loss));
         }
-        if self.wins() == Some(true) {
-            text.push_str("It has learnt more than counting knows.");
-        } else {
-            let (run, epochs) = (quoted(&self.run), 2 * self.epochs);
-            let _ = write!(
-                text,
-                "Counting still wins: let it learn longer (`rnn-lm resume {run} --epochs {epochs}`), make it larger \
-                 (--hidden), or,\nif the loss while learning is far below this, drop more (--dropout 0.5) or find more \
-                 text."
-            );
+        let longer = match self.end {
+            End::Early => "wait longer for something better (training.stop_after)".to_string(),
+            _ => format!(
+                "let it learn longer (`rnn-lm resume {} --epochs {}`)",
+                quoted(&self.run),
+                2 * self.epochs
+            ),
+        };
+        match (self.wins(), self.silent) {
+            (Some(true), _) => text.push_str("It has learnt more than counting knows."),
+            (Some(false), _) => {
+                let _ = write!(
+                    text,
+                    "Counting still wins: {longer}, make it larger (--hidden), or,\nif the loss while learning is far \
+                     below this, drop more (--dropout 0.5) or find more text."
+                );
+            }
+            (None, why) => {
+                let _ = write!(text, "No comparison: {}.", why.unwrap_or("nothing was counted"));
+            }
         }
         text
     }

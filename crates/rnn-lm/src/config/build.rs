@@ -52,6 +52,14 @@ impl Config {
         if !(0.0..1.0).contains(&self.data.holdout) {
             return Err(Error::invalid("data.holdout", "at least 0 and below 1", self.data.holdout));
         }
+        let unit = self.tokens()?.unit;
+        let listed = matches!(unit, Unit::Word | Unit::Char) && self.data.tokenizer.is_empty();
+        if !self.model.cutoffs.is_empty() && !listed {
+            let got =
+                if self.data.tokenizer.is_empty() { unit.to_string() } else { "a tokenizer.json".into() };
+            return Err(Error::invalid("model.cutoffs", "none but where words are counted in the text", got)
+                .hint("they cut a vocabulary whose first words are the most frequent ones"));
+        }
         let order = self.order()?;
         if self.training.varied && order == Order::Book {
             return Err(Error::invalid("training.varied", "false with order book", true)
@@ -135,6 +143,12 @@ impl Config {
             ("dropout.zoneout_c", rates.zoneout_c),
         ] {
             check_rate(setting, rate)?;
+        }
+        if rates.zoneout_c > 0.0 && self.cell()? != CellKind::Lstm {
+            let want = format!("0 for {}, whose state has no c", self.model.cell);
+            return Err(
+                Error::invalid("dropout.zoneout_c", want, rates.zoneout_c).hint("zoneout_h keeps units of h")
+            );
         }
         let penalty = Penalty {
             activation: at_least_zero("dropout.activation", rates.activation)?,
@@ -301,6 +315,10 @@ mod tests {
             ),
             ("[training]\norder = \"any\"", "training.order: expected streams, book, got \"any\""),
             ("[training]\nepochs = 0", "training.epochs: expected at least 1, got 0"),
+            (
+                "[model]\ncell = \"gru\"\n[dropout]\nzoneout_c = 0.1",
+                "dropout.zoneout_c: expected 0 for gru, whose state has no c, got 0.1 (zoneout_h",
+            ),
             (
                 "[model]\ntied = true\nembed = 99",
                 "LmSpec: embed of tied weights: expected 100, the hidden size",

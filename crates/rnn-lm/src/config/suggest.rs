@@ -24,11 +24,29 @@ impl Config {
         if learnt.is_empty() || held_out.len() < LEAST {
             config.data.holdout = 0.0;
         }
-        shorten(
-            &mut config.training,
-            (text.len() as f64 * (1.0 - config.data.holdout)) as usize / bytes_of(unit),
-        );
+        let tokens = config.learnt(text)?;
+        shorten(&mut config.training, tokens);
+        config.shorten_warmup(text)?;
         Ok(config)
+    }
+
+    /// Tokens to learn from, rather too few than too many.
+    fn learnt(&self, text: &TextFile) -> Result<usize> {
+        let bytes = text.len() as f64 * (1.0 - self.data.holdout);
+        Ok(bytes as usize / bytes_of(self.tokens()?.unit))
+    }
+
+    /// A warm-up that is a tenth of the training at most: a rate that only ever rises teaches a short text little.
+    ///
+    /// # Errors
+    /// Where tokens are none of those that there are.
+    pub fn shorten_warmup(&mut self, text: &TextFile) -> Result<()> {
+        let tokens = self.learnt(text)?;
+        let training = &mut self.training;
+        let window = training.batch.saturating_mul(training.time).saturating_mul(training.accumulate).max(1);
+        let steps = tokens.div_ceil(window).saturating_mul(training.epochs) as u64;
+        training.warmup = training.warmup.min(steps / 10);
+        Ok(())
     }
 }
 
@@ -110,6 +128,20 @@ mod tests {
             let mut training = letters("char", 0).training;
             shorten(&mut training, tokens);
             assert_eq!((training.batch, training.time), want, "{tokens}");
+        }
+    }
+
+    #[test]
+    fn a_short_training_warms_up_for_a_tenth_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        for (bytes, want) in [(14_000, 6), (4_000_000, 200)] {
+            std::fs::write(&path, "a <unk> of words\n".repeat(bytes / 17)).unwrap();
+            let mut config = Config::suggest(&TextFile::open(&path).unwrap(), None).unwrap();
+            assert_eq!(config.training.warmup, want, "{bytes}");
+            config.training.epochs = 1;
+            config.shorten_warmup(&TextFile::open(&path).unwrap()).unwrap();
+            assert_eq!(config.training.warmup, if bytes < 1 << 20 { 0 } else { 64 }, "{bytes}");
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Config, PRESETS};
 use crate::{Error, Result};
 use serde::Deserialize;
 use toml::Table;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 /// What each setting says in a file that is written.
 const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
@@ -133,24 +133,23 @@ impl Config {
         let setting = all.get_mut(section).and_then(|section| section.get_mut(name));
         let setting = setting
             .ok_or_else(|| Error::invalid("Config::with", "a setting", format!("{section}.{name}")))?;
-        let wrong = |want: &str| Error::invalid(format!("{section}.{name}"), want, format!("{value:?}"));
+        let kind = kind_of(setting);
+        let wrong = || Error::invalid(format!("{section}.{name}"), kind, format!("{value:?}"));
+        let whole = |text: &str| {
+            let number = text.trim().parse().ok().filter(|&number: &i64| number >= 0);
+            number.map(Value::Integer).ok_or_else(wrong)
+        };
         *setting = match setting {
-            Value::Integer(_) => {
-                let whole = value.parse().ok().filter(|&number: &i64| number >= 0);
-                Value::Integer(whole.ok_or_else(|| wrong("a whole number of at least 0"))?)
-            }
-            Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong("a number"))?),
+            Value::Integer(_) => whole(value)?,
+            Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong())?),
             Value::Array(_) => {
-                let numbers = value.split(',').map(str::trim).filter(|number| !number.is_empty());
-                let numbers = numbers
-                    .map(|number| number.parse().map(Value::Integer))
-                    .collect::<std::result::Result<_, _>>();
-                Value::Array(numbers.map_err(|_| wrong("whole numbers with commas between"))?)
+                let numbers = value.split(',').filter(|number| !number.trim().is_empty());
+                Value::Array(numbers.map(whole).collect::<Result<_>>()?)
             }
-            Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong("true or false"))?),
+            Value::Boolean(_) => Value::Boolean(value.parse().map_err(|_| wrong())?),
             _ => Value::String(value.into()),
         };
-        Self::deserialize(all).map_err(|error| wrong(&plain(error.message())))
+        Self::deserialize(all).map_err(|_| wrong())
     }
 
     /// The settings that another configuration has otherwise: name, value here, value there.
@@ -203,6 +202,7 @@ impl Config {
         };
         let wrong = |error: toml::de::Error| at(&error, "a value that fits");
         let table = DeTable::parse(text).map_err(|error| at(&error, "TOML"))?;
+        let defaults = table_of(&Self::default())?;
         for (section, settings) in table.get_ref() {
             let at = format!("{name}:{}", line(text, section.span().start));
             let sections: Vec<&str> = COMMENTS.iter().map(|(section, _)| *section).collect();
@@ -212,16 +212,20 @@ impl Config {
                 return Err(unknown(&at, "a section", named, &sections, home_of(named)));
             };
             let known: Vec<&str> = known.iter().map(|(setting, _)| *setting).collect();
-            for (setting, _) in settings {
+            for (setting, value) in settings {
+                let at = format!("{name}:{}", line(text, setting.span().start));
                 if !known.contains(&&**setting.get_ref()) {
-                    let at = format!("{name}:{}", line(text, setting.span().start));
                     let what = format!("a setting of [{}]", section.get_ref());
                     return Err(unknown(&at, &what, setting.get_ref(), &known, home_of(setting.get_ref())));
                 }
+                let default = defaults.get(&**section.get_ref()).and_then(|of| of.get(&**setting.get_ref()));
+                if let Some(default) = default.filter(|default| !fits(value.get_ref(), default)) {
+                    let named = format!("{at}: {}.{}", section.get_ref(), setting.get_ref());
+                    return Err(Error::invalid(named, kind_of(default), &text[value.span()]));
+                }
             }
         }
-        // Types, with their lines; then what is named takes the place of what there was.
-        toml::from_str::<Self>(text).map_err(wrong)?;
+        // What is named takes the place of what there was.
         let changes: Table = toml::from_str(text).map_err(wrong)?;
         let mut all = table_of(base)?;
         for (section, changes) in changes {
@@ -255,6 +259,34 @@ impl Config {
 
 fn table_of(config: &Config) -> Result<Table> {
     Table::try_from(config).map_err(|error| Error::invalid("Config", "settings that TOML has", error))
+}
+
+/// What a setting can be, by what it is by default.
+fn kind_of(default: &toml::Value) -> &'static str {
+    match default {
+        toml::Value::Integer(_) => "a whole number from 0 to 9223372036854775807",
+        toml::Value::Float(_) => "a number",
+        toml::Value::Boolean(_) => "true or false",
+        toml::Value::Array(_) => "whole numbers of at least 0",
+        _ => "a text",
+    }
+}
+
+/// Whether what a file says is that.
+fn fits(value: &DeValue<'_>, default: &toml::Value) -> bool {
+    let whole = |value: &DeValue<'_>| {
+        let number = value.as_integer().map(|number| i64::from_str_radix(number.as_str(), number.radix()));
+        matches!(number, Some(Ok(0..)))
+    };
+    match default {
+        toml::Value::Integer(_) => whole(value),
+        toml::Value::Float(_) => value.is_float() || value.is_integer(),
+        toml::Value::Boolean(_) => value.is_bool(),
+        toml::Value::Array(_) => {
+            value.as_array().is_some_and(|all| all.iter().all(|one| whole(one.get_ref())))
+        }
+        _ => value.is_str(),
+    }
 }
 
 /// What serde says, without the names of Rust's types.
@@ -346,12 +378,17 @@ mod tests {
             ),
             (
                 "[model]\nhidden = \"big\"\n",
-                "run.toml:2: expected a value that fits, got invalid type: string \"big\", expected a whole number",
+                "run.toml:2: model.hidden: expected a whole number from 0 to 9223372036854775807, got \"big\"",
             ),
+            ("[model]\nhidden = -3\n", "run.toml:2: model.hidden: expected a whole number from 0 to"),
+            ("[model]\nhidden = 99999999999999999999\n", "run.toml:2: model.hidden: expected a whole number"),
             (
-                "[model]\nhidden = -3\n",
-                "run.toml:2: expected a value that fits, got invalid value: integer `-3`",
+                "[model]\ncutoffs = 3\n",
+                "run.toml:2: model.cutoffs: expected whole numbers of at least 0, got 3",
             ),
+            ("[model]\ntied = 1\n", "run.toml:2: model.tied: expected true or false, got 1"),
+            ("[training]\nlr = \"1\"\n", "run.toml:2: training.lr: expected a number, got \"1\""),
+            ("[data]\ntokens = 3\n", "run.toml:2: data.tokens: expected a text, got 3"),
             ("[model]\nhidden = \n", "run.toml:2: expected TOML, got "),
             ("model = 3\n", "run.toml:1: expected a section, got \"model\""),
         ] {

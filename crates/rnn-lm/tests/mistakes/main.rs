@@ -138,6 +138,10 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--accumulate 100000 --tokens word",
         "--cutoffs 9,3",
         "--cutoffs 5 --tied --tokens word",
+        "--cutoffs 5 --tokens bpe",
+        "--cutoffs 5000 --tokens word --tied=false",
+        "--layers 100000",
+        "--seed 18446744073709551615",
         "--tokenizer missing.json",
         "--holdout 1",
         "--schedule step",
@@ -213,6 +217,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("evaluate run text.txt --mode cache --lambda 1");
     bench.mistake("evaluate run text.txt --mode faster");
     bench.mistake("evaluate run text.txt --mode dynamic --lr 1e9");
+    bench.mistake("evaluate run text.txt --mode dynamic --lr -1");
     copy(&bench.path("run"), &bench.path("mixed"));
     std::fs::copy(bench.path("other/tokenizer.json"), bench.path("mixed/tokenizer.json")).unwrap();
     bench.mistake("evaluate mixed text.txt");
@@ -234,6 +239,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--min-p 1.5",
         "--repetition-penalty 0",
         "--beam 0",
+        "--beam 2 --length-penalty -3",
         "--skip nosuchword",
         "--samples 0",
     ] {
@@ -248,6 +254,11 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("import run/model.safetensors --layout book --corpus text.txt --out new");
     bench.mistake("import run/model.safetensors --layout pytorch --corpus short.txt --tokens word --out new");
     bench.mistake("import run/model.safetensors --layout pytorch --corpus text.txt --out run");
+    bench.works("import run/model.safetensors --layout pytorch --corpus text.txt --tokens word --out imported --quiet");
+    bench.mistake(
+        "import run/model.safetensors --layout pytorch --corpus text.txt --tokens word --out imported",
+    );
+    bench.mistake("resume imported");
     assert!(!bench.path("new").exists(), "what could not be imported left something behind");
     assert!(bench.count >= 40, "{} mistakes", bench.count);
     insta::assert_snapshot!("mistakes", bench.said);

@@ -157,7 +157,7 @@ fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
     assert!(!tokenizer.contains("nobody") && !tokenizer.contains("\"<unk>\": "), "{tokenizer}");
     let refused = folder.run("train t.txt --preset book-rnn --first 6000 --out s");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("data.first: expected at most the ") && said.contains("got 6000"), "{said}");
+    assert!(said.contains("--first: expected at most the ") && said.contains("got 6000"), "{said}");
     assert!(!folder.path("s").exists());
 }
 

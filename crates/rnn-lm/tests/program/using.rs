@@ -93,10 +93,16 @@ fn every_kind_of_token_is_learnt_measured_and_written() {
 fn a_rate_is_found_and_completions_are_printed() {
     let folder = Folder::new();
     folder.file("t.txt", text(200));
-    let found = folder.json(&format!("lr-find t.txt {SMALL} --steps 40"));
+    let line = format!("lr-find t.txt {SMALL} --steps 60");
+    let found = folder.json(&format!("{line} --to 100"));
     let lr = found["lr"].as_f64().unwrap();
-    assert!((1e-5..1.0).contains(&lr), "{found}");
-    assert!(folder.out(&format!("lr-find t.txt {SMALL} --steps 40")).contains("--lr "));
+    assert!((1e-3..10.0).contains(&lr), "{found}");
+    assert!(
+        folder.out(&format!("{line} --to 100")).contains("a third of the rate at which the loss was lowest")
+    );
+    // Where it does not see training break down it names no rate.
+    assert!(folder.json(&format!("{line} --to 0.1"))["lr"].is_null());
+    assert!(folder.out(&format!("{line} --to 0.1")).contains("has not risen yet"));
     for shell in ["bash", "zsh", "fish"] {
         assert!(folder.out(&format!("completions {shell}")).contains("dropout-weight"), "{shell}");
     }
