@@ -62,7 +62,7 @@ impl Progress {
     /// Before an evaluation, which may take as long as many windows.
     pub(super) fn measuring(&self) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}, measuring", bar.message()));
+            bar.set_prefix("measuring");
         }
     }
 
@@ -78,6 +78,7 @@ impl Progress {
     /// Leaves the last state of the bar where it is.
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
+            bar.set_prefix("");
             bar.abandon();
         }
     }
