@@ -88,6 +88,7 @@ impl Cell for GruCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
-        Some(&pointwise::Gru)
+        static KERNEL: &dyn Kernel = &pointwise::Gru;
+        Some(KERNEL)
     }
 }

@@ -108,6 +108,7 @@ impl Cell for ResetBeforeGruCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
-        Some(&pointwise::ResetBeforeGru)
+        static KERNEL: &dyn Kernel = &pointwise::ResetBeforeGru;
+        Some(KERNEL)
     }
 }

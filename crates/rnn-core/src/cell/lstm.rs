@@ -103,7 +103,8 @@ impl Cell for LstmCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
-        Some(&pointwise::Lstm)
+        static KERNEL: &dyn Kernel = &pointwise::Lstm;
+        Some(KERNEL)
     }
 }
 

@@ -175,7 +175,8 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     ///
     /// The engine finds parameters under the names of [`crate::convention`]: it normalises products where there are
     /// `norm_ih` and `norm_hh`, which is all that it knows of [`Self::shape`], and hands what has no name there to the
-    /// kernel's stages as [`crate::kernels::pointwise::Inputs::own`].
+    /// kernel's stages as [`crate::kernels::pointwise::Inputs::own`]. A static of the crate that has the cell, for what is
+    /// written here may be compiled again, stages and all, by each crate that calls it.
     fn kernel(&self) -> Option<&'static dyn Kernel> {
         None
     }

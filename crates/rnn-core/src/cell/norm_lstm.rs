@@ -102,6 +102,7 @@ impl Cell for CellNormLstmCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
-        Some(&pointwise::CellNormLstm)
+        static KERNEL: &dyn Kernel = &pointwise::CellNormLstm;
+        Some(KERNEL)
     }
 }

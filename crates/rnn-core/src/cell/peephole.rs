@@ -104,6 +104,7 @@ impl Cell for PeepholeLstmCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
-        Some(&pointwise::PeepholeLstm)
+        static KERNEL: &dyn Kernel = &pointwise::PeepholeLstm;
+        Some(KERNEL)
     }
 }

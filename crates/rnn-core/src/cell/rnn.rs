@@ -95,9 +95,11 @@ impl Cell for RnnCell {
     }
 
     fn kernel(&self) -> Option<&'static dyn Kernel> {
+        static TANH: &dyn Kernel = &pointwise::RnnTanh;
+        static RELU: &dyn Kernel = &pointwise::RnnRelu;
         Some(match self.activation {
-            Activation::Tanh => &pointwise::RnnTanh,
-            Activation::Relu => &pointwise::RnnRelu,
+            Activation::Tanh => TANH,
+            Activation::Relu => RELU,
         })
     }
 }

@@ -148,19 +148,19 @@ pub fn run(cpu: Cpu, task: impl Task) {
         #[cfg(target_arch = "x86_64")]
         Cpu::Avx2 => {
             assert!(cpu.is_available(), "no AVX2 here");
-            // SAFETY: the features that `avx2` is compiled with were found on this CPU in the line above.
+            // SAFETY: the features that `on_avx2` is compiled with were found on this CPU in the line above.
             #[allow(unsafe_code)]
             unsafe {
-                avx2(task);
+                task.on_avx2();
             }
         }
         #[cfg(target_arch = "x86_64")]
         Cpu::Avx512 => {
             assert!(cpu.is_available(), "no AVX-512 here");
-            // SAFETY: the features that `avx512` is compiled with were found on this CPU in the line above.
+            // SAFETY: the features that `on_avx512` is compiled with were found on this CPU in the line above.
             #[allow(unsafe_code)]
             unsafe {
-                avx512(task);
+                task.on_avx512();
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -168,18 +168,31 @@ pub fn run(cpu: Cpu, task: impl Task) {
     }
 }
 
+/// Tasks compiled for instructions that not every CPU has. Methods, for these are compiled where their task stands: functions
+/// would be one unit of all tasks, for one core.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(task: impl Task) {
-    // SAFETY: code that is compiled for these features runs where they are.
-    #[allow(unsafe_code)]
-    task.run(unsafe { Avx2::new() });
+#[allow(unsafe_code)]
+trait Featured: Task {
+    /// # Safety
+    /// This CPU has AVX2 and FMA.
+    unsafe fn on_avx2(self);
+    /// # Safety
+    /// This CPU has what [`Cpu::Avx512`] says.
+    unsafe fn on_avx512(self);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-fn avx512(task: impl Task) {
-    // SAFETY: code that is compiled for these features runs where they are.
-    #[allow(unsafe_code)]
-    task.run(unsafe { Avx512::new() });
+#[allow(unsafe_code)]
+impl<K: Task> Featured for K {
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn on_avx2(self) {
+        // SAFETY: code that is compiled for these features runs where they are.
+        self.run(unsafe { Avx2::new() });
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    unsafe fn on_avx512(self) {
+        // SAFETY: code that is compiled for these features runs where they are.
+        self.run(unsafe { Avx512::new() });
+    }
 }

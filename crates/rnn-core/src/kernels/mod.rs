@@ -1,6 +1,7 @@
 //! The fused kernels: plain functions over slices, generic over f32 and f64. `README.md` beside this file is the rule.
 
 mod activation;
+mod compiled;
 pub mod dispatch;
 mod lanes;
 pub mod lend;

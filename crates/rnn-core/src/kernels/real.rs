@@ -1,6 +1,7 @@
 //! The two element types of the fused kernels.
 
 use super::activation;
+use super::compiled::Compiled;
 use super::simd::Registers;
 use super::unroll::cpu::{Kernel, KernelOf};
 use candle_core::WithDType;
@@ -27,6 +28,9 @@ pub trait Real: WithDType + Default + Registers {
     /// The kernel for this type.
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self>;
 
+    /// What is compiled for this type.
+    fn compiled() -> &'static Compiled<Self>;
+
     /// The square root.
     #[must_use]
     fn sqrt(self) -> Self;
@@ -51,6 +55,11 @@ impl Real for f32 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
+    }
+
+    fn compiled() -> &'static Compiled<Self> {
+        static COMPILED: Compiled<f32> = Compiled::new();
+        &COMPILED
     }
 
     #[inline(always)]
@@ -85,6 +94,11 @@ impl Real for f64 {
 
     fn kernel(kernel: &'static dyn Kernel) -> &'static dyn KernelOf<Self> {
         kernel
+    }
+
+    fn compiled() -> &'static Compiled<Self> {
+        static COMPILED: Compiled<f64> = Compiled::new();
+        &COMPILED
     }
 
     #[inline(always)]

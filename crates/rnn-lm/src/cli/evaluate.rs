@@ -1,7 +1,7 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
 use super::noun::Noun;
-use super::progress::bar;
+use super::progress::counted;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
@@ -170,28 +170,26 @@ impl Evaluate {
         ids: &[u32],
         session: &Session,
     ) -> Result<Evaluation> {
-        let bar = bar(session, ids.len(), "tokens");
-        let mut progress = |done: usize| bar.set_position(done as u64);
         let time = self.time.unwrap_or(if self.mode == Mode::Dynamic { 5 } else { 35 });
-        let result = match self.mode {
+        let tokens = (ids.len(), "tokens");
+        Ok(match self.mode {
             Mode::Plain => {
                 let order = self.batch.map_or(Order::Whole, |batch| Order::Book { batch });
-                order.evaluate(model, ids, time, Some(&mut progress))
+                counted(session, tokens, |progress| order.evaluate(model, ids, time, Some(progress)))?
             }
             Mode::Cache => {
                 let Self { size, theta, lambda, .. } = *self;
-                NeuralCache { size, theta, lambda }.evaluate(model, ids, Some(&mut progress))
+                let cache = NeuralCache { size, theta, lambda };
+                counted(session, tokens, |progress| cache.evaluate(model, ids, Some(progress)))?
             }
             Mode::Dynamic => {
                 let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
                 let model = adaptable.as_mut();
                 let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
                 let dynamic = Dynamic { time, lr: self.lr(), decay: self.decay, rule };
-                dynamic.evaluate(model, ids, Some(&mut progress))
+                counted(session, tokens, |progress| dynamic.evaluate(model, ids, Some(progress)))?
             }
-        };
-        bar.finish_and_clear();
-        Ok(result?)
+        })
     }
 }
 
@@ -208,10 +206,9 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
     let ids = run.tokenizer.encode_file(&texts.train.first(1 << 22)?)?;
     let streams = Streams::new(&ids, config.training.batch, config.training.time)?;
-    let bar = bar(session, WINDOWS * config.training.batch * config.training.time, "tokens");
-    let mut progress = |done: usize| bar.set_position(done as u64);
     let windows = &mut streams.epoch(0).take(WINDOWS);
-    let gradients = GradientRms::collect(model, windows, Some(&mut progress))?;
-    bar.finish_and_clear();
+    let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");
+    let gradients =
+        counted(session, tokens, |progress| GradientRms::collect(model, windows, Some(progress)))?;
     Ok(DynamicRule::Rms { gradients, epsilon: EPSILON })
 }

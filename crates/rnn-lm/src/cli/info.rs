@@ -3,13 +3,13 @@
 use super::noun::Noun;
 use super::print;
 use super::progress::time;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use rnn_core::border::pytorch::StateDict;
 use rnn_lm::run::{CHECKPOINT, METRICS, MODEL, Run};
 use rnn_lm::train::{Checkpoint, Place};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Say what a run is and how far it came
 #[derive(Debug, Args)]
@@ -25,26 +25,17 @@ impl Info {
     pub(super) fn run(self) -> Result<()> {
         let run = Run::open(&self.run)?;
         let (model, training) = (&run.config.model, &run.config.training);
-        let weights = run.path(MODEL);
-        let there = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
-        let parameters = match there(&weights)? {
-            true => {
-                let weights = StateDict::read(&weights)?;
-                Some(weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>())
-            }
-            false => None,
-        };
+        let weights = run.has(MODEL)?.then(|| StateDict::read(run.path(MODEL))).transpose()?;
+        let parameters = weights
+            .map(|weights| weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>());
         let metrics = std::fs::read_to_string(run.path(METRICS)).unwrap_or_default();
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rposition(|line| line["best"] == true);
         let no_better = best.map_or(0, |best| lines.len() - 1 - best);
         let best = best.map(|best| &lines[best]);
-        let checkpoint = run.path(CHECKPOINT);
-        let place = match there(&checkpoint)? {
-            true => Some(Checkpoint::read(&checkpoint)?.place()?),
-            false => None,
-        };
+        let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;
+        let place = checkpoint.as_ref().map(Checkpoint::place).transpose()?;
         if self.json {
             let stands = place.map(|at| json!({ "step": at.steps, "epochs": at.epochs, "window": at.read }));
             return print(json!({

@@ -90,6 +90,18 @@ pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> Progres
     bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
 }
 
+/// Work that says how many of `length` it has done, with a bar that goes when it ends, well or not.
+pub(super) fn counted<R>(
+    session: &Session,
+    (length, of): (usize, &'static str),
+    work: impl FnOnce(&mut dyn FnMut(usize)) -> R,
+) -> R {
+    let bar = bar(session, length, of);
+    let result = work(&mut |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    result
+}
+
 /// What takes a while and cannot say how far it is: a line, which in a terminal counts the seconds and goes with it.
 pub(super) fn waiting(session: &Session, what: String) -> ProgressBar {
     match drawn(session, 0, "{msg}, {elapsed}") {

@@ -83,11 +83,10 @@ impl Base {
             }
             None => None,
         };
-        let in_file = |section: &str, name: &str| {
-            let (_, text) = file.as_ref()?;
-            let table: toml::Table = toml::from_str(text).ok()?;
-            Some(table.get(section)?.get(name)?.as_str()?.to_string())
-        };
+        // What is wrong in it is said below.
+        let table: Option<toml::Table> = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
+        let in_file =
+            |section: &str, name: &str| Some(table.as_ref()?.get(section)?.get(name)?.as_str()?.to_string());
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
@@ -105,10 +104,13 @@ impl Base {
             }
             (None, None) => Config::default(),
         };
-        if let Some((name, text)) = &file {
-            config = Config::parse(name, text, &config)?;
+        let of_file = match &file {
+            Some((name, text)) => Some((Config::parse(name, text, &config)?, name, text)),
+            None => None,
+        };
+        if let Some((of_file, ..)) = &of_file {
+            config = of_file.clone();
         }
-        let of_file = config.clone();
         if let Some(rate) = self.dropout {
             let rate = rate.to_string();
             for place in OF_DROPOUT {
@@ -133,9 +135,9 @@ impl Base {
                 config.shorten_warmup(text)?;
             }
         }
-        config.check().or_else(|error| match &file {
+        config.check().or_else(|error| match &of_file {
             // What is wrong in the file has its line, what flags made wrong has not.
-            Some((name, text)) => of_file.check_file(name, text).and(Err(error)),
+            Some((of_file, name, text)) => of_file.check_file(name, text).and(Err(error)),
             None => Err(error),
         })?;
         Ok(config)

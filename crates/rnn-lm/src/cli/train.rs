@@ -184,7 +184,7 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
         config.model.layers, config.model.cell, config.model.hidden
     ));
     session.say(format_args!("way      {} on {}", fit.model().way(), device_name(&session.device)));
-    let (warmup, steps) = (config.training.warmup, fit.total_steps()?);
+    let (warmup, steps) = (config.training.warmup, fit.total_steps());
     if config.training.schedule == "cosine" && warmup >= steps {
         session.say(format_args!(
             "note     the rate rises for {warmup} steps, and there are {steps}: it never comes to {} (--warmup {})",

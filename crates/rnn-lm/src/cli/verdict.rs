@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::noun::Noun;
-use super::progress::{bar, waiting};
+use super::progress::{counted, waiting};
 use anyhow::Result;
 use rnn_lm::evaluate::Order;
 use rnn_lm::run::{End, Fit, Ids, quoted};
@@ -52,10 +52,10 @@ impl Verdict {
         let valid = valid.some()?;
         session.say("measuring the best weights");
         let model = run.model(rnn_core::Way::Fused, &session.device)?;
-        let bar = bar(session, valid.len(), "tokens");
-        let mut progress = |done: usize| bar.set_position(done as u64);
-        verdict.model = Some(Order::Whole.evaluate(model.as_ref(), &valid, 64, Some(&mut progress))?.loss());
-        bar.finish_and_clear();
+        let measured = counted(session, (valid.len(), "tokens"), |progress| {
+            Order::Whole.evaluate(model.as_ref(), &valid, 64, Some(progress))
+        })?;
+        verdict.model = Some(measured.loss());
         verdict.tokens = valid.len();
         let train = match fit.train() {
             Ids::Memory(train) if train.len() <= MOST => train,

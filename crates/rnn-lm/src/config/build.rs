@@ -217,13 +217,11 @@ impl Config {
             (by, true) => Decay::Decoupled(by),
         };
         let divide = positive("training.divide", training.divide)?;
-        let windows = (per_epoch as u64).saturating_mul(training.epochs as u64);
-        let steps = windows / training.accumulate.max(1) as u64;
         let schedules = [
             ("constant", Schedule::Constant),
             ("plateau", Schedule::Plateau { divide }),
             ("decay", Schedule::Decay { after: training.after, divide }),
-            ("cosine", Schedule::Cosine { warmup: training.warmup, steps }),
+            ("cosine", Schedule::Cosine { warmup: training.warmup, steps: training.steps(per_epoch) }),
         ];
         let schedule = word("training.schedule", &training.schedule, &schedules)?;
         let patience = usize::try_from(training.patience).unwrap_or(usize::MAX);
@@ -236,6 +234,13 @@ impl Config {
         let optimizer = optimizer.clip(clip).decay(decay);
         let trainer = Trainer::new(optimizer).rate(Rate::new(lr, schedule)).averaging(averaging);
         Ok(trainer.accumulate(training.accumulate))
+    }
+}
+
+impl Training {
+    /// Steps of all epochs, each of so many windows.
+    pub fn steps(&self, per_epoch: usize) -> u64 {
+        (per_epoch as u64).saturating_mul(self.epochs as u64) / self.accumulate.max(1) as u64
     }
 }
 

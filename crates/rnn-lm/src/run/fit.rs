@@ -4,7 +4,7 @@
 use super::metrics::Metrics;
 use super::since::Since;
 use super::windows::Windows;
-use super::{Begun, CACHE, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted, there};
+use super::{Begun, CACHE, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted};
 use crate::config::Config;
 use crate::data::Batches;
 use crate::evaluate;
@@ -43,6 +43,7 @@ pub struct Fit {
     run: Run,
     train: Ids,
     valid: Option<Ids>,
+    total_steps: u64,
     model: Box<dyn LanguageModel>,
     trainer: Trainer,
     metrics: Metrics,
@@ -54,6 +55,7 @@ pub struct Fit {
 struct Parts {
     train: Ids,
     valid: Option<Ids>,
+    total_steps: u64,
     model: Box<dyn LanguageModel>,
     trainer: Trainer,
     since: Since,
@@ -64,7 +66,8 @@ impl Parts {
         let (train, valid) = ids(texts, run)?;
         let windows = Windows::new(&run.config, &train)?.windows(0);
         let training = &run.config.training;
-        if windows.saturating_mul(training.epochs) < training.accumulate {
+        let total_steps = training.steps(windows);
+        if total_steps == 0 {
             let most =
                 format!("at most {}, the windows of {} epochs", windows * training.epochs, training.epochs);
             return Err(Error::invalid("training.accumulate", most, training.accumulate)
@@ -74,7 +77,7 @@ impl Parts {
         let model = run.untrained(Way::Fused, device)?;
         let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
         let since = Since { corpus, settings, ..Since::default() };
-        Ok(Self { train, valid, model, trainer, since })
+        Ok(Self { train, valid, total_steps, model, trainer, since })
     }
 }
 
@@ -169,13 +172,12 @@ impl Fit {
             )
             .hint("a run without a corpus can be used, but not trained"));
         }
-        let path = run.path(CHECKPOINT);
-        let checkpoint = if there(&path)? { Some(Checkpoint::read(&path)?) } else { None };
+        let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;
         let was: Option<Since> = checkpoint.as_ref().map(Checkpoint::notes).transpose()?;
         match &was {
             Some(was) => was.check_settings(&run)?,
             // Weights that were trained elsewhere, or whose checkpoint is lost, are not to be written over.
-            None if there(&run.path(MODEL))? => {
+            None if run.has(MODEL)? => {
                 return Err(Error::invalid(
                     run.folder().display(),
                     format!("a run with {CHECKPOINT}, to go on from"),
@@ -217,8 +219,8 @@ impl Fit {
     }
 
     fn of(run: Run, parts: Parts, metrics: Metrics, lock: Lock) -> Self {
-        let Parts { train, valid, model, trainer, since } = parts;
-        Self { run, train, valid, model, trainer, metrics, since, _lock: lock }
+        let Parts { train, valid, total_steps, model, trainer, since } = parts;
+        Self { run, train, valid, total_steps, model, trainer, metrics, since, _lock: lock }
     }
 
     /// The run.
@@ -247,13 +249,8 @@ impl Fit {
     }
 
     /// Steps of all epochs together, about: where windows are of lengths that are drawn, every epoch has others.
-    ///
-    /// # Errors
-    /// Where the text cannot be read.
-    pub fn total_steps(&self) -> Result<u64> {
-        let training = &self.run.config.training;
-        let windows = Windows::new(&self.run.config, &self.train)?.windows(0).saturating_mul(training.epochs);
-        Ok((windows / training.accumulate.max(1)) as u64)
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
     }
 
     /// Trains to the end, or until it is told to stop.

@@ -109,6 +109,14 @@ impl Run {
         self.folder.join(name)
     }
 
+    /// Whether a file of it is there.
+    ///
+    /// # Errors
+    /// Where nobody may look.
+    pub fn has(&self, name: &str) -> Result<bool> {
+        there(&self.path(name))
+    }
+
     /// The model that its settings say, as it begins.
     ///
     /// # Errors
@@ -164,7 +172,7 @@ impl Run {
     /// Where they cannot be written, or are not those of its model: there is no file then.
     pub fn save_tensors(&self, tensors: Vec<(String, Tensor)>) -> Result<()> {
         let path = self.path(MODEL);
-        if there(&path)? {
+        if self.has(MODEL)? {
             return Err(Error::invalid(path.display(), "no weights yet", "a file"));
         }
         weights::save(tensors, &path, &self.tokenizer)?;

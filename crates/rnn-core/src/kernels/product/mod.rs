@@ -12,11 +12,12 @@ mod tile;
 
 pub(super) use columns::{Columns, Packing};
 pub(super) use panels::pack;
+pub(super) use sums::Sums;
 pub use sums::column_sums;
 pub(super) use tile::{Block, Left, Lines};
 
 use super::Real;
-use super::dispatch::{Instructions, Task, run};
+use super::dispatch::{Cpu, Instructions, Task, run};
 use super::share::{Shared, prefetch};
 use super::simd::Register;
 use super::team::{self, Member, together};
@@ -280,12 +281,13 @@ fn by_team<T: Real>(
     let rooms = rooms.for_members(count);
     together(count, &|member| {
         let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        run(cpu, Part { out, a, b, into, sums, member, room: &mut room });
+        (T::compiled().product)(cpu, Part { cpu, out, a, b, into, sums, member, room: &mut room });
     });
 }
 
 /// A member's part of a product.
-struct Part<'a, T> {
+pub(super) struct Part<'a, T> {
+    cpu: Cpu,
     out: Shared<'a, T>,
     a: Mat<'a, T>,
     b: Mat<'a, T>,
@@ -299,7 +301,7 @@ struct Part<'a, T> {
 impl<T: Real> Task for Part<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { out, a, b, into, sums, member, room } = self;
+        let Self { cpu, out, a, b, into, sums, member, room } = self;
         let ((m, k), (_, n)) = (a.shape(), b.shape());
         let grain = (I::Register::<T>::ROWS, I::Register::<T>::WIDTH);
         let (rows, columns) = cut(&member, (m, n), grain);
@@ -347,7 +349,8 @@ impl<T: Real> Task for Part<'_, T> {
                         backwards: false,
                         into,
                     };
-                    block.run(instructions);
+                    // Not inlined: one copy of the tiles serves all products.
+                    run(cpu, block);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::Mat;
 use crate::kernels::Real;
-use crate::kernels::dispatch::{Instructions, Task, cpu, run};
+use crate::kernels::dispatch::{Instructions, Task, cpu};
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
 use std::ops::Range;
@@ -32,10 +32,12 @@ pub fn column_sums<T: Real>(out: &mut [T], a: Mat<'_, T>, b: Option<&[T]>, add: 
     assert!(b.is_none_or(|b| b.len() == rows * columns), "factors of {rows} x {columns}");
     let (cpu, out) = (cpu(), Shared::new(out));
     let count = team::size().min(rows * columns / WORTH).max(1);
-    together(count, &|member| run(cpu, Sums { out, a, b, add, columns: member.share(columns, GRAIN) }));
+    together(count, &|member| {
+        (T::compiled().column_sums)(cpu, Sums { out, a, b, add, columns: member.share(columns, GRAIN) });
+    });
 }
 
-struct Sums<'a, T> {
+pub(in crate::kernels) struct Sums<'a, T> {
     out: Shared<'a, T>,
     a: Mat<'a, T>,
     b: Option<&'a [T]>,

@@ -179,14 +179,14 @@ impl<T: Real> Block<'_, T> {
         }
     }
 
-    /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it.
+    /// Rows of the next tile, with `left` to do: a full one, but no very low one beside it. Slivers are full to the last.
     #[inline(always)]
     fn height<I: Instructions>(&self, left: usize) -> usize {
         let full = I::Register::<T>::ROWS;
-        let slivers = matches!(self.left, Left::Slivers(_));
         match left {
-            9..=13 if full == 8 && !slivers => 6,
-            8 if full == 6 && !slivers => 4,
+            _ if matches!(self.left, Left::Slivers(_)) => full,
+            9..=13 if full == 8 => 6,
+            8 if full == 6 => 4,
             _ if left >= full => full,
             6.. => 6,
             4.. => 4,
@@ -232,23 +232,21 @@ impl<T: Real> Block<'_, T> {
                 sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| lines[r][k]))
             }
             Left::Slivers(slivers) => {
-                let above = row - self.rows.start;
-                let sliver = &slivers[above / full * full * depth..][..full * depth];
-                if M == full {
-                    let (pieces, _) = sliver.as_chunks::<M>();
-                    let (groups, _) = pieces.as_chunks::<FEW>();
-                    let few = |i: usize, k: usize, r: usize| groups[i][k][r];
-                    sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| pieces[k][r]))
-                } else {
-                    let inside = above % full;
-                    let one = |k: usize, r: usize| sliver[k * full + inside + r];
-                    let few = |i: usize, k: usize, r: usize| one(i * FEW + k, r);
-                    sums::<I::Register<T>, M, N>(instructions, start, packed, (few, one))
+                if M != full {
+                    return M;
                 }
+                let (pieces, _) = slivers[(row - self.rows.start) * depth..][..M * depth].as_chunks::<M>();
+                let (groups, _) = pieces.as_chunks::<FEW>();
+                let few = |i: usize, k: usize, r: usize| groups[i][k][r];
+                sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| pieces[k][r]))
             }
         };
         let add = matches!(self.into, Into::Add);
         for (r, sums) in sums.iter_mut().enumerate() {
+            // The last sliver is filled up with zeros.
+            if row + r >= self.rows.end {
+                continue;
+            }
             let start = (row + r) * self.stride;
             // SAFETY: nobody else uses this row's columns, as the block's maker promises.
             #[allow(unsafe_code)]

@@ -128,7 +128,7 @@ pub fn forward<T: Real>(
     if normed {
         let kept = (Shared::new(&mut of_input.rows), Shared::new(&mut of_input.scale));
         let norm = Norm::of_input(Shared::new(&mut tape.gates), sums, params, kept);
-        of_all_rows(steps, sums, &|rows| dispatch::run(cpu, Norm { rows, ..norm }));
+        of_all_rows(steps, sums, &|rows| (T::compiled().norm)(cpu, Norm { rows, ..norm }));
     }
 
     next.c.copy_from_slice(state.c);
@@ -167,7 +167,7 @@ pub fn forward<T: Real>(
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
             let (kernel, window, room) = (*kernel, &window, &mut *room);
-            dispatch::run(cpu, Forward { cpu, kernel, window, member, room });
+            (T::compiled().forward)(cpu, Forward { cpu, kernel, window, member, room });
         });
     });
     if !steered {
@@ -319,7 +319,7 @@ pub fn backward<T: Real>(
         together(count, &|member| {
             let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
             let (kernel, window, room) = (*kernel, &window, &mut *room);
-            dispatch::run(cpu, Backward { cpu, kernel, window, member, room });
+            (T::compiled().backward)(cpu, Backward { cpu, kernel, window, member, room });
         });
     });
 
@@ -336,7 +336,7 @@ pub fn backward<T: Real>(
             scale: &of_input.scale,
             step: (0, 1),
         };
-        of_all_rows(steps, sums, &|rows| dispatch::run(cpu, NormBack { rows, ..norm }));
+        of_all_rows(steps, sums, &|rows| (T::compiled().norm_back)(cpu, NormBack { rows, ..norm }));
     }
     let dinput = &*dinput;
     let dsums = if two_sided { scratch.drecurrent.as_slice() } else { dinput };

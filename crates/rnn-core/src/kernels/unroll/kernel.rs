@@ -151,11 +151,8 @@ mod tests {
     use crate::kernels::pointwise::{Backward, CellNormLstm, Forward, Gru, Inputs, ResetBeforeGru, Tape};
     use std::marker::PhantomData;
 
-    /// `EXTRA_OR_C`: 0 for neither, 1 for an extra, 2 for a c.
-    struct Stage<const GATES: usize, const OWN: usize, const EXTRA_OR_C: usize, const TWO_SIDED: bool>;
-
-    /// A stage that reads what stands between.
-    struct Reader;
+    /// `KIND`: 0 for a plain one, 1 for one with an extra, 2 with a c, 3 for one that reads what stands between.
+    struct Stage<const GATES: usize, const OWN: usize, const KIND: usize, const TWO_SIDED: bool>;
 
     struct Both<First, Last, const PRODUCT: bool>(PhantomData<fn() -> (First, Last)>);
 
@@ -163,29 +160,13 @@ mod tests {
         Forward { gates: [V::zero(); MAX_GATES], extra: V::zero(), made: V::zero(), c: V::zero() }
     }
 
-    impl<const G: usize, const O: usize, const E: usize, const S: bool> Pointwise for Stage<G, O, E, S> {
+    impl<const G: usize, const O: usize, const K: usize, const S: bool> Pointwise for Stage<G, O, K, S> {
         const GATES: usize = G;
-        const CARRY: bool = E == 2;
-        const READS: Reads = Reads::Nothing;
-        const EXTRA: bool = E == 1;
+        const CARRY: bool = K == 2;
+        const READS: Reads = if K == 3 { Reads::Between } else { Reads::Nothing };
+        const EXTRA: bool = K == 1;
         const TWO_SIDED: bool = S;
         const OWN: usize = O;
-
-        fn forward<V: Vector>(_: Inputs<V>) -> Forward<V> {
-            forward()
-        }
-
-        fn backward<V: Vector>(_: &Tape<V>, _: V, _: V) -> Backward<V> {
-            Backward::one_sided([V::zero(); MAX_GATES])
-        }
-    }
-
-    impl Pointwise for Reader {
-        const GATES: usize = 1;
-        const CARRY: bool = false;
-        const READS: Reads = Reads::Between;
-        const EXTRA: bool = false;
-        const TWO_SIDED: bool = false;
 
         fn forward<V: Vector>(_: Inputs<V>) -> Forward<V> {
             forward()
@@ -210,6 +191,7 @@ mod tests {
     #[test]
     fn stages_that_members_would_race_in_are_refused() {
         type Plain = Stage<1, 0, 0, false>;
+        type Reader = Stage<1, 0, 3, false>;
         refused::<Both<Stage<1, 1, 0, false>, Stage<1, 2, 0, false>, false>>(
             "the first of two stages has numbers of its own",
         );

@@ -11,7 +11,7 @@ mod kernel;
 mod lent;
 mod manual;
 mod memory;
-mod part;
+pub(super) mod part;
 mod reference;
 mod segments;
 mod slots;

@@ -80,7 +80,7 @@ impl<'a, T: Copy> BackwardWindow<'a, T> {
 }
 
 /// A member's part of a window, back through all of its steps.
-pub(in super::super) struct Backward<'a, T: Real> {
+pub(in crate::kernels) struct Backward<'a, T: Real> {
     pub(in super::super) cpu: Cpu,
     pub(in super::super) kernel: &'a dyn KernelOf<T>,
     pub(in super::super) window: &'a BackwardWindow<'a, T>,

@@ -157,7 +157,7 @@ impl<'a, T: Copy> ForwardWindow<'a, T> {
 }
 
 /// A member's part of a window through all of its steps.
-pub(in super::super) struct Forward<'a, T: Real> {
+pub(in crate::kernels) struct Forward<'a, T: Real> {
     pub(in super::super) cpu: Cpu,
     pub(in super::super) kernel: &'a dyn KernelOf<T>,
     pub(in super::super) window: &'a ForwardWindow<'a, T>,

@@ -13,13 +13,14 @@ mod forward;
 mod guided;
 mod norm;
 
-pub(super) use backward::BackwardWindow;
-pub(super) use backward::{Backward, stage_back};
-pub(super) use forward::ForwardWindow;
-pub(super) use forward::{Forward, stage};
+pub(in crate::kernels) use backward::Backward;
+pub(super) use backward::{BackwardWindow, stage_back};
+pub(in crate::kernels) use forward::Forward;
+pub(super) use forward::{ForwardWindow, stage};
 pub use guided::Course;
 pub(super) use guided::{GuidedBackward, GuidedForward};
-pub(super) use norm::{Norm, NormBack, Rows};
+pub(super) use norm::Rows;
+pub(in crate::kernels) use norm::{Norm, NormBack};
 
 use super::cpu::Dims;
 use crate::kernels::Real;
@@ -131,7 +132,7 @@ impl<'a, T: Real> Packed<'a, T> {
 }
 
 /// A step's rows times weights that [`PackAll`] packed.
-pub(super) struct StepProduct<'a, T> {
+pub(in crate::kernels) struct StepProduct<'a, T> {
     pub(super) cpu: Cpu,
     pub(super) left: Lines<'a, T>,
     pub(super) rows: Range<usize>,

@@ -41,7 +41,7 @@ impl<'a, T> Rows<'a, T> {
 }
 
 /// Normalises rows where they stand. Nobody else uses any of these rows meanwhile.
-pub(in super::super) struct Norm<'a, T> {
+pub(in crate::kernels) struct Norm<'a, T> {
     pub(in super::super) rows: Range<usize>,
     pub(in super::super) size: usize,
     pub(in super::super) values: Rows<'a, T>,
@@ -120,7 +120,7 @@ impl<T: Real> Task for Norm<'_, T> {
 }
 
 /// The backward of [`Norm`]. Nobody else uses any of these rows meanwhile, or writes to what is read.
-pub(in super::super) struct NormBack<'a, T> {
+pub(in crate::kernels) struct NormBack<'a, T> {
     pub(in super::super) rows: Range<usize>,
     pub(in super::super) size: usize,
     /// Gradients of what the norm gave; none where they stand in `out`.

@@ -11,10 +11,11 @@ use super::part::{Cut, ForwardWindow, Norm, Part, Rows, Which};
 use super::slots::{Params, Slots};
 use crate::convention::Direction;
 use crate::kernels::Real;
-use crate::kernels::dispatch::{Cpu, cpu, run};
+use crate::kernels::dispatch::{Cpu, cpu};
 use crate::kernels::product::{Into, Lines, Mat};
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
+pub(in crate::kernels) use packed::Pack;
 use packed::{Packed, Product};
 
 /// Layers, and maybe an affine layer behind them, with the state that they carry.
@@ -279,8 +280,8 @@ impl<T: Real> Layer<T> {
             if normed {
                 let none = (Shared::new(&mut []), Shared::new(&mut []));
                 let input = Norm::of_input(window.gates, traits.gates * hidden, &params, none);
-                run(cpu, Norm { rows: whole_rows.clone(), ..input });
-                run(cpu, window.norm(0, whole_rows.clone(), traits));
+                (T::compiled().norm)(cpu, Norm { rows: whole_rows.clone(), ..input });
+                (T::compiled().norm)(cpu, window.norm(0, whole_rows.clone(), traits));
                 member.meet();
             }
             let units = member.share(hidden, UNITS);
@@ -295,7 +296,7 @@ impl<T: Real> Layer<T> {
                 member.meet();
                 match &of_between {
                     Some(product) => product.share(member),
-                    None => run(cpu, window.norm_between(0, whole_rows)),
+                    None => (T::compiled().norm)(cpu, window.norm_between(0, whole_rows)),
                 }
                 member.meet();
             }

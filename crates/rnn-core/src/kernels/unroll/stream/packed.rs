@@ -27,7 +27,7 @@ impl<T: Real> Packed<T> {
         let mut parts = Vec::new();
         parts.resize_with(count, || Part { columns: (0..0).into(), panels: Vec::new(), len: 0 });
         team::pieces(&mut parts, 1, &|index, part| {
-            run(cpu, Pack { cpu, part: &mut part[0], matrix, rows, index, count });
+            (T::compiled().pack)(cpu, Pack { cpu, part: &mut part[0], matrix, rows, index, count });
         });
         Self { parts, depth: matrix.shape().0 }
     }
@@ -37,7 +37,7 @@ impl<T: Real> Packed<T> {
     }
 }
 
-struct Pack<'a, T> {
+pub(in crate::kernels) struct Pack<'a, T> {
     cpu: Cpu,
     part: &'a mut Part<T>,
     matrix: Mat<'a, T>,
@@ -99,7 +99,7 @@ impl<'a, T: Real> Product<'a, T> {
                 columns: &part.columns,
                 backwards: self.backwards,
             };
-            run(self.cpu, step);
+            (T::compiled().step_product)(self.cpu, step);
         }
     }
 }
