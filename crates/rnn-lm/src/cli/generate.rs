@@ -59,7 +59,7 @@ pub(super) struct Generate {
     /// its line
     #[arg(long, allow_negative_numbers = true, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "samples", "seed"])]
     beam: Option<usize>,
-    /// Beam search: log-probabilities are divided by the length to this power
+    /// Beam search: log-probabilities are divided by the length to this power; at 0 short lines win, 0.6 to 1 is usual
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, requires = "beam")]
     length_penalty: f64,
     /// Print JSON, one object a text
@@ -90,7 +90,7 @@ impl Generate {
         let count = self.tokens.unwrap_or(if Noun::of(tokenizer).is_large() { 100 } else { 500 });
         if let Some(width) = self.beam {
             // A text ends with its line.
-            let ends = vec![tokenizer.begin()];
+            let ends = tokenizer.line_end().into_iter().collect();
             let beam = Beam { width, length: count, penalty: self.length_penalty, ends, skip };
             return self.search(&beam, model.as_ref(), &prompt, tokenizer);
         }

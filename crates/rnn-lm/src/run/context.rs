@@ -14,7 +14,7 @@ impl Run {
     pub(super) fn write_context(&self, text: &Source<'_>) -> Result<()> {
         let mut ids = vec![0; text.len().min(MOST)];
         text.copy(0, &mut ids)?;
-        if let Some(end) = ids.iter().rposition(|&id| id == self.tokenizer.begin()) {
+        if let Some(end) = ids.iter().rposition(|&id| Some(id) == self.tokenizer.line_end()) {
             ids.truncate(end + 1);
         }
         Ok(file::write(&self.path(CONTEXT), self.tokenizer.decode(&ids)?.as_bytes())?)

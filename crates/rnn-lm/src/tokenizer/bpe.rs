@@ -29,7 +29,7 @@ pub(super) struct Bpe {
     cut_around: Option<Vec<String>>,
     /// Not used, and written again: it says how texts are made into a model's input.
     post_processor: Value,
-    begin: u32,
+    line_end: Option<u32>,
 }
 
 impl Bpe {
@@ -91,16 +91,16 @@ impl Bpe {
             piece.unwrap_or_else(|| token.clone().into_bytes())
         });
         let tokens: Vec<_> = tokens.collect();
-        let begin = (0..).zip(&tokens).find(|(_, token)| **token == *b"\n").map_or(0, |(id, _)| id);
-        Ok(Self { inner, tokens, cut_around, post_processor: file["post_processor"].clone(), begin })
+        let line_end = (0..).zip(&tokens).find(|(_, token)| **token == *b"\n").map(|(id, _)| id);
+        Ok(Self { inner, tokens, cut_around, post_processor: file["post_processor"].clone(), line_end })
     }
 
     pub(super) fn tokens(&self) -> &[Vec<u8>] {
         &self.tokens
     }
 
-    pub(super) fn begin(&self) -> u32 {
-        self.begin
+    pub(super) fn line_end(&self) -> Option<u32> {
+        self.line_end
     }
 
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {

@@ -61,12 +61,20 @@ impl Listed {
         self.unknown
     }
 
-    pub(super) fn begin(&self) -> u32 {
+    pub(super) fn line_end(&self) -> Option<u32> {
         let end = match self.tokens {
             Tokens::Word => EOS,
             Tokens::Char => "\n",
         };
-        self.vocabulary.id(end).unwrap_or(0)
+        self.vocabulary.id(end)
+    }
+
+    /// The tokens of a text. Words without `<eos>` among them have lines that end in white space like any other.
+    fn split<'a>(&self, text: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        match (self.tokens, self.line_end()) {
+            (Tokens::Word, None) => Box::new(text.split_whitespace()),
+            (tokens, _) => tokens.split(text),
+        }
     }
 
     /// The ids of the first `count` tokens.
@@ -81,7 +89,7 @@ impl Listed {
                 .hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
             })
         };
-        self.tokens.split(text).take(count).enumerate().map(id_of).collect()
+        self.split(text).take(count).enumerate().map(id_of).collect()
     }
 }
 

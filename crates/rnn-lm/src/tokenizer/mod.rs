@@ -116,7 +116,8 @@ impl Tokenizer {
 
     /// The ids of a text.
     ///
-    /// A text of words always ends with `<eos>`, be there a last line feed or not.
+    /// A text of words always ends with `<eos>`, be there a last line feed or not; in a vocabulary without it, a line's end is
+    /// white space like any other.
     ///
     /// # Errors
     /// A text that is not UTF-8 (except for bytes), and an unknown token where there is no `<unk>`.
@@ -188,7 +189,7 @@ impl Tokenizer {
             return Ok(Vec::new());
         }
         let mut ids = self.encode(text)?;
-        if self.unit() == Unit::Word && !text.ends_with(b"\n") {
+        if self.unit() == Unit::Word && self.line_end().is_some() && !text.ends_with(b"\n") {
             ids.pop();
         }
         Ok(ids)
@@ -249,14 +250,18 @@ impl Tokenizer {
         }
     }
 
-    /// The id that a text of its own may begin after: `<eos>` for words, else the line feed; 0 where there is
-    /// none.
-    pub fn begin(&self) -> u32 {
+    /// The id of a line's end: of `<eos>` for words, else of the line feed.
+    pub fn line_end(&self) -> Option<u32> {
         match &*self.kind {
-            Kind::Listed(listed) => listed.begin(),
-            Kind::Byte => u32::from(b'\n'),
-            Kind::Bpe(bpe) => bpe.begin(),
+            Kind::Listed(listed) => listed.line_end(),
+            Kind::Byte => Some(u32::from(b'\n')),
+            Kind::Bpe(bpe) => bpe.line_end(),
         }
+    }
+
+    /// The id that a text of its own may begin after: that end, and 0 where there is none.
+    pub fn begin(&self) -> u32 {
+        self.line_end().unwrap_or(0)
     }
 
     /// Text as ids come one by one.

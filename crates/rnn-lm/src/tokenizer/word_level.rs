@@ -43,7 +43,12 @@ pub(super) fn to_json(listed: &Listed) -> Result<String> {
     // The format wants a name even where no token has it; both sides then refuse what they do not know.
     let unknown = listed.unknown().and_then(|id| listed.vocabulary().token(id)).unwrap_or(UNK);
     let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": unknown});
-    text(&document(line_ends(tokens), pre_tokenizer, decoder, model))
+    // What becomes of line ends where words have no `<eos>` is the pre-tokenizer's.
+    let normalizer = match (tokens, listed.line_end()) {
+        (Tokens::Word, None) => Value::Null,
+        _ => line_ends(tokens),
+    };
+    text(&document(normalizer, pre_tokenizer, decoder, model))
 }
 
 /// Reads a file, of this crate or another one.
@@ -66,6 +71,14 @@ pub(super) fn read(name: &str, file: &Value) -> Result<Listed> {
         ));
     }
     let vocabulary = Vocabulary::from_tokens(entries(name, file)?.tokens)?;
+    if tokens == Tokens::Word && !normalizer.is_null() && vocabulary.id(EOS).is_none() {
+        let expected = format!("none, where the vocabulary has no {EOS}");
+        return Err(Error::invalid(format!("{name}: normalizer"), expected, kind_of(normalizer)).hint(
+            format!(
+                "it makes {EOS} of each line's end: put that into the vocabulary, or take the normalizer out"
+            ),
+        ));
+    }
     let unknown = match &file["model"]["unk_token"] {
         Value::Null => UNK,
         Value::String(token) => token,
@@ -179,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_words_without_eos_end_in_white_space() {
+        let file = r#"{"pre_tokenizer": {"type": "WhitespaceSplit"},
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "<unk>": 2}, "unk_token": "<unk>"}}"#;
+        let our = Tokenizer::from_json("t.json", file).expect("tokenizer");
+        assert_eq!((our.line_end(), our.begin()), (None, 0));
+        let text = "a b\n\nz a\r\nb";
+        assert_eq!(our.encode(text.as_bytes()).expect("ids"), [0, 1, 2, 0, 1]);
+        assert_eq!(our.encode_part(b"a b").expect("ids"), [0, 1]);
+        let whole: tokenizers::Tokenizer = file.parse().expect("their tokenizer");
+        for their in [whole, theirs(&our)] {
+            assert_eq!(ids(&their, text), [0, 1, 2, 0, 1]);
+        }
+        let again = Tokenizer::from_json("t.json", &our.to_json().expect("json")).expect("tokenizer");
+        assert_eq!(again.encode(text.as_bytes()).expect("ids"), [0, 1, 2, 0, 1]);
+    }
+
+    #[test]
     fn other_ways_to_cut_a_text_are_refused_by_name() {
         let file = |parts: &str| {
             let json = format!(r#"{{{parts}, "model": {{"type": "WordLevel", "vocab": {{"a": 0}}}}}}"#);
@@ -202,6 +232,12 @@ mod tests {
             ),
             (r#""pre_tokenizer": 7"#, "t.json: pre_tokenizer: ", "none"),
             (r#""normalizer": {"type": "Lowercase"}"#, "t.json: normalizer: ", "Lowercase"),
+            // It makes a token of line ends that the vocabulary does not have.
+            (
+                r#""normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " <eos> "}"#,
+                "t.json: normalizer: ",
+                "Replace",
+            ),
         ];
         for (parts, place, got) in refused {
             let error = file(parts).expect_err("refused").to_string();
