@@ -105,12 +105,12 @@ impl Base {
             (None, None) => Config::default(),
         };
         let of_file = match &file {
-            Some((name, text)) => Some((Config::parse(name, text, &config)?, name, text)),
+            Some((name, text)) => {
+                config = Config::parse(name, text, &config)?;
+                Some((config.clone(), name, text))
+            }
             None => None,
         };
-        if let Some((of_file, ..)) = &of_file {
-            config = of_file.clone();
-        }
         if let Some(rate) = self.dropout {
             let rate = rate.to_string();
             for place in OF_DROPOUT {

@@ -1,7 +1,7 @@
 //! What a text goes on from where nobody says a prompt. A model has met a state of zeros only where an epoch begins, so what it
 //! writes from there can be noise; behind a few lines of text it is at home.
 
-use super::{CONTEXT, Run, there};
+use super::{CONTEXT, Run};
 use crate::Result;
 use crate::data::{Source, TextFile};
 use rnn_core::border::file;
@@ -25,10 +25,9 @@ impl Run {
     /// # Errors
     /// Where the file cannot be read, or its tokens are none of the run's.
     pub fn context(&self) -> Result<Vec<u32>> {
-        let path = self.path(CONTEXT);
         let mut ids = vec![self.tokenizer.begin()];
-        if there(&path)? {
-            ids.extend(self.tokenizer.encode_file(&TextFile::open(&path)?)?);
+        if self.has(CONTEXT)? {
+            ids.extend(self.tokenizer.encode_file(&TextFile::open(self.path(CONTEXT))?)?);
         }
         Ok(ids)
     }
