@@ -1,7 +1,7 @@
 //! Trains a recurrent language model on real text and shows that it learned.
 //!
-//! With no argument: a word-level LSTM on the King James text that comes with a crate, in about two minutes on two
-//! cores. With `--corpus FILE` on any text of yours.
+//! With no argument: a word-level LSTM on the King James text that comes with a crate, in one to three minutes on
+//! two cores. With `--corpus FILE` on any text of yours.
 
 mod progress;
 mod text;

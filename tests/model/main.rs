@@ -3,5 +3,6 @@
 
 mod adaptive;
 mod dropout;
+mod memory;
 mod resume;
 mod training;

@@ -3,6 +3,7 @@
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rnn_lm::LanguageModel;
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 ///
 /// A line of JSON for each line of the text: `log_prob`, its natural logarithm, and `tokens`, each with its own. Each line
 /// stands by itself, after the end of another; with --carry it follows the line before, and all together are what
-/// `evaluate` measures (where the very first token is given, and has none).
+/// `evaluate` measures (where the very first token is given, and has none). Pieces of BPE that go over a line's end are then of
+/// the line in which they begin.
 #[derive(Debug, Args)]
 pub(super) struct Score {
     /// The folder of the run
@@ -46,52 +48,58 @@ impl Score {
                 (Box::new(File::open(&self.file).with_context(|| name.clone())?), name)
             }
         };
-        let mut lines = Lines { input: BufReader::new(input), name, number: 0 };
-        if !self.carry {
-            while let Some((line, mut ids)) = lines.next(tokenizer)? {
-                ids.insert(0, tokenizer.begin());
-                let scores: Vec<_> = log_probs(model.as_ref(), &ids)?.into_iter().map(Some).collect();
-                show(lines.number, &line, (&ids[1..], &scores), tokenizer)?;
-            }
-            return Ok(());
+        let input = BufReader::new(input);
+        match self.carry {
+            true => carried(input, &name, tokenizer, model.as_ref()),
+            false => one_by_one(input, &name, tokenizer, model.as_ref()),
         }
-        let (mut all, mut ids) = (Vec::new(), Vec::new());
-        while let Some((line, more)) = lines.next(tokenizer)? {
-            all.push((line, more.len()));
-            ids.extend(more);
-        }
-        let mut scores = vec![None; ids.len().min(1)];
-        scores.extend(log_probs(model.as_ref(), &ids)?.into_iter().map(Some));
-        let mut at = 0;
-        for (number, (line, count)) in all.iter().enumerate() {
-            let of = at..at + count;
-            show(number + 1, line, (&ids[of.clone()], &scores[of]), tokenizer)?;
-            at += count;
-        }
-        Ok(())
     }
 }
 
-/// Line after line, as bytes and as ids.
-struct Lines {
-    input: BufReader<Box<dyn Read>>,
-    name: String,
-    number: usize,
+/// Each line after the end of another.
+fn one_by_one(
+    mut input: impl BufRead,
+    name: &str,
+    tokenizer: &Tokenizer,
+    model: &dyn LanguageModel,
+) -> Result<()> {
+    for number in 1.. {
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line).with_context(|| name.to_string())? == 0 {
+            break;
+        }
+        if number == 1 {
+            unmark(&mut line);
+        }
+        let mut ids = tokenizer.encode(&line).with_context(|| format!("{name}, line {number}"))?;
+        ids.insert(0, tokenizer.begin());
+        let scores: Vec<_> = log_probs(model, &ids)?.into_iter().map(Some).collect();
+        show(number, &line, (&ids[1..], &scores), tokenizer)?;
+    }
+    Ok(())
 }
 
-impl Lines {
-    fn next(&mut self, tokenizer: &Tokenizer) -> Result<Option<(Vec<u8>, Vec<u32>)>> {
-        let mut line = Vec::new();
-        if self.input.read_until(b'\n', &mut line).with_context(|| self.name.clone())? == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        // What some editors put in front of a text is none of it.
-        if self.number == 1 && line.starts_with("\u{feff}".as_bytes()) {
-            line.drain(..3);
-        }
-        let ids = tokenizer.encode(&line).with_context(|| format!("{}, line {}", self.name, self.number))?;
-        Ok(Some((line, ids)))
+/// All lines as one text.
+fn carried(mut input: impl Read, name: &str, tokenizer: &Tokenizer, model: &dyn LanguageModel) -> Result<()> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).with_context(|| name.to_string())?;
+    unmark(&mut text);
+    let ids = tokenizer.encode_lines(&text).with_context(|| name.to_string())?;
+    let all = ids.concat();
+    let mut scores = vec![None; all.len().min(1)];
+    scores.extend(log_probs(model, &all)?.into_iter().map(Some));
+    let (lines, mut at) = (text.split_inclusive(|&byte| byte == b'\n'), 0);
+    for ((number, line), ids) in (1..).zip(lines).zip(&ids) {
+        show(number, line, (ids, &scores[at..at + ids.len()]), tokenizer)?;
+        at += ids.len();
+    }
+    Ok(())
+}
+
+/// What some editors put in front of a text is none of it.
+fn unmark(text: &mut Vec<u8>) {
+    if text.starts_with("\u{feff}".as_bytes()) {
+        text.drain(..3);
     }
 }
 

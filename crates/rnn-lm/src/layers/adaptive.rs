@@ -199,7 +199,7 @@ impl TimeAdaptive {
         let (of_head, of_tails) = self.deal(targets);
         let head = self.head.detach();
         let logits = hs.matmul(&head.t()?)?.unsqueeze(0)?;
-        let (mut loss, dlogits) = TimeSoftmaxWithLoss.forward_taped(&logits, &of_head)?;
+        let (mut loss, dlogits) = TimeSoftmaxWithLoss.turn(logits, &of_head)?;
         let dlogits = dlogits.squeeze(0)?;
         let mut dhs = dlogits.matmul(&head)?;
         let mut parameters = vec![dlogits.t()?.matmul(&hs)?];
@@ -214,7 +214,7 @@ impl TimeAdaptive {
             let of_rows = hs.index_select(&rows, 0)?;
             let low = of_rows.matmul(&down.t()?)?;
             let logits = low.matmul(&up.t()?)?.unsqueeze(0)?;
-            let (of_tail, dlogits) = TimeSoftmaxWithLoss.forward_taped(&logits, targets)?;
+            let (of_tail, dlogits) = TimeSoftmaxWithLoss.turn(logits, targets)?;
             loss += of_tail * share;
             let dlogits = (dlogits.squeeze(0)? * share)?;
             let dlow = dlogits.matmul(&up)?;

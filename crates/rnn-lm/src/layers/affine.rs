@@ -1,9 +1,10 @@
 //! `y = x W^T + b` at every step: from hidden states to logits.
 
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use rnn_core::Scheme;
+use rnn_core::kernels::{Real, lend};
 use rnn_core::sums::column_sums;
 
 /// The book's TimeAffine, with PyTorch's shapes.
@@ -63,7 +64,7 @@ impl TimeAffine {
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        Self::apply(xs, &self.weight, &self.bias)
+        Ok(product(xs, &self.weight)?.broadcast_add(&self.bias)?)
     }
 
     /// The same with nothing recorded.
@@ -71,13 +72,13 @@ impl TimeAffine {
     /// # Errors
     /// Those of [`Self::forward`].
     pub fn infer(&self, xs: &Tensor) -> Result<Tensor> {
-        Self::apply(&xs.detach(), &self.weight.detach(), &self.bias.detach())
-    }
-
-    fn apply(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (batch, time, size) = xs.dims3()?;
-        let ys = xs.reshape((batch * time, size))?.matmul(&weight.t()?)?.broadcast_add(bias)?;
-        Ok(ys.reshape((batch, time, ()))?)
+        let (ys, bias) = (product(&xs.detach(), &self.weight.detach())?, self.bias.detach());
+        // Logits are large: where it can be, the bias is added where they stand.
+        match (ys.device(), ys.dtype()) {
+            (Device::Cpu, DType::F32) => add_to_rows::<f32>(ys, &bias),
+            (Device::Cpu, DType::F64) => add_to_rows::<f64>(ys, &bias),
+            _ => Ok(ys.broadcast_add(&bias)?),
+        }
     }
 
     /// The backward by hand: `dW = dY^T X`, `db` = the sum of the rows of dY, `dX = dY W`.
@@ -94,4 +95,21 @@ impl TimeAffine {
             bias: column_sums(&dys)?,
         })
     }
+}
+
+/// `xs W^T`, `[N, T, V]`.
+fn product(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (batch, time, size) = xs.dims3()?;
+    let ys = xs.reshape((batch * time, size))?.matmul(&weight.t()?)?;
+    Ok(ys.reshape((batch, time, ()))?)
+}
+
+fn add_to_rows<T: Real>(ys: Tensor, bias: &Tensor) -> Result<Tensor> {
+    let bias = lend::read::<T>(bias)?;
+    let bias = bias.slice();
+    let add = |ys: &mut [T]| {
+        ys.chunks_mut(bias.len()).flat_map(|row| row.iter_mut().zip(bias)).for_each(|(y, &b)| *y += b);
+    };
+    lend::write(&ys, add)?;
+    Ok(ys)
 }

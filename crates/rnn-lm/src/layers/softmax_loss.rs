@@ -1,8 +1,9 @@
 //! Softmax and cross-entropy as one layer: the mean over the targets that are not [`IGNORE`] of
 //! `-log softmax(logits)[target]`, whose gradient is `(softmax(logits) - one_hot(target)) / targets`.
 //!
-//! One buffer `[N*T, V]`: the logits are turned into their gradient in place, neither they nor the probabilities exist
-//! twice. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
+//! One buffer `[N*T, V]`: where a model learns and where it is measured, logits are turned into their gradient or used up where
+//! they stand. Whoever calls the layer keeps the logits, so it works on a copy; and in tensor ops on a GPU there are
+//! some buffers of that size. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
 
 use super::embedding::check_ids;
 use crate::data::IGNORE;
@@ -36,12 +37,17 @@ impl TimeSoftmaxWithLoss {
     /// Those of [`Self::forward`].
     pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
         logits.dims3()?;
-        let logits = logits.detach().contiguous()?;
-        match (logits.device(), logits.dtype()) {
-            (Device::Cpu, DType::F32) => in_kernels::<f32>(&logits, targets),
-            (Device::Cpu, DType::F64) => in_kernels::<f64>(&logits, targets),
-            _ => in_tensor_ops(&logits, targets),
-        }
+        self.turn(logits.detach().force_contiguous()?, targets)
+    }
+
+    /// The same of logits that nobody else has: on the CPU they become the gradient where they stand.
+    pub(crate) fn turn(self, logits: Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+        let loss = match (logits.device(), logits.dtype()) {
+            (Device::Cpu, DType::F32) => in_kernels::<f32>(&logits, targets)?,
+            (Device::Cpu, DType::F64) => in_kernels::<f64>(&logits, targets)?,
+            _ => return in_tensor_ops(&logits, targets),
+        };
+        Ok((loss, logits))
     }
 
     /// The same loss out of candle's own ops and through its autograd: what the one above is held against.
@@ -59,11 +65,10 @@ impl TimeSoftmaxWithLoss {
     }
 }
 
-/// On a copy of the logits, which becomes their gradient.
-fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
-    let mut numbers = lend::read::<T>(logits)?.slice().to_vec();
-    let loss = softmax_loss(&mut numbers, targets, logits.dim(2)?)?;
-    Ok((loss, Tensor::from_vec(numbers, logits.shape(), &Device::Cpu)?))
+/// The loss; the logits become their gradient.
+fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<f64> {
+    let vocabulary = logits.dim(2)?;
+    lend::write(logits, |logits: &mut [T]| softmax_loss(logits, targets, vocabulary))?
 }
 
 /// For devices without kernels of ours.
@@ -292,8 +297,10 @@ mod tests {
         let with_nan = Tensor::from_vec(with_nan, (2, 3, vocabulary), &Device::Cpu).unwrap();
         for (logits, targets) in [(&logits, [3, 0, 10, 5, 5, 7]), (&with_nan, [3, IGNORE, 10, IGNORE, 5, 7])]
         {
-            let ((loss, grad), (want, want_grad)) =
-                (in_tensor_ops(logits, &targets).unwrap(), in_kernels::<f64>(logits, &targets).unwrap());
+            let ((loss, grad), (want, want_grad)) = (
+                in_tensor_ops(logits, &targets).unwrap(),
+                TimeSoftmaxWithLoss.forward_taped(logits, &targets).unwrap(),
+            );
             assert!((loss - want).abs() < 1e-12 * want, "{loss} and {want}");
             let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
             for (got, want) in flat(&grad).into_iter().zip(flat(&want_grad)) {

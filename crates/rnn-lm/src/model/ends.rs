@@ -45,7 +45,7 @@ impl Ends for InOps {
         let (loss, dhs);
         match &self.head {
             Head::Full(affine) => {
-                let (of_window, dlogits) = TimeSoftmaxWithLoss.forward_taped(&affine.infer(hs)?, targets)?;
+                let (of_window, dlogits) = TimeSoftmaxWithLoss.turn(affine.infer(hs)?, targets)?;
                 let grads = affine.backward(hs, &dlogits)?;
                 (loss, dhs, self.of_head) = (of_window, grads.dxs, vec![grads.weight, grads.bias]);
             }

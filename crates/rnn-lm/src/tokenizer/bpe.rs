@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{TokenizerImpl, models::ModelWrapper};
+use tokenizers::{Encoding, TokenizerImpl, models::ModelWrapper};
 
 use super::json::{document, entries, text};
 use super::{bytes, check, cut};
@@ -112,18 +112,32 @@ impl Bpe {
         self.cut_around.as_ref().map_or(0, |around| cut::last(text, around))
     }
 
+    /// The ids of a text, each behind the byte of the text at which its token begins.
+    pub(super) fn encode_with_places(&self, text: &str) -> Result<Vec<(usize, u32)>> {
+        let (mut begin, mut ids) = (0, Vec::new());
+        for piece in self.pieces(text, PIECE) {
+            let encoding = encoding(|| self.inner.encode(piece, false))?;
+            let places = encoding.get_offsets().iter().map(|&(at, _)| begin + at);
+            ids.extend(places.zip(encoding.get_ids().iter().copied()));
+            begin += piece.len();
+        }
+        Ok(ids)
+    }
+
     fn encode_by(&self, text: &str, size: usize) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for piece in self.pieces(text, size) {
+            ids.extend_from_slice(encoding(|| self.inner.encode_fast(piece, false))?.get_ids());
+        }
+        Ok(ids)
+    }
+
+    fn pieces<'a>(&'a self, text: &'a str, size: usize) -> impl Iterator<Item = &'a str> {
         let (size, around) = match &self.cut_around {
             Some(around) => (size, around.as_slice()),
             None => (usize::MAX, [].as_slice()),
         };
-        let mut ids = Vec::new();
-        for piece in cut::pieces(text, size, around) {
-            let encode = || self.inner.encode_fast(piece, false);
-            let encoding = guard("Tokenizer::encode: text", "a text that the tokenizer can take", encode)?;
-            ids.extend_from_slice(encoding.get_ids());
-        }
-        Ok(ids)
+        cut::pieces(text, size, around)
     }
 
     pub(super) fn to_json(&self) -> Result<String> {
@@ -133,6 +147,11 @@ impl Bpe {
         file["post_processor"] = self.post_processor.clone();
         text(&file)
     }
+}
+
+/// What the crate makes of a text.
+fn encoding(encode: impl FnOnce() -> tokenizers::Result<Encoding>) -> Result<Encoding> {
+    guard("Tokenizer::encode: text", "a text that the tokenizer can take", encode)
 }
 
 /// What the crate `tokenizers` does, with its panics as errors.

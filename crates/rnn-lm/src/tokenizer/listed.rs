@@ -69,12 +69,19 @@ impl Listed {
         self.vocabulary.id(end)
     }
 
-    /// The tokens of a text. Words without `<eos>` among them have lines that end in white space like any other.
+    /// Whether lines end in white space like any other: to words without `<eos>` among them.
+    pub(super) fn lines_are_one(&self) -> bool {
+        self.tokens == Tokens::Word && self.line_end().is_none()
+    }
+
+    /// Whether a text has an end of its own, [`EOS`], be there a last line feed or not.
+    pub(super) fn ends_texts(&self) -> bool {
+        self.tokens == Tokens::Word && !self.lines_are_one()
+    }
+
+    /// The tokens of a text.
     fn split<'a>(&self, text: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
-        match (self.tokens, self.line_end()) {
-            (Tokens::Word, None) => Box::new(text.split_whitespace()),
-            (tokens, _) => tokens.split(text),
-        }
+        if self.lines_are_one() { Box::new(text.split_whitespace()) } else { self.tokens.split(text) }
     }
 
     /// The ids of the first `count` tokens.

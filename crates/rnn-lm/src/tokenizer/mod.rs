@@ -144,6 +144,48 @@ impl Tokenizer {
         }
     }
 
+    /// The ids of a text, line by line: one behind the other they are those of the whole. A token that goes over a line's end, as
+    /// pieces of BPE may, is one of the line in which it begins.
+    ///
+    /// ```
+    /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+    ///
+    /// let options = Options { max: Some(257), ..Options::new(Unit::Bpe) };
+    /// let tokenizer = Tokenizer::train(b"a\n\n\nb\n\n\nc", &options)?;
+    /// assert_eq!(tokenizer.token(256).as_deref(), Some(r"\n\n"));
+    /// let lines = tokenizer.encode_lines(b"a\n\n\nb")?;
+    /// assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0, 1, 1]);
+    /// assert_eq!(lines.concat(), tokenizer.encode(b"a\n\n\nb")?);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Self::encode`].
+    pub fn encode_lines(&self, text: &[u8]) -> Result<Vec<Vec<u32>>> {
+        let lines = text.split_inclusive(|&byte| byte == b'\n');
+        match &*self.kind {
+            Kind::Listed(_) => {
+                // Where a bad byte is, is said of the text.
+                utf8(text)?;
+                let encode =
+                    |(number, line)| self.encode(line).map_err(|error| error.at(format!("line {number}")));
+                (1..).zip(lines).map(encode).collect()
+            }
+            Kind::Byte => lines.map(|line| self.encode(line)).collect(),
+            Kind::Bpe(bpe) => {
+                let mut ids = bpe.encode_with_places(utf8(text)?)?.into_iter().peekable();
+                let mut end = 0;
+                let of_line = |line: &[u8]| {
+                    end += line.len();
+                    std::iter::from_fn(|| ids.next_if(|&(at, _)| at < end || end == text.len()))
+                        .map(|(_, id)| id)
+                        .collect()
+                };
+                Ok(lines.map(of_line).collect())
+            }
+        }
+    }
+
     /// The ids of a file, or of a part of one, read piece by piece.
     ///
     /// # Errors
@@ -189,7 +231,8 @@ impl Tokenizer {
             return Ok(Vec::new());
         }
         let mut ids = self.encode(text)?;
-        if self.unit() == Unit::Word && self.line_end().is_some() && !text.ends_with(b"\n") {
+        let ends = matches!(&*self.kind, Kind::Listed(listed) if listed.ends_texts());
+        if ends && !text.ends_with(b"\n") {
             ids.pop();
         }
         Ok(ids)
@@ -371,6 +414,36 @@ mod tests {
                     Tokenizer::train(&b"a b c\n\n\nb x\n".repeat(9), &options).expect("tokenizer");
                 let whole = tokenizer.encode(text.as_bytes()).expect("ids");
                 assert!(tokenizer.encode_file(&file).expect("ids") == whole, "{unit}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_text_have_its_ids_whatever_a_token_is() {
+        let text = "  def f(x):\n      return é\n\n\n\n \n\tdef g  \r\n\r\n   \n\n世界 f";
+        let lines = text.split_inclusive('\n').count();
+        for unit in Unit::ALL {
+            let options = Options { max: (unit == Unit::Bpe).then_some(300), ..Options::new(unit) };
+            let trained = Tokenizer::train(text.repeat(9).as_bytes(), &options).expect("tokenizer");
+            let mut file: serde_json::Value =
+                serde_json::from_str(&trained.to_json().expect("json")).expect("json");
+            let mut tokenizers = vec![trained];
+            if unit == Unit::Bpe {
+                // As others have it: with a blank put before a text, and characters that are composed first.
+                file["pre_tokenizer"]["add_prefix_space"] = true.into();
+                file["normalizer"] = serde_json::json!({"type": "NFC"});
+                tokenizers.push(Tokenizer::from_json("t.json", &file.to_string()).expect("tokenizer"));
+            }
+            for tokenizer in tokenizers {
+                for text in [text, "", "\n", "e\u{301}\n\ne\u{301}", "a", "\n\n\n"] {
+                    let ids = tokenizer.encode(text.as_bytes()).expect("ids");
+                    let got = tokenizer.encode_lines(text.as_bytes()).expect("ids");
+                    assert_eq!(got.concat(), ids, "{unit} {text:?}");
+                    assert_eq!(got.len(), text.split_inclusive('\n').count());
+                }
+                let got = tokenizer.encode_lines(text.as_bytes()).expect("ids");
+                assert_eq!(got.len(), lines);
+                assert_eq!(tokenizer.decode(&got[lines - 1]).expect("text").trim(), "世界 f", "{unit}");
             }
         }
     }

@@ -43,11 +43,8 @@ pub(super) fn to_json(listed: &Listed) -> Result<String> {
     // The format wants a name even where no token has it; both sides then refuse what they do not know.
     let unknown = listed.unknown().and_then(|id| listed.vocabulary().token(id)).unwrap_or(UNK);
     let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": unknown});
-    // What becomes of line ends where words have no `<eos>` is the pre-tokenizer's.
-    let normalizer = match (tokens, listed.line_end()) {
-        (Tokens::Word, None) => Value::Null,
-        _ => line_ends(tokens),
-    };
+    // White space is the pre-tokenizer's.
+    let normalizer = if listed.lines_are_one() { Value::Null } else { line_ends(tokens) };
     text(&document(normalizer, pre_tokenizer, decoder, model))
 }
 
@@ -71,7 +68,14 @@ pub(super) fn read(name: &str, file: &Value) -> Result<Listed> {
         ));
     }
     let vocabulary = Vocabulary::from_tokens(entries(name, file)?.tokens)?;
-    if tokens == Tokens::Word && !normalizer.is_null() && vocabulary.id(EOS).is_none() {
+    let unknown = match &file["model"]["unk_token"] {
+        Value::Null => UNK,
+        Value::String(token) => token,
+        other => return Err(Error::invalid(format!("{name}: model.unk_token"), "a token", other)),
+    };
+    let unknown = vocabulary.id(unknown);
+    let listed = Listed::new(name, tokens, Arc::new(vocabulary), unknown)?;
+    if !normalizer.is_null() && listed.lines_are_one() {
         let expected = format!("none, where the vocabulary has no {EOS}");
         return Err(Error::invalid(format!("{name}: normalizer"), expected, kind_of(normalizer)).hint(
             format!(
@@ -79,13 +83,7 @@ pub(super) fn read(name: &str, file: &Value) -> Result<Listed> {
             ),
         ));
     }
-    let unknown = match &file["model"]["unk_token"] {
-        Value::Null => UNK,
-        Value::String(token) => token,
-        other => return Err(Error::invalid(format!("{name}: model.unk_token"), "a token", other)),
-    };
-    let unknown = vocabulary.id(unknown);
-    Listed::new(name, tokens, Arc::new(vocabulary), unknown)
+    Ok(listed)
 }
 
 /// What is done with line ends before a text is cut.

@@ -242,6 +242,15 @@ pub(super) fn check(op: &str, param: &Var, grad: &Grad<'_>) -> Result<()> {
             if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
                 return Err(Error::invalid(format!("{op}: rows"), format!("below {rows}"), id));
             }
+            let mut sorted = ids.to_vec();
+            sorted.sort_unstable();
+            if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(Error::invalid(
+                    format!("{op}: rows"),
+                    "each once",
+                    format!("{} twice", twice[0]),
+                ));
+            }
             (ids.len(), param.elem_count() / rows.max(1))
         }
     };

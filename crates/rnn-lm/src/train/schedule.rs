@@ -110,3 +110,30 @@ impl Rate {
         self.since_best
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_rises_for_four_steps_and_is_nothing_after_twelve() {
+        let rate = Rate::new(2.0, Schedule::Cosine { warmup: 4, steps: 12 });
+        // By hand: 1, 2, 3 and 4 quarters; then (1 + cos(k pi / 8)) / 2 for k from 0 to 8, and nothing more.
+        let (eighth, quarter, three_eighths) = (0.9619397662556434, 0.8535533905932737, 0.6913417161825449);
+        let rise = [0.25, 0.5, 0.75, 1.0];
+        let fall = [1.0, eighth, quarter, three_eighths, 0.5];
+        let rest = [1.0 - three_eighths, 1.0 - quarter, 1.0 - eighth, 0.0, 0.0, 0.0];
+        for (step, want) in rise.into_iter().chain(fall).chain(rest).enumerate() {
+            // Which epoch it is changes nothing.
+            for epoch in [0, 7] {
+                let got = rate.at(epoch, step as u64);
+                assert!((got - 2.0 * want).abs() < 1e-12, "step {step}: {got}, not {}", 2.0 * want);
+            }
+        }
+        let whole = Rate::new(2.0, Schedule::Cosine { warmup: 0, steps: 8 });
+        assert_eq!([0, 4, 8].map(|step| (whole.at(0, step) * 1e12).round() / 1e12), [2.0, 1.0, 0.0]);
+        // A rise that takes the whole training has no fall, and nothing is divided by nothing.
+        let rise = Rate::new(2.0, Schedule::Cosine { warmup: 4, steps: 4 });
+        assert_eq!([0, 3, 4].map(|step| rise.at(0, step)), [0.5, 2.0, 2.0]);
+    }
+}

@@ -72,7 +72,7 @@ fn on_cpu<T: Real, R: Rule>(
     let size = param.elem_count() / rows;
     Ok(lend::write(param, |weights: &mut [T]| {
         with_kept(kept, &mut |kept| match grad {
-            Grad::Dense(_) => dense(rule, at, weights, values, kept),
+            Grad::Dense(_) => in_order(rule, at, weights, &mut values.chunks(BLOCK), kept),
             Grad::Rows { ids, .. } if kept[0].is_empty() && at.decay == Decay::None => {
                 for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {
                     let start = id as usize * size;
@@ -82,14 +82,39 @@ fn on_cpu<T: Real, R: Rule>(
                 }
             }
             Grad::Rows { ids, .. } => {
-                let mut all = vec![T::ZERO; weights.len()];
-                for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {
-                    all[id as usize * size..][..size].copy_from_slice(values);
-                }
-                dense(rule, at, weights, &all, kept);
+                let zeros = vec![T::ZERO; BLOCK.min(weights.len())];
+                let all = with_zeros((ids, values), size, weights.len(), &zeros);
+                in_order(rule, at, weights, &mut all.into_iter(), kept);
             }
         })
     })??)
+}
+
+/// Rows in their order, and `zeros`, or a part of them, where there is none: pieces that are as long as the table together.
+fn with_zeros<'a, T>(
+    (ids, values): (&[u32], &'a [T]),
+    size: usize,
+    len: usize,
+    zeros: &'a [T],
+) -> Vec<&'a [T]> {
+    let mut rows: Vec<_> = ids.iter().zip(values.chunks_exact(size)).collect();
+    rows.sort_unstable_by_key(|&(id, _)| id);
+    let (mut pieces, mut at) = (Vec::with_capacity(2 * rows.len() + len / BLOCK + 1), 0);
+    let fill = |pieces: &mut Vec<&'a [T]>, mut gap: usize| {
+        while gap > 0 {
+            let piece = &zeros[..gap.min(zeros.len())];
+            gap -= piece.len();
+            pieces.push(piece);
+        }
+    };
+    for (&id, row) in rows {
+        let start = id as usize * size;
+        fill(&mut pieces, start - at);
+        pieces.push(row);
+        at = start + size;
+    }
+    fill(&mut pieces, len - at);
+    pieces
 }
 
 /// Lends what is kept, all of it at once.
@@ -112,20 +137,18 @@ struct Piece<'a, T> {
     kept: [&'a mut [T]; MAX_KEPT],
 }
 
-fn dense<T: Real, R: Rule>(
+/// Piece by piece, the gradients of all weights in their order.
+fn in_order<'a, T: Real, R: Rule>(
     rule: &R,
     at: At,
-    weights: &mut [T],
-    values: &[T],
+    mut weights: &mut [T],
+    values: &mut dyn Iterator<Item = &'a [T]>,
     [mut a, mut b]: [&mut [T]; MAX_KEPT],
 ) {
-    let mut pieces = Vec::with_capacity(values.len().div_ceil(BLOCK));
-    for (weights, values) in weights.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
-        let kept = [&mut a, &mut b].map(|rest| {
-            let (here, behind) = std::mem::take(rest).split_at_mut_checked(weights.len()).unwrap_or_default();
-            *rest = behind;
-            here
-        });
+    let mut pieces = Vec::with_capacity(values.size_hint().0);
+    for values in values {
+        let weights = take(&mut weights, values.len());
+        let kept = [take(&mut a, values.len()), take(&mut b, values.len())];
         pieces.push(Piece { weights, values, kept });
     }
     let cpu = dispatch::cpu();
@@ -134,6 +157,13 @@ fn dense<T: Real, R: Rule>(
             dispatch::run(cpu, Update { rule, at, piece: Piece { weights, values, kept: [a, b] } });
         }
     });
+}
+
+/// The first `len`, and the others stay; none where nothing is kept.
+fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (here, behind) = std::mem::take(rest).split_at_mut_checked(len).unwrap_or_default();
+    *rest = behind;
+    here
 }
 
 struct Update<'a, T, R> {

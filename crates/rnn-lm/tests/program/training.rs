@@ -68,6 +68,22 @@ fn the_settings_of_a_run_make_the_same_run_again() {
     for line in ["hidden = 33", "embed = 8", "rule = \"adam\""] {
         assert!(settings.contains(line), "{line}: {settings}");
     }
+    // What neither says is the preset's, and what that does not say has its default.
+    folder.file("partial.toml", "[model]\nhidden = 50\n");
+    let settings = folder.out("config --preset zaremba-small --config partial.toml --lr 3");
+    let said = |name: &str| settings.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+    for (name, want) in [
+        ("layers", "2"),
+        ("time", "20"),
+        ("clip_norm", "0.25"),
+        ("hidden", "50"),
+        ("embed", "200"),
+        ("lr", "3.0"),
+        ("beta1", "0.9"),
+    ] {
+        let got = said(name).and_then(|line| line.split_whitespace().next());
+        assert_eq!(got, Some(want), "{name}: {settings}");
+    }
 }
 
 #[test]

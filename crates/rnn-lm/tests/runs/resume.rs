@@ -1,0 +1,205 @@
+//! A run that is stopped at any place and goes on ends as the one that was never stopped.
+
+use super::*;
+use rnn_lm::run::Stepped;
+use std::collections::BTreeSet;
+
+const STEPS: u64 = 200;
+
+/// Stops after so many windows, in all processes.
+struct Until {
+    read: u64,
+    stop: u64,
+}
+
+impl Watch for Until {
+    fn stepped(&mut self, _: &Stepped, _: &dyn rnn_lm::LanguageModel) {
+        self.read += 1;
+    }
+
+    fn stop(&self) -> bool {
+        self.read == self.stop
+    }
+}
+
+/// The same weights, the same place, and the same way to it.
+fn assert_same(run: &Path, whole: &Path, from: &str) {
+    let [got, want] = [run, whole].map(|run| std::fs::read(run.join(MODEL)).unwrap());
+    assert!(got == want, "{from}: other weights are kept");
+    let [got, want] = [run, whole].map(|run| tensors(&run.join(CHECKPOINT)));
+    assert!(got.keys().eq(want.keys()), "{from}: {:?}, not {:?}", got.keys(), want.keys());
+    let other: Vec<&String> = got.keys().filter(|name| got[*name] != want[*name]).collect();
+    assert!(other.is_empty(), "{from}: {other:?} of the checkpoint");
+    let [got, want] = [run, whole].map(|run| {
+        let mut numbers = numbers(run);
+        assert!(numbers[1].as_object_mut().unwrap().remove("seconds").is_some());
+        numbers
+    });
+    assert_eq!(got, want, "{from}");
+    assert_eq!(metrics(run), metrics(whole), "{from}");
+}
+
+/// What was seen at the places where it was stopped.
+#[derive(Default)]
+struct Seen {
+    /// How many windows of an epoch had been read.
+    within: BTreeSet<u64>,
+    /// How many stops were not at an epoch's end.
+    inside: usize,
+    /// At how many stops the checkpoint had tensors of each kind.
+    kinds: BTreeMap<String, usize>,
+}
+
+/// Trains once, then once more with a stop at every tenth step; of each `copied`-th stop a copy goes on to the end without
+/// another. Where several windows make a step, stops fall before each of them.
+fn stopped_everywhere(bench: &Bench, config: &Config, copied: usize) -> Seen {
+    let gathers = config.training.accumulate as u64;
+    let whole = bench.path("whole");
+    let mut fit = bench.begin("whole", config);
+    assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done);
+    assert!((STEPS..STEPS + 10).contains(&fit.steps()), "{} steps", fit.steps());
+    drop(fit);
+
+    let mut seen = Seen::default();
+    let stopped = bench.path("stopped");
+    let mut watch = Until { read: 0, stop: 0 };
+    let mut fit = bench.begin("stopped", config);
+    for (number, step) in (10..STEPS).step_by(10).enumerate() {
+        let from = format!("from step {step}");
+        watch.stop = step * gathers + number as u64 % gathers;
+        assert_eq!(fit.train_on(&mut watch).unwrap(), End::Stopped, "{from}");
+        drop(fit);
+        let place = Checkpoint::read(stopped.join(CHECKPOINT)).unwrap().place().unwrap();
+        assert_eq!(place.steps, step, "{from}");
+        seen.inside += usize::from(place.read > 0);
+        seen.within.insert(place.read as u64);
+        let kind = |name: &String| name.split('.').next().unwrap().to_string();
+        let kinds: BTreeSet<String> = tensors(&stopped.join(CHECKPOINT)).keys().map(kind).collect();
+        kinds.into_iter().for_each(|kind| *seen.kinds.entry(kind).or_default() += 1);
+        // There is something to carry: all of it is in the checkpoint, and none of it is zero.
+        let state = checkpoint(&stopped, "state.");
+        assert!(!state.is_empty(), "{from}");
+        for (name, part) in state {
+            assert!(floats(&part).iter().all(|&number| number != 0.0), "{from}: {name}");
+        }
+        if number.is_multiple_of(copied) {
+            let path = bench.path(&step.to_string());
+            copy(&stopped, &path);
+            let mut fit = Fit::resume(&path, None, &Device::Cpu).unwrap();
+            assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done, "{from}");
+            assert_same(&path, &whole, &from);
+        }
+        fit = Fit::resume(&stopped, None, &Device::Cpu).unwrap();
+        assert_eq!(fit.steps(), step);
+    }
+    assert_eq!(fit.train_on(&mut watch).unwrap(), End::Done);
+    assert_same(&stopped, &whole, "from stop to stop");
+    seen
+}
+
+#[test]
+fn with_dropout_and_adam_at_every_tenth_step_of_two_hundred() {
+    let bench = Bench::new();
+    // 100 lines are 599 predictions: 25 windows of 4 x 6, the last of which is not full.
+    bench.file("train.txt", text(100, 1));
+    let valid = bench.file("valid.txt", text(30, 2));
+    let toml = format!(
+        "[data]
+        valid = {valid:?}
+        [model]
+        embed = 8
+        hidden = 8
+        layers = 2
+        tied = true
+        [dropout]
+        words = 0.1
+        input = 0.2
+        between = 0.2
+        output = 0.2
+        locked = true
+        weight = 0.3
+        zoneout_h = 0.1
+        activation = 2
+        temporal = 1
+        [training]
+        batch = 4
+        time = 6
+        epochs = 8
+        rule = \"adam\"
+        lr = 0.01
+        decay = 0.01
+        decoupled = true
+        clip_norm = 1
+        schedule = \"cosine\"
+        warmup = 20"
+    );
+    let seen = stopped_everywhere(&bench, &bench.config("train.txt", &toml, &Config::default()), 1);
+    // Three of nineteen are epochs' ends; the others lie at five places of an epoch.
+    assert_eq!((seen.inside, seen.within), (16, BTreeSet::from([0, 5, 10, 15, 20])));
+    assert_eq!(seen.kinds.get("optimizer"), Some(&19), "Adam keeps something");
+}
+
+#[test]
+fn with_windows_that_vary_are_gathered_and_lie_in_a_file_and_a_mean_of_the_weights() {
+    let bench = Bench::new();
+    bench.file("train.txt", text(250, 3));
+    let valid = bench.file("valid.txt", text(30, 4));
+    let toml = format!(
+        "[data]
+        valid = {valid:?}
+        memory = 0
+        [model]
+        cell = \"gru\"
+        embed = 6
+        hidden = 8
+        [dropout]
+        output = 0.2
+        [training]
+        batch = 4
+        time = 8
+        varied = true
+        accumulate = 3
+        epochs = 13
+        lr = 4
+        momentum = 0.5
+        nesterov = true
+        average = \"nt-asgd\"
+        patience = 2
+        evaluate_every = 7"
+    );
+    // Its many evaluations take time; a fourth of the stops is some before each of three windows.
+    let seen = stopped_everywhere(&bench, &bench.config("train.txt", &toml, &Config::default()), 4);
+    assert!(bench.path("whole/cache/train.ids").exists() && bench.path("whole/cache/valid.ids").exists());
+    assert!(seen.inside > 10 && seen.within.len() > 10, "{} {:?}", seen.inside, seen.within);
+    // Twelve stops are between the windows of a step; some are before the mean begins and some behind.
+    assert_eq!(seen.kinds.get("gradient"), Some(&12));
+    assert!(seen.kinds.get("average").is_some_and(|&stops| (2..18).contains(&stops)), "{:?}", seen.kinds);
+}
+
+#[test]
+fn in_the_order_of_the_book_where_the_state_lives_longer_than_an_epoch() {
+    let bench = Bench::new();
+    // Nine tenths are 540 words: 25 windows of 3 x 7, and some are left over. The last tenth is measured on.
+    bench.file("train.txt", text(100, 5));
+    let toml = "
+        [model]
+        cell = \"rnn\"
+        embed = 8
+        hidden = 8
+        [training]
+        batch = 3
+        time = 7
+        order = \"book\"
+        epochs = 8
+        rule = \"rms-prop\"
+        lr = 0.01
+        beta2 = 0.9
+        decay = 0.001
+        schedule = \"plateau\"
+        average = \"after\"
+        patience = 95";
+    let config = bench.config("train.txt", toml, &Config::default());
+    let seen = stopped_everywhere(&bench, &config, 1);
+    assert_eq!((seen.inside, seen.within), (16, BTreeSet::from([0, 5, 10, 15, 20])));
+    assert_eq!(seen.kinds.get("average"), Some(&10));
+}

@@ -1,0 +1,56 @@
+//! Of what is large there is one buffer: the logits of a window, and what a rule keeps of a table.
+
+use candle_core::{DType, Device, Var};
+use rnn_core::Way;
+use rnn_lm::data::{Batches, Streams};
+use rnn_lm::evaluate::Order;
+use rnn_lm::model::{CellKind, LmSpec, build};
+use rnn_lm::train::{Adam, Grad, Optimizer, Sgd, Values};
+
+#[test]
+fn the_logits_of_a_window_exist_once_while_it_learns_and_while_it_is_measured() {
+    const V: usize = 20_000;
+    let (batch, time) = (4, 64);
+    let ids: Vec<u32> = (0..batch * time + 1).map(|i| (i * 7919 % V) as u32).collect();
+    let window = Streams::new(&ids, batch, time).unwrap().window(0, 0).unwrap();
+    let logits = batch * time * V * size_of::<f32>();
+    for way in [Way::Manual, Way::Fused] {
+        // The output layer is a thirtieth of the logits, and so is its gradient.
+        let spec = LmSpec::new(V, 4, 8);
+        let mut model = build(CellKind::Lstm, &spec, way, (DType::F32, &Device::Cpu), 1).unwrap();
+        let learnt = allocation_counter::measure(|| {
+            model.forward(&window).unwrap();
+            model.backward().unwrap();
+            model.update(&mut Optimizer::new(Sgd::default(), 0.1)).unwrap();
+        });
+        let order = Order::Streams { batch };
+        let measured = allocation_counter::measure(|| {
+            order.evaluate(model.as_ref(), &ids, time, None).unwrap();
+        });
+        for (what, counted) in [("learning", learnt), ("measuring", measured)] {
+            let most = counted.bytes_max as usize;
+            assert!(
+                (logits..logits * 13 / 10).contains(&most),
+                "{way}, {what}: {most} bytes beside {logits}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rule_goes_over_a_table_of_which_few_rows_have_a_gradient_without_another_one() {
+    let (vocabulary, size) = (10_000, 64);
+    let table = Var::zeros((vocabulary, size), DType::F32, &Device::Cpu).unwrap();
+    let (ids, values) = ([9000, 3, 4], vec![1.0f32; 3 * size]);
+    let mut optimizer = Optimizer::new(Adam::default(), 0.1);
+    let mut step = || {
+        let grad = Grad::Rows { ids: &ids, values: Values::F32(&values) };
+        optimizer.step(std::slice::from_ref(&table), &[grad]).unwrap();
+    };
+    // The first one makes what Adam keeps: two more tables.
+    let bytes = vocabulary * size * size_of::<f32>();
+    let first = allocation_counter::measure(&mut step).bytes_max as usize;
+    assert!(first > 2 * bytes, "{first}");
+    let second = allocation_counter::measure(&mut step).bytes_max as usize;
+    assert!(second < bytes / 10, "{second} bytes beside a table of {bytes}");
+}
