@@ -24,7 +24,7 @@ pub enum Error {
         offset: usize,
     },
     /// A text that is not UTF-8, of which nobody knows yet where it comes from.
-    #[error("not UTF-8: the first bad byte is at offset {offset}")]
+    #[error("not UTF-8: the first bad byte is at offset {offset} (convert the text, for example with iconv)")]
     BadText {
         /// Bytes before the first one that is not UTF-8.
         offset: usize,

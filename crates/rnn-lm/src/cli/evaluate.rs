@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
-use rnn_lm::run::{Run, Texts};
+use rnn_lm::run::{CONFIG, Run, Texts};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
 use std::path::PathBuf;
@@ -201,7 +201,8 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
     const EPSILON: f64 = 1e-3;
     let config = &run.config;
     if config.data.corpus.is_empty() {
-        bail!("--rms: expected a run that knows its corpus (data.corpus in config.toml), got one without");
+        let config = run.path(CONFIG);
+        bail!("--rms: expected data.corpus in {}, whose gradients it looks at, got none", config.display());
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
     let ids = run.tokenizer.encode_file(&texts.train.first(1 << 22)?)?;

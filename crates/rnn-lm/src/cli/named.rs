@@ -13,12 +13,24 @@ const OTHERWISE: [(&str, &str); 5] = [
     ("Stops: stops", "stop"),
 ];
 
+/// What a person knows under another name, and has no one flag for.
+const KNOWN_AS: [(&str, &str); 6] = [
+    ("Streams::new: ids", "the text"),
+    ("BookBatches::new: ids", "the text"),
+    ("evaluate: ids", "the text"),
+    ("LmSpec", "the model"),
+    ("LmSpec: embed of tied weights", "--embed of tied weights"),
+    ("LmSpec: cutoffs of tied weights", "--cutoffs of tied weights"),
+];
+
 /// An error of a command that these flags were given.
 pub(super) fn under_flags(mut error: anyhow::Error, command: &Command, flags: &ArgMatches) -> anyhow::Error {
-    if let Some(rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. })) = error.downcast_mut()
-        && let Some(flag) = flag(op, command, flags)
-    {
-        *op = format!("--{flag}");
+    if let Some(rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. })) = error.downcast_mut() {
+        if let Some((_, known)) = KNOWN_AS.iter().find(|(name, _)| name == op) {
+            *op = (*known).into();
+        } else if let Some(flag) = flag(op, command, flags) {
+            *op = format!("--{flag}");
+        }
     }
     error
 }

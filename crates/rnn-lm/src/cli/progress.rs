@@ -30,30 +30,19 @@ impl Progress {
 
     /// After each window.
     pub(super) fn step(&mut self, at: &Stepped) {
-        let share = (at.epoch.0 as f64 - 1.0 + at.window.0 as f64 / at.window.1 as f64) / at.epoch.1 as f64;
-        let (begun, tokens, from) = *self.begun.get_or_insert((Instant::now(), at.tokens, share));
-        let seconds = begun.elapsed().as_secs_f64();
+        let (begun, tokens, from) = *self.begun.get_or_insert((Instant::now(), at.tokens, share(at)));
         if self.bar.is_none() && !(self.plain && self.last_line.elapsed() > PAUSE) {
             return;
         }
-        let speed = (at.tokens - tokens) as f64 / seconds.max(1e-9);
-        let left = seconds / (share - from).max(1e-9) * (1.0 - share);
-        let left = if share > from { format!("{} left", time(left)) } else { String::new() };
-        let message = format!(
-            "epoch {}/{}  {}  {speed:.0} {}s/s",
-            at.epoch.0,
-            at.epoch.1,
-            self.noun.quality(at.loss),
-            self.noun
-        );
+        let since = Since { seconds: begun.elapsed().as_secs_f64(), tokens: at.tokens - tokens, from };
         match &self.bar {
             Some(bar) => {
-                bar.set_message(message);
-                bar.set_prefix(left);
-                bar.set_position((share * LENGTH as f64) as u64);
+                bar.set_message(message(at, &since, self.noun));
+                bar.set_prefix(left(at, &since));
+                bar.set_position((share(at) * LENGTH as f64) as u64);
             }
             None => {
-                let _ = writeln!(std::io::stderr(), "{message}  step {}  {left}", at.step);
+                let _ = writeln!(std::io::stderr(), "{}", line(at, &since, self.noun));
                 self.last_line = Instant::now();
             }
         }
@@ -82,6 +71,38 @@ impl Progress {
             bar.abandon();
         }
     }
+}
+
+/// What this process has done since it began to count, behind a first step that says nothing of the others.
+struct Since {
+    seconds: f64,
+    tokens: usize,
+    /// The share of the work that was done then.
+    from: f64,
+}
+
+/// The share of all work that is done.
+fn share(at: &Stepped) -> f64 {
+    (at.epoch.0 as f64 - 1.0 + at.window.0 as f64 / at.window.1 as f64) / at.epoch.1 as f64
+}
+
+/// Where it stands and how fast it goes.
+fn message(at: &Stepped, since: &Since, noun: Noun) -> String {
+    let speed = since.tokens as f64 / since.seconds.max(1e-9);
+    let ((epoch, epochs), quality) = (at.epoch, noun.quality(at.loss));
+    format!("epoch {epoch}/{epochs}  {quality}  {speed:.0} {noun}s/s")
+}
+
+/// What is left where it goes on as fast; nothing where that is not known yet.
+fn left(at: &Stepped, since: &Since) -> String {
+    let (share, from) = (share(at), since.from);
+    let left = since.seconds / (share - from).max(1e-9) * (1.0 - share);
+    if share > from { format!("{} left", time(left)) } else { String::new() }
+}
+
+/// All of it, where there is no bar.
+fn line(at: &Stepped, since: &Since, noun: Noun) -> String {
+    format!("{}  step {}  {}", message(at, since, noun), at.step, left(at, since))
 }
 
 /// How much of `length` of these is done, in a terminal.
@@ -136,5 +157,59 @@ pub(super) fn time(seconds: f64) -> String {
         (0, 0, s) => format!("{s} s"),
         (0, m, s) => format!("{m} min {s:02} s"),
         (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+
+    fn noun(unit: Unit) -> Noun {
+        Noun::of(&Tokenizer::train(b"a b a b\n", &Options::new(unit)).unwrap())
+    }
+
+    fn at(epoch: (usize, usize), window: (usize, usize)) -> Stepped {
+        Stepped { epoch, window, step: 77, loss: 100f64.ln(), tokens: 0, lr: 0.1 }
+    }
+
+    #[test]
+    fn a_plain_line_has_a_rate_and_the_time_that_is_left() {
+        // 6000 words in 30 seconds. A quarter of the work was done in them, from 1/8 to 3/8, and 5/8 are left.
+        let since = Since { seconds: 30.0, tokens: 6000, from: 0.125 };
+        let said = line(&at((2, 4), (50, 100)), &since, noun(Unit::Word));
+        assert_eq!(said, "epoch 2/4  perplexity 100.0  200 words/s  step 77  1 min 15 s left");
+        let said = line(&at((2, 4), (50, 100)), &since, noun(Unit::Byte));
+        assert_eq!(said, "epoch 2/4  6.644 bits a byte  200 bytes/s  step 77  1 min 15 s left");
+    }
+
+    #[test]
+    fn what_was_done_before_this_process_began_says_nothing_of_what_is_left() {
+        // Of the last tenth of the work half was done in 100 seconds.
+        let since = Since { seconds: 100.0, tokens: 50, from: 0.9 };
+        assert_eq!(left(&at((10, 10), (5, 10)), &since), "1 min 40 s left");
+        assert_eq!(left(&at((10, 10), (10, 10)), &since), "0 s left");
+    }
+
+    #[test]
+    fn after_one_step_nobody_knows_what_is_left() {
+        let since = Since { seconds: 0.0, tokens: 0, from: 0.25 };
+        assert_eq!(left(&at((2, 4), (0, 100)), &since), "");
+    }
+
+    #[test]
+    fn a_time_has_the_two_largest_parts_that_it_has() {
+        for (seconds, said) in [
+            (0.4, "0 s"),
+            (59.4, "59 s"),
+            (59.6, "1 min 00 s"),
+            (61.0, "1 min 01 s"),
+            (3599.4, "59 min 59 s"),
+            (3599.6, "1 h 00 min"),
+            (7325.0, "2 h 02 min"),
+            (360_000.0, "100 h 00 min"),
+        ] {
+            assert_eq!(time(seconds), said, "{seconds}");
+        }
     }
 }

@@ -93,9 +93,10 @@ impl Train {
 
 impl Resume {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode> {
-        let run = Run::open(&self.run)?;
+        let corpus = Run::open(&self.run)?.config.data.corpus;
         let stop = Stop::new()?;
-        let reading = waiting(session, format!("reading {}", run.config.data.corpus));
+        let what = if corpus.is_empty() { self.run.display().to_string() } else { corpus };
+        let reading = waiting(session, format!("reading {what}"));
         let fit = Fit::resume(&self.run, self.epochs, &session.device);
         reading.finish_and_clear();
         let fit = fit?;

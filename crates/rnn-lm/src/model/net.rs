@@ -158,7 +158,8 @@ impl LmSpec {
             Some(total) if total <= MOST => Ok(()),
             _ => {
                 let got = format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}");
-                Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got))
+                Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got)
+                    .hint("a smaller one of these"))
             }
         }
     }

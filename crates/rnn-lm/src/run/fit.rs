@@ -172,7 +172,9 @@ impl Fit {
             )
             .hint("a run without a corpus can be used, but not trained"));
         }
-        let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;
+        let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose();
+        let anew = || format!("`rnn-lm train CORPUS --config {}` begins anew", quoted(&run.path(CONFIG)));
+        let checkpoint = checkpoint.map_err(|error| error.hint(anew()))?;
         let was: Option<Since> = checkpoint.as_ref().map(Checkpoint::notes).transpose()?;
         match &was {
             Some(was) => was.check_settings(&run)?,
@@ -183,7 +185,7 @@ impl Fit {
                     format!("a run with {CHECKPOINT}, to go on from"),
                     format!("one with {MODEL} and without that"),
                 )
-                .hint(format!("`rnn-lm train CORPUS --config {}` begins anew", quoted(&run.path(CONFIG)))));
+                .hint(anew()));
             }
             None => {}
         }
@@ -385,7 +387,7 @@ fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
     let valid = valid.transpose()?;
     if let Some(valid) = valid.as_ref().filter(|valid| valid.source().len() < 2) {
         return Err(Error::invalid("the text to measure on", "at least 2 tokens", valid.source().len())
-            .hint("take a longer one, or --holdout 0 for none"));
+            .hint("take a longer one, or none: --holdout 0 without --valid"));
     }
     Ok((train, valid))
 }

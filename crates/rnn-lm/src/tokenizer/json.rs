@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 
 /// The tokenizer that a file holds.
 pub(super) fn read(name: &str, json: &str) -> Result<Kind> {
-    let file: Value =
-        serde_json::from_str(json).map_err(|error| Error::invalid(name, "a tokenizer as JSON", error))?;
+    let file: Value = serde_json::from_str(json).map_err(|error| {
+        Error::invalid(name, "a tokenizer as JSON", error).hint("it is damaged or cut off: copy it again")
+    })?;
     match model_kind(&file["model"]) {
         "WordLevel" => word_level::read(name, &file).map(Kind::Listed),
         "BPE" if bytes::is(&file) => Ok(Kind::Byte),

@@ -21,6 +21,7 @@ impl Bench {
         bench.file("other.txt", "a quite different text of other words\n".repeat(60).as_bytes());
         bench.file("short.txt", b"only a few words\nand a few more\n");
         bench.file("line.txt", b"cat\n");
+        bench.file("letter.txt", b"c");
         bench.file("empty.txt", b"");
         bench.file("blank.txt", &b" \n".repeat(3000));
         bench.file("latin.txt", &b"caf\xe9 au lait, s'il vous pla\xeet\n".repeat(90));
@@ -40,9 +41,11 @@ impl Bench {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rnn-lm"));
         command.current_dir(self.folder.path()).args(line.split_whitespace());
-        for name in ["RUST_BACKTRACE", "RAYON_NUM_THREADS", "CLICOLOR_FORCE"] {
+        for name in ["RAYON_NUM_THREADS", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
+        // Whoever has it on for programs of their own.
+        command.env("RUST_BACKTRACE", "1");
         command
     }
 
@@ -117,6 +120,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train text.txt --valid missing.txt",
         "train text.txt --valid empty.txt",
         "train text.txt --valid line.txt --tokens char --unknown-flag 3",
+        "train text.txt --valid letter.txt --tokens char",
     ] {
         bench.mistake(line);
     }
@@ -174,6 +178,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.works(&format!("train other.txt {QUICK} --out other"));
     bench.mistake("train text.txt --out run");
     bench.mistake("train text.txt --out text.txt");
+    bench.mistake("train text.txt --out text.txt/run");
     bench.file("folder/notes", b"mine");
     bench.mistake("train text.txt --out folder");
     bench.mistake(&format!(
@@ -201,6 +206,11 @@ fn each_is_named_with_its_value_and_the_way_out() {
     copy(&bench.path("run"), &bench.path("damaged"));
     bench.file("damaged/checkpoints/latest.safetensors", b"nothing of that kind");
     bench.mistake("resume damaged");
+    bench.file("damaged/config.toml", config.replace("embed =", "embedd =").as_bytes());
+    bench.mistake("evaluate damaged text.txt");
+    bench.works(&format!("train text.txt {QUICK} --memory 0 --out large"));
+    bench.file("large/cache/train.ids", b"nothing of that kind");
+    bench.mistake("resume large --epochs 2");
     let text = std::fs::read(bench.path("text.txt")).unwrap();
     bench.file("text.txt", &text[..text.len() - 50]);
     bench.mistake("resume run --epochs 3");
@@ -230,6 +240,14 @@ fn each_is_named_with_its_value_and_the_way_out() {
     std::fs::remove_file(bench.path("mixed/tokenizer.json")).unwrap();
     bench.mistake("score mixed text.txt");
     // Use.
+    copy(&bench.path("run"), &bench.path("bare"));
+    let bare: String = config
+        .lines()
+        .filter(|line| !line.starts_with("corpus"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    bench.file("bare/config.toml", bare.as_bytes());
+    bench.mistake("evaluate bare text.txt --mode dynamic --rms");
+    bench.mistake("resume bare --epochs 3");
     bench.mistake("score run missing.txt");
     bench.mistake("score run latin.txt");
     for flags in [

@@ -279,7 +279,10 @@ fn contiguous(dims: &[usize]) -> Vec<usize> {
 }
 
 fn of_safetensors(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>> {
-    let wrong = |error: &dyn std::fmt::Display| Error::invalid(source, "a file in safetensors", error);
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::invalid(source, "a file in safetensors", error)
+            .hint("it is of another format, damaged or cut off: write it or copy it again")
+    };
     let views = SafeTensors::deserialize(bytes).map_err(|error| wrong(&error))?;
     let mut entries = IndexMap::new();
     let mut views: Vec<_> = views.iter().collect();
