@@ -199,7 +199,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The same, some ids at a time. They are those of the whole text, wherever it was cut to be read.
+    /// The same, some ids at a time. They are those of the whole text, wherever it was cut to be read. Memory does not grow with
+    /// the text, unless a BPE of others cuts it in another way than GPT-2's: that is given the whole at once.
     ///
     /// # Errors
     /// Those of [`Self::encode_file`] and of `each`.

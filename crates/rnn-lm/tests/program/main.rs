@@ -1,9 +1,16 @@
 //! The program as a user has it: a run trained, stopped, gone on with, measured and used.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
 
+mod help;
 mod lines;
+mod measuring;
+mod rates;
+mod streams;
+mod terminal;
 mod training;
 mod using;
+mod verdicts;
+mod writing;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
