@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::LanguageModel;
-use rnn_lm::data::{Batches, Streams, TextFile};
+use rnn_lm::data::{Batches, TextFile};
 use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
-use rnn_lm::run::{CONFIG, Run, Texts};
+use rnn_lm::run::{CONFIG, Ids, Run, Texts, Windows};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measure a model on a text
 ///
@@ -205,9 +205,11 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
         bail!("--rms: expected data.corpus in {}, whose gradients it looks at, got none", config.display());
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
-    let ids = run.tokenizer.encode_file(&texts.train.first(1 << 22)?)?;
-    let streams = Streams::new(&ids, config.training.batch, config.training.time)?;
-    let windows = &mut streams.epoch(0).take(WINDOWS);
+    // In memory, whatever its size.
+    let memory = (Path::new(""), u64::MAX);
+    let ids = Ids::encode(&texts.train.first(1 << 22)?, &run.tokenizer, config.data.first, memory)?;
+    let windows = Windows::new(config, &ids)?;
+    let windows = &mut windows.epoch(0).take(WINDOWS);
     let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");
     let gradients =
         counted(session, tokens, |progress| GradientRms::collect(model, windows, Some(progress)))?;

@@ -73,10 +73,13 @@ impl Generate {
         let tokenizer = &run.tokenizer;
         let mut prompt = tokenizer.encode_part(self.prompt.as_bytes()).context("--prompt")?;
         if let Some(unknown) = tokenizer.unknown()
+            && let Some(name) = tokenizer.token(unknown)
             && prompt.contains(&unknown)
-            && !self.prompt.contains("<unk>")
+            && !self.prompt.contains(&name)
         {
-            session.say("note: the prompt has what the vocabulary does not; the model reads <unk> for it");
+            session.say(format_args!(
+                "note: the prompt has what the vocabulary does not; the model reads {name} for it"
+            ));
         }
         if prompt.is_empty() {
             prompt = run.context()?;
@@ -131,9 +134,7 @@ impl Generate {
         let mut stops = Stops::new(&self.stop)?;
         let (mut ids, mut stopped) = (Vec::new(), false);
         let writing = Writing::new(model, prompt, sampling)?;
-        // A word brings the blank before it.
-        let prompt = if tokenizer.unit() == Unit::Word { self.prompt.trim_end() } else { &self.prompt };
-        show(prompt)?;
+        show(self.shown(tokenizer))?;
         for id in writing.take(count) {
             let id = id.or_else(|error| show("\n").and(Err(error.into())))?;
             ids.push(id);
@@ -145,15 +146,28 @@ impl Generate {
                 break;
             }
         }
-        let rest = stops.finish();
-        show(&rest)?;
-        text.push_str(&rest);
+        if !stopped {
+            // What waits for more, of a character or of a stop string.
+            let last = stops.push(&pieces.finish());
+            let rest = last.text + &stops.finish();
+            show(&rest)?;
+            text.push_str(&rest);
+        }
         if self.json {
             return print(json!({
                 "prompt": self.prompt, "text": text, "ids": ids, "seed": sampling.seed, "stopped": stopped,
             }));
         }
         show("\n")
+    }
+
+    /// The prompt as it stands before what is written: a word brings the blank before it, the first one of a line has none.
+    fn shown(&self, tokenizer: &Tokenizer) -> &str {
+        let blank = |c: char| c.is_whitespace() && (c != '\n' || tokenizer.line_end().is_none());
+        match tokenizer.unit() {
+            Unit::Word => self.prompt.trim_end_matches(blank),
+            Unit::Char | Unit::Byte | Unit::Bpe => &self.prompt,
+        }
     }
 
     fn search(
@@ -176,7 +190,8 @@ impl Generate {
                     "score": found.score,
                 }))?;
             } else {
-                print(format_args!("{:>9.3}  {}{}", found.score, self.prompt, text.replace('\n', "\\n")))?;
+                let text = format!("{}{text}", self.shown(tokenizer)).replace('\n', "\\n");
+                print(format_args!("{:>9.3}  {text}", found.score))?;
             }
         }
         Ok(())

@@ -28,12 +28,11 @@ impl Info {
         let weights = run.has(MODEL)?.then(|| StateDict::read(run.path(MODEL))).transpose()?;
         let parameters = weights
             .map(|weights| weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>());
-        let metrics = std::fs::read_to_string(run.path(METRICS)).unwrap_or_default();
+        let metrics = run.has(METRICS)?.then(|| rnn_lm::data::read_text(run.path(METRICS))).transpose()?;
+        let metrics = metrics.unwrap_or_default();
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
-        let best = lines.iter().rposition(|line| line["best"] == true);
-        let no_better = best.map_or(0, |best| lines.len() - 1 - best);
-        let best = best.map(|best| &lines[best]);
+        let best = lines.iter().rfind(|line| line["best"] == true);
         let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;
         let place = checkpoint.as_ref().map(Checkpoint::place).transpose()?;
         if self.json {
@@ -55,9 +54,10 @@ impl Info {
         if !run.config.data.corpus.is_empty() {
             print(format_args!("corpus      {}", run.config.data.corpus))?;
         }
-        if let Some(Place { steps, epochs, read }) = place {
+        if let Some(Place { steps, epochs, read, rate }) = place {
             let (of, seconds) = (training.epochs, lines.last().and_then(|last| last["seconds"].as_f64()));
             let took = seconds.map_or_else(String::new, |seconds| format!(", {}", time(seconds)));
+            let no_better = rate.since_best();
             let early = training.stop_after > 0 && no_better >= training.stop_after;
             print(match (epochs >= of, read) {
                 (true, _) => format!("trained     {steps} steps, epoch {of} of {of}{took}"),

@@ -85,13 +85,14 @@ impl Base {
         };
         // What is wrong in it is said below.
         let table: Option<toml::Table> = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
-        let in_file =
-            |section: &str, name: &str| Some(table.as_ref()?.get(section)?.get(name)?.as_str()?.to_string());
+        let in_file = |section: &str, name: &str| table.as_ref()?.get(section)?.get(name);
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
                 // What is no unit is refused below, with all other settings.
-                let say = |name| said(flags, name).cloned().or_else(|| in_file("data", name));
+                let say = |name| {
+                    said(flags, name).cloned().or_else(|| Some(in_file("data", name)?.as_str()?.to_string()))
+                };
                 let unit = match (say("tokens").and_then(|unit| unit.parse().ok()), say("tokenizer")) {
                     (None, Some(path)) if !path.is_empty() => {
                         let by_flag = said(flags, "tokenizer").is_some();
@@ -125,13 +126,15 @@ impl Base {
             }
         }
         // What was only suggested gives way to what was said and does not go with it.
-        if self.preset.is_none() && self.config.is_none() {
+        if self.preset.is_none() {
+            let only_suggested =
+                |section: &str, name: &str| said(flags, name).is_none() && in_file(section, name).is_none();
             let model = &mut config.model;
-            if model.tied && said(flags, "tied").is_none() {
+            if model.tied && only_suggested("model", "tied") {
                 let output = if model.last == 0 { model.hidden } else { model.last };
                 model.tied = model.embed == output && model.cutoffs.is_empty();
             }
-            if let Some(text) = text.filter(|_| said(flags, "warmup").is_none()) {
+            if let Some(text) = text.filter(|_| only_suggested("training", "warmup")) {
                 config.shorten_warmup(text)?;
             }
         }

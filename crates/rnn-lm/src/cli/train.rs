@@ -138,7 +138,9 @@ fn free(corpus: &Path) -> PathBuf {
     let name = corpus.file_stem().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
-    names.find(|path| vacant(path).is_ok()).unwrap_or_else(|| Path::new("runs").join(&name))
+    // Where it cannot even be looked, another number is no way out.
+    let good = |path: &PathBuf| matches!(vacant(path), Ok(()) | Err(rnn_lm::Error::Io { .. }));
+    names.find(good).unwrap_or_else(|| Path::new("runs").join(&name))
 }
 
 /// Ctrl-C, or what else asks a process to end.

@@ -3,6 +3,8 @@
 use super::lock::{self, Lock};
 use super::{CONFIG, quoted};
 use crate::{Error, Result};
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,8 @@ struct Traces {
     folder: PathBuf,
     /// The folder and those around it that were not there before, the innermost first.
     made: Vec<PathBuf>,
+    /// What was in the folder before.
+    others: HashSet<OsString>,
     stay: bool,
 }
 
@@ -32,10 +36,12 @@ impl Begun {
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = folder.ancestors().take_while(missing).map(Path::to_path_buf).collect();
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let others = fs::read_dir(folder).map_err(Error::io(folder))?;
+        let others = others.flatten().map(|entry| entry.file_name()).collect();
         // Whoever else begins one here has written nothing yet, or is in the way now.
         let lock = Lock::take(folder)?;
         vacant(folder)?;
-        Ok(Self { traces: Traces { folder: folder.into(), made, stay: false }, lock })
+        Ok(Self { traces: Traces { folder: folder.into(), made, others, stay: false }, lock })
     }
 
     /// The run is whole: it stays.
@@ -48,13 +54,14 @@ impl Begun {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let Self { folder, made, stay } = self;
+        let Self { folder, made, others, stay } = self;
         if *stay {
             return;
         }
         let Some((_, around)) = made.split_first() else {
-            // What was there already stays what it is, a link or a folder with rights of its own.
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it.
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| !others.contains(&entry.file_name())) {
                 let path = entry.path();
                 let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             }
@@ -76,6 +83,9 @@ const NO_RUN: [&str; 2] = [lock::NAME, super::CACHE];
 /// # Errors
 /// Where something is in the way.
 pub fn vacant(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Err(Error::invalid("a run's folder", "a path", "an empty one"));
+    }
     if folder.is_file() {
         return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name"));
     }
@@ -135,6 +145,18 @@ mod tests {
             assert_eq!(fs::symlink_metadata(folder).unwrap().file_type(), before);
             assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
         }
+        // What may lie there stays too: ids that took hours, and what somebody else calls so.
+        fs::create_dir(there.join("cache")).unwrap();
+        fs::write(there.join("cache/train.ids"), "mine").unwrap();
+        fs::write(there.join("lock"), "mine").unwrap();
+        let begun = Begun::new(&there).unwrap();
+        fs::write(there.join(CONFIG), "").unwrap();
+        drop(begun);
+        for name in ["cache/train.ids", "lock"] {
+            assert_eq!(fs::read_to_string(there.join(name)).unwrap(), "mine", "{name}");
+        }
+        assert!(!there.join(CONFIG).exists());
+        fs::remove_dir_all(there.join("cache")).unwrap();
         Begun::new(&there).unwrap().keep();
         assert_eq!(fs::read_dir(&there).unwrap().count(), 1, "its lock");
         vacant(&there).unwrap();
@@ -146,6 +168,7 @@ mod tests {
         let folder = home.path().join("a run");
         fs::create_dir_all(folder.join("checkpoints")).unwrap();
         fs::write(folder.join(CONFIG), "").unwrap();
+        assert!(vacant(Path::new("")).unwrap_err().to_string().contains("got an empty one"));
         let error = vacant(&folder).unwrap_err().to_string();
         assert!(error.ends_with("got one with files (choose another with --out)"), "{error}");
         fs::write(folder.join(super::super::CHECKPOINT), "").unwrap();

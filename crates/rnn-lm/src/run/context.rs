@@ -17,7 +17,7 @@ impl Run {
         if let Some(end) = ids.iter().rposition(|&id| Some(id) == self.tokenizer.line_end()) {
             ids.truncate(end + 1);
         }
-        Ok(file::write(&self.path(CONTEXT), self.tokenizer.decode(&ids)?.as_bytes())?)
+        Ok(file::write(&self.path(CONTEXT), &self.tokenizer.decode_bytes(&ids)?)?)
     }
 
     /// The ids of `context.txt` behind the end of a line; that end alone where a run has none.
@@ -38,6 +38,17 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::tokenizer::{Options, Tokenizer, Unit};
+
+    #[test]
+    fn bytes_that_are_no_text_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train(b"", &Options::new(Unit::Byte)).unwrap();
+        let run = Run::new(folder.path().join("r"), Config::default(), tokenizer);
+        run.write().unwrap();
+        let ids: Vec<u32> = b"caf\xe9 au lait\n".iter().map(|&byte| byte.into()).collect();
+        run.write_context(&Source::Memory(&ids)).unwrap();
+        assert_eq!(run.context().unwrap()[1..], ids);
+    }
 
     #[test]
     fn it_is_whole_lines_of_the_text_and_can_be_written_by_hand() {

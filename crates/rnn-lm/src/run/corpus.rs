@@ -117,14 +117,14 @@ impl Ids {
             return if ids.is_empty() { Err(blank(text)) } else { Ok(Self::Memory(ids)) };
         }
         // So many bytes have them, or else twice as many.
-        let mut size = 16 * first as u64;
+        let mut size = 16u64.saturating_mul(first as u64);
         let ids = loop {
             let some = text.first(size)?;
             let ids = tokenizer.encode_first(&some.read()?, first).map_err(|error| some.of(error))?;
             if ids.len() == first || some.len() == text.len() {
                 break ids;
             }
-            size *= 2;
+            size = size.saturating_mul(2);
         };
         if ids.len() < first {
             let most = format!("at most the {} tokens of the text", ids.len());
@@ -187,6 +187,19 @@ mod tests {
     use super::*;
     use crate::data::{Batches, Streams};
     use crate::tokenizer::Options;
+
+    #[test]
+    fn more_first_tokens_than_there_are_are_an_error_however_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, cache) = (folder.path().join("t.txt"), folder.path().join("cache"));
+        std::fs::write(&path, "a b c\n").unwrap();
+        let text = TextFile::open(&path).unwrap();
+        let tokenizer = Tokenizer::train(b"a b c\n", &Options::new(Unit::Word)).unwrap();
+        for first in [5, 1 << 60, usize::MAX] {
+            let error = Ids::encode(&text, &tokenizer, first, (&cache, LARGE)).unwrap_err().to_string();
+            assert!(error.contains("at most the 4 tokens of the text"), "{error}");
+        }
+    }
 
     #[test]
     fn what_memory_has_no_room_for_is_read_from_a_file_with_the_same_windows() {

@@ -20,7 +20,8 @@ impl Lock {
     /// Where another process has it, or the folder cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
-        let file = File::create(&path).map_err(Error::io(&path))?;
+        let file = File::options().create(true).write(true).truncate(false).open(&path);
+        let file = file.map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::invalid(

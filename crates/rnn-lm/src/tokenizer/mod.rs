@@ -253,6 +253,18 @@ impl Tokenizer {
         Ok(text)
     }
 
+    /// The bytes that ids stand for: those of [`Self::decode`], but that bytes which are no UTF-8 stay what they are.
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        if self.unit() == Unit::Word {
+            return Ok(self.decode(ids)?.into_bytes());
+        }
+        let bytes: Result<Vec<_>> = ids.iter().map(|&id| self.bytes_of(id)).collect();
+        Ok(bytes?.concat())
+    }
+
     /// One token as a person reads it: control characters and bytes that are no UTF-8 are escaped.
     ///
     /// ```
@@ -367,6 +379,12 @@ impl Tokenizer {
             Kind::Byte => bytes::ALL.get(id as usize).map(std::slice::from_ref),
             Kind::Bpe(bpe) => bpe.tokens().get(id as usize).map(Vec::as_slice),
         }
+    }
+
+    /// The same, where there has to be one.
+    fn bytes_of(&self, id: u32) -> Result<&[u8]> {
+        let want = || format!("an id below the tokenizer's {}", self.len());
+        self.bytes(id).ok_or_else(|| Error::invalid("Tokenizer::decode: ids", want(), id))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Tokenizer, Unit};
 use crate::data::EOS;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Decodes ids one by one; all pieces together are what [`Tokenizer::decode`] gives.
 ///
@@ -51,10 +51,7 @@ impl Pieces {
     }
 
     pub(super) fn append(&mut self, id: u32, text: &mut String) -> Result<()> {
-        let bytes = self.tokenizer.bytes(id).ok_or_else(|| {
-            let expected = format!("an id below the tokenizer's {}", self.tokenizer.len());
-            Error::invalid("Tokenizer::decode: ids", expected, id)
-        })?;
+        let bytes = self.tokenizer.bytes_of(id)?;
         let word = self.tokenizer.unit() == Unit::Word;
         if word && bytes == EOS.as_bytes() {
             text.push('\n');

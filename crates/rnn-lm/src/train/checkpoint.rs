@@ -8,9 +8,10 @@
 //! | `gradient.*` | the mean of those of windows that wait for a step |
 //! | `state.*` | the state that is carried into the next window |
 //!
-//! Numbers that are no tensors stand in the file's metadata, as JSON under `training`; what else a run wants to know again,
-//! under `notes`.
+//! What is no tensor stands in the file's metadata, as JSON under `training`: its numbers, what else a run wants to know again,
+//! and a checksum. One key, for several would have no order, and the same training is the same file.
 
+use super::Rate;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::border::{Packed, file};
@@ -29,7 +30,7 @@ pub struct Checkpoint {
 }
 
 /// How far a training is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Place {
     /// Steps done in all.
     pub steps: u64,
@@ -37,16 +38,23 @@ pub struct Place {
     pub epochs: usize,
     /// Windows read of the next one.
     pub read: usize,
+    /// The rate, which knows what was measured.
+    pub rate: Rate,
 }
 
 /// The metadata's key.
-const NUMBERS: &str = "training";
+const HEADER: &str = "training";
 
-/// The key of what others than the trainer want to know again.
-const NOTES: &str = "notes";
-
-/// A checksum's key: a file can be damaged and still be read.
-const CHECKSUM: &str = "crc32";
+/// What stands there.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    /// The trainer's, as JSON.
+    numbers: String,
+    /// What others than the trainer want to know again, as JSON.
+    notes: String,
+    /// A file can be damaged and still be read.
+    crc32: String,
+}
 
 impl Checkpoint {
     /// Of numbers that are no tensors.
@@ -131,10 +139,9 @@ impl Checkpoint {
         let mut all = self.tensors.iter().map(pack).collect::<rnn_core::Result<Vec<_>>>()?;
         all.sort_by(|a, b| a.name.cmp(&b.name));
         let named = all.iter().map(|packed| (packed.name.as_str(), packed.bytes.as_slice()));
-        let checksum = checksum([&self.numbers, &self.notes], named);
-        let metadata = [(NUMBERS, &self.numbers), (NOTES, &self.notes), (CHECKSUM, &checksum)];
-        let metadata = metadata.map(|(key, text)| (key.to_string(), text.clone()));
-        let bytes = Packed::safetensors(&all, HashMap::from(metadata))?;
+        let crc32 = checksum([&self.numbers, &self.notes], named);
+        let header = Header { numbers: self.numbers.clone(), notes: self.notes.clone(), crc32 };
+        let bytes = Packed::safetensors(&all, HashMap::from([(HEADER.to_string(), json(&header)?)]))?;
         Ok(file::write(path.as_ref(), &bytes)?)
     }
 
@@ -148,8 +155,8 @@ impl Checkpoint {
         let bytes = file::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
         let metadata = header.metadata().as_ref();
-        let of = |key: &str| metadata.and_then(|metadata| metadata.get(key)).cloned();
-        let (Some(numbers), Some(notes), Some(checksum)) = (of(NUMBERS), of(NOTES), of(CHECKSUM)) else {
+        let header = metadata.and_then(|metadata| serde_json::from_str(metadata.get(HEADER)?).ok());
+        let Some(Header { numbers, notes, crc32 }) = header else {
             return Err(wrong("a file of safetensors that is none".into()));
         };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
@@ -167,7 +174,7 @@ impl Checkpoint {
         tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         let got =
             self::checksum([&numbers, &notes], tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
-        if got != checksum {
+        if got != crc32 {
             return Err(wrong("one that is damaged: its checksum is another".into()));
         }
         let tensors = tensors.into_iter().map(|(name, tensor, _)| (name, tensor)).collect();

@@ -78,13 +78,14 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::Diverged`] where the norm is not finite; and where there is not one gradient a parameter, or it has another
-    /// size. No weight has been touched then.
+    /// size; and where the parameters are not those of the steps before. No weight has been touched then.
     pub fn step(&mut self, params: &[Var], grads: &[Grad<'_>]) -> Result<f64> {
         if params.len() != grads.len() {
             let want = format!("{}, one a parameter", params.len());
             return Err(Error::invalid("Optimizer: gradients", want, grads.len()));
         }
         params.iter().zip(grads).try_for_each(|(param, grad)| check("Optimizer", param, grad))?;
+        self.check_kept(params)?;
         let norm = part("norm", 0, || super::global_norm(grads))?;
         if !norm.is_finite() {
             return Err(Error::Diverged { step: 0, what: "gradient norm", value: norm });
@@ -105,6 +106,28 @@ impl Optimizer {
         })?;
         self.steps += 1;
         Ok(norm)
+    }
+
+    /// Whether what is kept is of these parameters.
+    fn check_kept(&self, params: &[Var]) -> Result<()> {
+        let shapes = |vars: &mut dyn Iterator<Item = &Var>| -> Vec<Vec<usize>> {
+            vars.map(|var| var.dims().to_vec()).collect()
+        };
+        for which in 0..self.kept.first().map_or(0, Vec::len) {
+            let want = shapes(&mut self.kept.iter().map(|kept| &kept[which]));
+            let got = shapes(&mut params.iter());
+            if got != want {
+                let want = format!("{want:?}, those of the steps before");
+                return Err(Error::invalid("Optimizer: parameters", want, format!("{got:?}"))
+                    .hint("each model has an optimizer of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of what is kept of parameters with these `names`.
+    pub(super) fn names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+        names.flat_map(|name| self.rule.kept().iter().map(move |what| format!("{what}.{name}"))).collect()
     }
 
     fn begin(&self, param: &Var) -> Result<Vec<Var>> {
@@ -294,6 +317,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_parameters_of_another_model_are_refused_before_one_is_touched() {
+        let var = |len: usize| Var::from_vec(vec![1.0f64; len], len, &Device::Cpu).unwrap();
+        let gradient = [1.0; 3];
+        let grad = |len: usize| Grad::Dense(Values::F64(&gradient[..len]));
+        let mut adam = Optimizer::new(Adam::default(), 0.1);
+        adam.step(&[var(2)], &[grad(2)]).unwrap();
+        for sizes in [&[3][..], &[2, 1], &[]] {
+            let vars: Vec<_> = sizes.iter().map(|&len| var(len)).collect();
+            let grads: Vec<_> = sizes.iter().map(|&len| grad(len)).collect();
+            let error = adam.step(&vars, &grads).unwrap_err().to_string();
+            assert!(error.contains("[[2]], those of the steps before"), "{error}");
+            assert!(vars.iter().all(|var| var.to_vec1::<f64>().unwrap().iter().all(|&x| x == 1.0)));
+        }
+        assert_eq!(adam.steps(), 1);
+        // A row twice.
+        let (table, twice) = (Var::zeros((3, 1), DType::F64, &Device::Cpu).unwrap(), [2, 2]);
+        let rows = Grad::Rows { ids: &twice, values: Values::F64(&gradient[..2]) };
+        let error = Optimizer::new(Adam::default(), 0.1).step(&[table], &[rows]).unwrap_err().to_string();
+        assert!(error.contains("each once, got 2 twice"), "{error}");
     }
 
     #[test]

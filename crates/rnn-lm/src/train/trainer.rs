@@ -258,13 +258,7 @@ impl Trainer {
     pub fn resume(&mut self, model: &mut dyn LanguageModel, checkpoint: &Checkpoint) -> Result<()> {
         let numbers: Numbers = checkpoint.numbers()?;
         let parameters = model.parameters();
-        let odd = |(name, _): &(String, Tensor)| parameters.iter().all(|(other, _)| other != name);
-        let odd: Vec<String> =
-            checkpoint.under("model").into_iter().filter(odd).map(|(name, _)| name).collect();
-        if !odd.is_empty() {
-            let want = format!("the {} parameters of the model", parameters.len());
-            return Err(Error::invalid("Trainer::resume", want, format!("{} too", odd.join(", "))));
-        }
+        self.check_none_too_many(&parameters, checkpoint, numbers.averaged > 0)?;
         let found = |prefix: &str| -> Result<Vec<Tensor>> {
             let of = |(name, var): &(String, Var)| fitting(checkpoint, &format!("{prefix}.{name}"), var);
             parameters.iter().map(of).collect()
@@ -294,6 +288,31 @@ impl Trainer {
         model.seek(numbers.windows);
         (self.rate, self.averages) = (self.rate.resume(numbers.rate), numbers.averages);
         (self.steps, self.epochs, self.read) = (numbers.steps, numbers.epochs, numbers.read);
+        Ok(())
+    }
+
+    /// Whether all that a checkpoint has is wanted: nothing is of another model, another rule, or a mean that is not taken.
+    fn check_none_too_many(
+        &self,
+        parameters: &[(String, Var)],
+        checkpoint: &Checkpoint,
+        averaged: bool,
+    ) -> Result<()> {
+        let names = || parameters.iter().map(|(name, _)| name.as_str());
+        for (prefix, known) in
+            [("model", names().map(str::to_string).collect()), ("optimizer", self.optimizer.names(names()))]
+        {
+            let odd = checkpoint.under(prefix).into_iter().map(|(name, _)| name);
+            let odd: Vec<String> = odd.filter(|name| !known.contains(name)).collect();
+            if !odd.is_empty() {
+                let want = format!("the {} tensors that there are of the {prefix}", known.len());
+                return Err(Error::invalid("Trainer::resume", want, format!("{} too", odd.join(", "))));
+            }
+        }
+        if averaged && matches!(self.averaging, Averaging::Never) {
+            let want = "no mean of the weights, which is never taken";
+            return Err(Error::invalid("Trainer::resume", want, "one"));
+        }
         Ok(())
     }
 }
