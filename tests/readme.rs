@@ -1,5 +1,7 @@
 //! The README's examples are the code below, line for line; its test command is the one that `.ci/run` runs.
 
+use rnn_lm::config::{Config, Model};
+
 const README: &str = include_str!("../README.md");
 
 fn first() -> anyhow::Result<()> {
@@ -113,6 +115,23 @@ fn the_commands_are_those_that_are_checked() {
         shown[0].iter().filter_map(|line| line.split('#').next()).map(str::trim).collect();
     assert_eq!(commands, ["cargo run --release --example train", "cargo test --workspace"]);
     assert!(include_str!("../.ci/run").contains("\ncargo test --workspace 2>&1"));
+}
+
+#[test]
+fn the_settings_it_shows_are_settings_of_a_run() {
+    let shown = blocks(README, "```toml", "```").into_iter().map(|lines| lines.join("\n"));
+    let shown: Vec<String> = shown.filter(|settings| settings.contains("[model]")).collect();
+    assert_eq!(shown.len(), 1, "a block that is not looked at, or none: {shown:?}");
+    for settings in shown {
+        // A name that is none of them is an error.
+        let config = Config::parse("README.md", &settings, &Config::default()).unwrap();
+        config.check().unwrap();
+        // They are those of the module that is named beside them.
+        let Model { cell, embed, hidden, layers, bias, .. } = config.model;
+        let module = format!("# nn.{}({embed}, {hidden}, num_layers={layers})", cell.to_uppercase());
+        assert!(settings.contains(&module), "{module} in {settings}");
+        assert_eq!((bias.as_str(), config.data.tokens.as_str()), ("both", "word"));
+    }
 }
 
 #[test]

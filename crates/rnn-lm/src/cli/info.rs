@@ -3,6 +3,7 @@
 use super::noun::Noun;
 use super::print;
 use super::progress::time;
+use super::train::in_vain;
 use anyhow::Result;
 use clap::Args;
 use rnn_core::border::pytorch::StateDict;
@@ -61,10 +62,10 @@ impl Info {
             let early = training.stop_after > 0 && no_better >= training.stop_after;
             print(match (epochs >= of, read) {
                 (true, _) => format!("trained     {steps} steps, epoch {of} of {of}{took}"),
-                _ if early => format!(
-                    "trained     {steps} steps, epoch {epochs} of {of}{took}: {no_better} evaluations brought nothing \
-                     better (stop_after)"
-                ),
+                _ if early => {
+                    let why = in_vain(no_better);
+                    format!("trained     {steps} steps, epoch {epochs} of {of}{took}: {why}")
+                }
                 (false, 0) => {
                     format!("trained     {steps} steps, epoch {epochs} of {of}{took}; `resume` goes on")
                 }

@@ -93,20 +93,27 @@ pub(crate) fn main() -> ExitCode {
     let (cli, matches) = match command.map(clap::Command::try_get_matches) {
         Ok(Ok(matches)) => match Cli::from_arg_matches(&matches) {
             Ok(cli) => (cli, matches),
-            Err(error) => error.exit(),
+            Err(error) => return told(&error),
         },
-        Ok(Err(error)) => error.exit(),
+        Ok(Err(error)) => return told(&error),
         Err(error) => return failed(&error),
     };
-    match cli.run(&matches) {
-        Ok(code) => code,
-        // Whoever reads no further is no failure.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+    cli.run(&matches).unwrap_or_else(|error| failed(&error))
+}
+
+/// Help, the version, or what is wrong with a command line.
+fn told(what: &clap::Error) -> ExitCode {
+    match what.print().context("standard output") {
+        Ok(()) => u8::try_from(what.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(error) => failed(&error),
     }
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
+    // Whoever reads no further is no failure.
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
     let _ = writeln!(std::io::stderr(), "rnn-lm: {error:#}");
     let diverged = error
         .chain()

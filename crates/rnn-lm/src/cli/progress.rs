@@ -88,9 +88,12 @@ fn share(at: &Stepped) -> f64 {
 
 /// Where it stands and how fast it goes.
 fn message(at: &Stepped, since: &Since, noun: Noun) -> String {
-    let speed = since.tokens as f64 / since.seconds.max(1e-9);
     let ((epoch, epochs), quality) = (at.epoch, noun.quality(at.loss));
-    format!("epoch {epoch}/{epochs}  {quality}  {speed:.0} {noun}s/s")
+    let speed = match since.tokens {
+        0 => String::new(),
+        tokens => format!("  {:.0} {noun}s/s", tokens as f64 / since.seconds.max(1e-9)),
+    };
+    format!("epoch {epoch}/{epochs}  {quality}{speed}")
 }
 
 /// What is left where it goes on as fast; nothing where that is not known yet.
@@ -192,8 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn after_one_step_nobody_knows_what_is_left() {
+    fn after_one_step_nobody_knows_how_fast_it_goes_and_what_is_left() {
         let since = Since { seconds: 0.0, tokens: 0, from: 0.25 };
+        assert_eq!(message(&at((2, 4), (0, 100)), &since, noun(Unit::Word)), "epoch 2/4  perplexity 100.0");
         assert_eq!(left(&at((2, 4), (0, 100)), &since), "");
     }
 

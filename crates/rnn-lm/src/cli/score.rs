@@ -4,6 +4,7 @@ use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::LanguageModel;
+use rnn_lm::data::MARK;
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
@@ -96,10 +97,10 @@ fn carried(mut input: impl Read, name: &str, tokenizer: &Tokenizer, model: &dyn 
     Ok(())
 }
 
-/// What some editors put in front of a text is none of it.
+/// Takes the byte order mark off.
 fn unmark(text: &mut Vec<u8>) {
-    if text.starts_with("\u{feff}".as_bytes()) {
-        text.drain(..3);
+    if text.starts_with(MARK.as_bytes()) {
+        text.drain(..MARK.len());
     }
 }
 

@@ -12,7 +12,7 @@ use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
 use rnn_lm::run::{End, Fit, Measured, Run, Stepped, Watch, quoted, vacant};
-use rnn_lm::tokenizer::{Tokenizer, Unit};
+use rnn_lm::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -221,10 +221,9 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
             ));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        End::Early => session.say(format_args!(
-            "it ends here: {} evaluations, as training.stop_after says, brought nothing better",
-            fit.run().config.training.stop_after
-        )),
+        End::Early => {
+            session.say(format_args!("it ends here: {}", in_vain(fit.run().config.training.stop_after)));
+        }
         End::Done => {}
     }
     let verdict = verdict::Verdict::new(&fit, end, session)?;
@@ -235,6 +234,12 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
         session.say(format_args!("\nwhat it writes: `rnn-lm generate {} --prompt TEXT`", quoted(folder)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why a training ends early.
+pub(super) fn in_vain(evaluations: usize) -> String {
+    let plural = if evaluations == 1 { "" } else { "s" };
+    format!("{evaluations} evaluation{plural} brought nothing better (training.stop_after)")
 }
 
 /// Time after which a person sees what it writes so far, and between two samples at least.
@@ -259,7 +264,7 @@ impl Show {
         if self.quiet {
             return;
         }
-        let count = if self.tokenizer.unit() == Unit::Word { 30 } else { 160 };
+        let count = if self.noun.is_large() { 30 } else { 160 };
         let skip = self.tokenizer.unknown().into_iter().collect();
         let sampling = Sampling { temperature: 0.8, skip, seed: self.seed, ..Sampling::default() };
         let drawn = model.generate(&self.context, count, &sampling);

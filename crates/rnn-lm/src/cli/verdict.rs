@@ -5,7 +5,7 @@ use super::noun::Noun;
 use super::progress::{counted, waiting};
 use anyhow::Result;
 use rnn_lm::evaluate::Order;
-use rnn_lm::run::{End, Fit, Ids, quoted};
+use rnn_lm::run::{CONFIG, End, Fit, quoted};
 use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -20,7 +20,7 @@ pub(super) struct Verdict {
     /// Name and loss of each yardstick.
     yardsticks: Vec<(String, f64)>,
     /// Why there are none.
-    silent: Option<&'static str>,
+    silent: Option<String>,
     tokens: usize,
     steps: u64,
     epochs: usize,
@@ -46,7 +46,7 @@ impl Verdict {
             end,
         };
         let Some(valid) = fit.valid() else {
-            verdict.silent = Some("there was no text to measure on");
+            verdict.silent = Some("there was no text to measure on (--valid, or a longer one)".into());
             return Ok(verdict);
         };
         let valid = valid.some()?;
@@ -57,13 +57,13 @@ impl Verdict {
         })?;
         verdict.model = Some(measured.loss());
         verdict.tokens = valid.len();
-        let train = match fit.train() {
-            Ids::Memory(train) if train.len() <= MOST => train,
-            _ => {
-                verdict.silent = Some("the text is too long to count all its phrases");
-                return Ok(verdict);
-            }
-        };
+        let train = fit.train().source();
+        if train.len() > MOST {
+            verdict.silent =
+                Some(format!("{} {noun}s are learnt from, and at most {MOST} counted", train.len()));
+            return Ok(verdict);
+        }
+        let train = &train.first(MOST)?;
         let counting = waiting(session, "counting phrases for comparison".into());
         let vocabulary = run.tokenizer.len();
         let order = if noun.is_large() { 5 } else { 8 }.min(train.len());
@@ -87,7 +87,7 @@ impl Verdict {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let Some(model) = self.model else {
-            let why = self.silent.unwrap_or("nothing was measured");
+            let why = self.silent.as_deref().unwrap_or("nothing was measured");
             return format!("trained {} steps; no comparison: {why}", self.steps);
         };
         let _ = writeln!(text, "on the {} {}s to measure on:", self.tokens, self.noun);
@@ -95,14 +95,17 @@ impl Verdict {
             let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(*loss));
         }
         let longer = match self.end {
-            End::Early => "wait longer for something better (training.stop_after)".to_string(),
+            End::Early => {
+                let config = self.run.join(CONFIG);
+                format!("wait longer for something better (stop_after in {}, then resume)", config.display())
+            }
             _ => format!(
                 "let it learn longer (`rnn-lm resume {} --epochs {}`)",
                 quoted(&self.run),
                 2 * self.epochs
             ),
         };
-        match (self.wins(), self.silent) {
+        match (self.wins(), self.silent.as_deref()) {
             (Some(true), _) => text.push_str("It has learnt more than counting knows."),
             (Some(false), _) => {
                 let _ = write!(

@@ -11,6 +11,15 @@ use crate::train::{
 };
 use crate::{Error, Result};
 use rnn_core::{Bias, Penalty, Regularisers, Scheme, check_rate};
+use std::fmt::Display;
+
+/// Which biases recurrent layers have, as settings call them.
+const BIASES: [(&str, Bias); 3] = [("none", Bias::None), ("single", Bias::Single), ("both", Bias::Both)];
+
+/// The same, there and back.
+pub(crate) fn bias_name(bias: Bias) -> &'static str {
+    BIASES.iter().find(|(_, one)| *one == bias).map_or("none", |(name, _)| name)
+}
 
 /// In which order windows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +57,11 @@ impl Config {
         spec.check()?;
         if self.data.max_vocab == 1 {
             return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
+        }
+        let of_text = self.data.tokenizer.is_empty();
+        if of_text && self.tokens()?.unit == Unit::Bpe && (1..256).contains(&self.data.max_vocab) {
+            return Err(Error::invalid("data.max_vocab", "0, or at least 256 of bpe", self.data.max_vocab)
+                .hint("every byte is a token of its own, so that there is no unknown text"));
         }
         if !(0.0..1.0).contains(&self.data.holdout) {
             return Err(Error::invalid("data.holdout", "at least 0 and below 1", self.data.holdout));
@@ -96,9 +110,7 @@ impl Config {
     /// # Errors
     /// Where tokens are none of those that there are.
     pub fn tokens(&self) -> Result<tokenizer::Options> {
-        let units = Unit::ALL.map(|unit| (unit.to_string(), unit));
-        let units: Vec<(&str, Unit)> = units.iter().map(|(name, unit)| (name.as_str(), *unit)).collect();
-        let unit = word("data.tokens", &self.data.tokens, &units)?;
+        let unit = one_of("data.tokens", &self.data.tokens, &Unit::ALL)?;
         let max = Some(self.data.max_vocab).filter(|&max| max > 0);
         let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
         let by_frequency = !self.model.cutoffs.is_empty();
@@ -111,8 +123,7 @@ impl Config {
     /// # Errors
     /// Where it is none that there is.
     pub fn cell(&self) -> Result<CellKind> {
-        let cells = [("rnn", CellKind::Rnn), ("lstm", CellKind::Lstm), ("gru", CellKind::Gru)];
-        word("model.cell", &self.model.cell, &cells)
+        one_of("model.cell", &self.model.cell, &CellKind::ALL)
     }
 
     /// The model for a vocabulary of V.
@@ -121,7 +132,6 @@ impl Config {
     /// Where a setting is a word that is none of its, or a range is not above 0.
     pub fn spec(&self, vocabulary: usize) -> Result<LmSpec> {
         let (model, rates) = (&self.model, &self.dropout);
-        let biases = [("none", Bias::None), ("single", Bias::Single), ("both", Bias::Both)];
         let range = positive("model.init_range", model.init_range)?;
         let schemes =
             [("pytorch", Scheme::Pytorch), ("book", Scheme::Book), ("uniform", Scheme::Uniform(range))];
@@ -165,7 +175,7 @@ impl Config {
         };
         let spec = LmSpec::new(vocabulary, model.embed, model.hidden)
             .layers(model.layers)
-            .bias(word("model.bias", &model.bias, &biases)?)
+            .bias(word("model.bias", &model.bias, &BIASES)?)
             .init(word("model.init", &model.init, &schemes)?)
             .tied(model.tied)
             .dropout(dropout);
@@ -242,6 +252,13 @@ impl Training {
     pub fn steps(&self, per_epoch: usize) -> u64 {
         (per_epoch as u64).saturating_mul(self.epochs as u64) / self.accumulate.max(1) as u64
     }
+}
+
+/// What is called so.
+fn one_of<W: Copy + Display>(setting: &str, got: &str, all: &[W]) -> Result<W> {
+    let named: Vec<_> = all.iter().map(|one| (one.to_string(), *one)).collect();
+    let named: Vec<_> = named.iter().map(|(name, one)| (name.as_str(), *one)).collect();
+    word(setting, got, &named)
 }
 
 /// What a word stands for.

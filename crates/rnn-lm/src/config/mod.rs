@@ -19,6 +19,7 @@ mod suggest;
 mod text;
 
 pub use build::Order;
+pub(crate) use build::bias_name;
 pub use presets::PRESETS;
 pub use text::Setting;
 
@@ -38,7 +39,7 @@ pub struct Config {
     pub training: Training,
 }
 
-/// How a text is cut into tokens.
+/// The texts, and what a token of them is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
@@ -46,13 +47,14 @@ pub struct Data {
     pub corpus: String,
     /// The file to measure on; none where it is held out of the corpus.
     pub valid: String,
-    /// The share of the corpus, at its end, that is held out where there is no other file.
+    /// The share of the corpus, at its end, that is held out where there is no other file; none where [`Self::first`] is not 0.
     pub holdout: f64,
     /// `word`, `char`, `byte` or `bpe`.
     pub tokens: String,
     /// A `tokenizer.json` to take instead of one that is made of the text; empty where there is none.
     pub tokenizer: String,
-    /// The most entries of the vocabulary, 0 for all.
+    /// The most entries of the vocabulary; 0 for all, or 8000 of `bpe`. Bytes, and a tokenizer that there is, have as many as they
+    /// have.
     pub max_vocab: usize,
     /// Only so many tokens of the text, 0 for all.
     pub first: usize,

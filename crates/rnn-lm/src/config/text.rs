@@ -13,10 +13,10 @@ const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
         &[
             ("corpus", "the file to learn from"),
             ("valid", "the file to measure on; none: the end of the corpus"),
-            ("holdout", "the share of the corpus that is then measured on"),
+            ("holdout", "the share of the corpus that is then measured on; none where first is not 0"),
             ("tokens", "what a token is: word, char, byte or bpe"),
             ("tokenizer", "a tokenizer.json to take; none: one is made of the corpus"),
-            ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all"),
+            ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all, of bpe 8000"),
             ("first", "learn from so many tokens only; 0 from all"),
             ("memory", "MiB of text with its ids in memory; of a longer one they are in a file"),
         ],

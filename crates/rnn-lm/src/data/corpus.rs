@@ -227,15 +227,15 @@ impl Corpus {
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let mut text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
+    let text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
         path: path.to_path_buf(),
         offset: error.utf8_error().valid_up_to(),
     })?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
+    Ok(text.strip_prefix(MARK).map(str::to_string).unwrap_or(text))
 }
+
+/// What some editors put in front of a text, and is none of it: the byte order mark.
+pub const MARK: &str = "\u{feff}";
 
 fn empty(what: impl fmt::Display) -> Error {
     Error::invalid(format!("Corpus: {what}"), "a text with at least one token", "an empty text")

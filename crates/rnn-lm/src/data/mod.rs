@@ -11,7 +11,7 @@ mod varied;
 mod vocabulary;
 
 pub use batches::{Batches, BookBatches, IGNORE, Streams, Window};
-pub use corpus::{Corpus, Tokens, read_text};
+pub use corpus::{Corpus, MARK, Tokens, read_text};
 pub use id_file::{IdFile, IdFileWriter};
 pub use source::Source;
 pub use text_file::TextFile;

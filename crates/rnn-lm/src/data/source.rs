@@ -2,6 +2,7 @@
 
 use super::{IGNORE, IdFile};
 use crate::{Error, Result};
+use std::borrow::Cow;
 
 /// A row of ids.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +13,7 @@ pub enum Source<'a> {
     File(&'a IdFile),
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     /// L, how many there are.
     pub fn len(&self) -> usize {
         match self {
@@ -40,6 +41,27 @@ impl Source<'_> {
             }
             Self::File(file) => file.copy(at, into),
         }
+    }
+
+    /// The first ones, `most` at most, where they stand if that is in memory.
+    ///
+    /// ```
+    /// use rnn_lm::data::Source;
+    /// let source = Source::from(&[3, 1, 4]);
+    /// assert_eq!((source.first(2)?.len(), source.first(9)?.len()), (2, 3));
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn first(&self, most: usize) -> Result<Cow<'a, [u32]>> {
+        let count = self.len().min(most);
+        if let Self::Memory(ids) = *self {
+            return Ok(ids[..count].into());
+        }
+        let mut first = vec![0; count];
+        self.copy(0, &mut first)?;
+        Ok(first.into())
     }
 
     /// Refuses ids that mean something else. A file has none: it was looked at when it was written.

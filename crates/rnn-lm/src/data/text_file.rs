@@ -1,5 +1,6 @@
 //! A file of text, or a part of one, read in pieces that end with a line: whatever its size.
 
+use super::corpus::MARK;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -47,8 +48,9 @@ impl TextFile {
         }
         let whole = Self { path: path.into(), from: 0, to: about.len() };
         let mut start = Vec::new();
-        whole.open_at(0)?.take(3).read_to_end(&mut start).map_err(Error::io(path))?;
-        let from = if start == "\u{feff}".as_bytes() { 3 } else { 0 };
+        let len = MARK.len() as u64;
+        whole.open_at(0)?.take(len).read_to_end(&mut start).map_err(Error::io(path))?;
+        let from = if start == MARK.as_bytes() { len } else { 0 };
         Ok(Self { from, ..whole })
     }
 

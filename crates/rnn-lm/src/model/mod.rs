@@ -38,7 +38,8 @@ pub trait LanguageModel: Send {
     /// carries the state on.
     ///
     /// # Errors
-    /// Where an id is outside the vocabulary, or sizes do not fit; the state is then what it was.
+    /// Where an id is outside the vocabulary, or sizes do not fit; the state is then what it was, or zero where the window is the
+    /// first of an epoch.
     fn forward(&mut self, window: &Window) -> Result<f64>;
 
     /// What of the last forward's loss was penalties.
@@ -170,6 +171,11 @@ pub enum CellKind {
     Gru,
 }
 
+impl CellKind {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Rnn, Self::Lstm, Self::Gru];
+}
+
 impl fmt::Display for CellKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -184,12 +190,9 @@ impl FromStr for CellKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "rnn" => Ok(Self::Rnn),
-            "lstm" => Ok(Self::Lstm),
-            "gru" => Ok(Self::Gru),
-            _ => Err(Error::invalid("cell", "rnn, lstm or gru", format!("{name:?}"))),
-        }
+        let named = |cell: &Self| cell.to_string() == name;
+        let error = || Error::invalid("cell", "rnn, lstm or gru", format!("{name:?}"));
+        Self::ALL.into_iter().find(named).ok_or_else(error)
     }
 }
 

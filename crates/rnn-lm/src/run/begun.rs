@@ -99,10 +99,14 @@ pub fn vacant(folder: &Path) -> Result<()> {
     }
     let error =
         Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
-    Err(match folder.join(CONFIG).exists() && folder.join(super::CHECKPOINT).exists() {
-        true => error.hint(format!("`rnn-lm resume {}` goes on with the training in it", quoted(folder))),
-        false => error.hint("choose another with --out"),
-    })
+    // Weights without a checkpoint came from elsewhere; where there is neither, a training was ended while it began.
+    let there = |name: &str| folder.join(name).exists();
+    Err(
+        match there(CONFIG) && there(super::TOKENIZER) && (there(super::CHECKPOINT) || !there(super::MODEL)) {
+            true => error.hint(format!("`rnn-lm resume {}` goes on with the training in it", quoted(folder))),
+            false => error.hint("choose another with --out"),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -171,6 +175,11 @@ mod tests {
         assert!(vacant(Path::new("")).unwrap_err().to_string().contains("got an empty one"));
         let error = vacant(&folder).unwrap_err().to_string();
         assert!(error.ends_with("got one with files (choose another with --out)"), "{error}");
+        fs::write(folder.join(super::super::TOKENIZER), "").unwrap();
+        let goes_on = |folder: &Path| vacant(folder).unwrap_err().to_string().contains("goes on with");
+        assert!(goes_on(&folder), "it was ended while it began");
+        fs::write(folder.join(super::super::MODEL), "").unwrap();
+        assert!(!goes_on(&folder), "weights from elsewhere");
         fs::write(folder.join(super::super::CHECKPOINT), "").unwrap();
         let error = vacant(&folder).unwrap_err().to_string();
         assert!(error.contains("a run'` goes on with the training in it"), "{error}");

@@ -12,8 +12,7 @@ const MOST: usize = 256;
 impl Run {
     /// Writes the beginning of a text as the run's context: lines that are whole, where one ends early enough.
     pub(super) fn write_context(&self, text: &Source<'_>) -> Result<()> {
-        let mut ids = vec![0; text.len().min(MOST)];
-        text.copy(0, &mut ids)?;
+        let mut ids = text.first(MOST)?.into_owned();
         if let Some(end) = ids.iter().rposition(|&id| Some(id) == self.tokenizer.line_end()) {
             ids.truncate(end + 1);
         }

@@ -147,15 +147,7 @@ impl Ids {
     /// Where they cannot be read.
     pub fn some(&self) -> Result<Cow<'_, [u32]>> {
         const MOST: usize = 1 << 21;
-        Ok(match self {
-            Self::Memory(ids) => ids[..ids.len().min(MOST)].into(),
-            Self::File(_) => {
-                let source = self.source();
-                let mut some = vec![0; source.len().min(MOST)];
-                source.copy(0, &mut some)?;
-                some.into()
-            }
-        })
+        self.source().first(MOST)
     }
 
     /// What tells them from others.
@@ -178,8 +170,9 @@ fn name(text: &TextFile, tokenizer: &Tokenizer) -> Result<String> {
     let about = std::fs::metadata(path).map_err(Error::io(path))?;
     let changed = about.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let changed = changed.map_or(0, |time| time.as_nanos());
-    let tokenizer = tokenizer.mark()?;
-    Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer}", about.len()))
+    // The whole file of it: what becomes of a text before it is cut counts too.
+    let tokenizer = crc32fast::hash(tokenizer.to_json()?.as_bytes());
+    Ok(format!("{text:?}, {} bytes, changed at {changed}, tokenizer {tokenizer:08x}", about.len()))
 }
 
 #[cfg(test)]

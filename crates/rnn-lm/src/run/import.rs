@@ -1,9 +1,11 @@
 //! Weights from elsewhere as those of a run: what the model is, seen from names and shapes, and its parameters under the
 //! names that they have here.
 
-use crate::config::Model;
+use crate::config::{Model, bias_name};
+use crate::model::CellKind;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use rnn_core::Bias;
 use rnn_core::border::pytorch::StateDict;
 use rnn_core::border::{BookLayer, Kind, Network, NetworkSpec};
 use std::path::Path;
@@ -60,7 +62,7 @@ fn book(file: &StateDict, path: &Path) -> Result<Imported> {
         (file.tensor("embed_W")?, file.tensor("affine_W")?, file.tensor("affine_b")?);
     let parts = Parts { embedding, weight: weight.t()?.contiguous()?, bias };
     // The second bias is what the border adds, and zero.
-    assembled(parts, &network, "single", path)
+    assembled(parts, &network, Bias::Single, path)
 }
 
 /// The tensors that are not of the recurrent network.
@@ -129,9 +131,9 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
         None => Tensor::zeros(matrix(&weight, "weight")?.0, DType::F32, &Device::Cpu)?,
     };
     let biases = match (spec.bias, single) {
-        (false, _) => "none",
-        (true, false) => "both",
-        (true, true) => "single",
+        (false, _) => Bias::None,
+        (true, false) => Bias::Both,
+        (true, true) => Bias::Single,
     };
     assembled(Parts { embedding, weight, bias }, &network, biases, path)
 }
@@ -163,7 +165,7 @@ fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str) -> Result<Ne
     Ok(Network::new(spec, tensors)?)
 }
 
-fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result<Imported> {
+fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result<Imported> {
     let Parts { embedding, weight, bias: of_output } = parts;
     let spec = network.spec();
     let (vocabulary, embed) = matrix(&embedding, "embedding")?;
@@ -175,15 +177,15 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
         return Err(Error::invalid(path.display(), want, got));
     }
     let cell = match spec.kind {
-        Kind::Lstm => "lstm",
-        Kind::Gru => "gru",
-        Kind::RnnTanh => "rnn",
+        Kind::Lstm => CellKind::Lstm,
+        Kind::Gru => CellKind::Gru,
+        Kind::RnnTanh => CellKind::Rnn,
         Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
     };
     let tied = same(&embedding, &weight)?;
     let mut tensors = vec![("embedding.weight".to_string(), embedding)];
     for (name, tensor) in network.tensors() {
-        if bias == "both" || !name.starts_with("bias_hh") {
+        if bias == Bias::Both || !name.starts_with("bias_hh") {
             tensors.push((format!("rnn.{name}"), tensor.clone()));
         }
     }
@@ -192,11 +194,11 @@ fn assembled(parts: Parts, network: &Network, bias: &str, path: &Path) -> Result
     }
     tensors.push(("affine.bias".into(), of_output));
     let model = Model {
-        cell: cell.into(),
+        cell: cell.to_string(),
         embed,
         hidden: spec.hidden,
         layers: spec.layers,
-        bias: bias.into(),
+        bias: bias_name(bias).into(),
         tied,
         ..Model::default()
     };

@@ -19,7 +19,8 @@ pub(super) struct Since {
     pub(super) seconds: f64,
 }
 
-/// Settings that may change from one process of a training to the next: they change nothing that is computed.
+/// Settings that may change from one process of a training to the next: where texts are and when to end. They change nothing that
+/// was computed, and what comes only where a cosine is to end later.
 const FREE: [&str; 5] =
     ["data.corpus", "data.valid", "data.memory", "training.epochs", "training.stop_after"];
 

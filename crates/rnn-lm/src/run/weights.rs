@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// The key in the file's metadata of what tells the run's tokenizer from others. Files of others have none.
-const TOKENIZER: &str = "tokenizer";
+const TOKENS: &str = "tokens";
 
 /// Writes them; a file of that name stays as it is until the new one is whole.
 pub(super) fn save(
@@ -22,7 +22,7 @@ pub(super) fn save(
     let pack =
         |(name, tensor): (String, Tensor)| Ok(Packed::new("Run::save", name, &tensor.to_dtype(DType::F32)?)?);
     let all = tensors.into_iter().map(pack).collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([(TOKENIZER.to_string(), tokenizer.mark()?)]);
+    let metadata = HashMap::from([(TOKENS.to_string(), tokenizer.mark())]);
     let bytes = Packed::safetensors(&all, metadata)?;
     Ok(file::write(path, &bytes)?)
 }
@@ -35,7 +35,7 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
     }
     let bytes = file::read(path)?;
     let written = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, header)| header.metadata().clone());
-    let written = written.and_then(|metadata| metadata.get(TOKENIZER).cloned());
+    let written = written.and_then(|metadata| metadata.get(TOKENS).cloned());
     let weights = StateDict::from_bytes(path, bytes)?;
     let parameters = model.parameters();
     let mut wrong = Vec::new();
@@ -62,8 +62,7 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
         return Err(Error::invalid(path.display(), want, wrong.join("; "))
             .hint("are config.toml and tokenizer.json those that belong to it?"));
     }
-    let mark = run.tokenizer.mark()?;
-    if written.is_some_and(|written| written != mark) {
+    if written.is_some_and(|written| written != run.tokenizer.mark()) {
         let got = "that of another run: its ids mean other tokens";
         return Err(Error::invalid(
             run.path(super::TOKENIZER).display(),

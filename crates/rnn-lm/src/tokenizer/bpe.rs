@@ -30,6 +30,8 @@ pub(super) struct Bpe {
     /// Not used, and written again: it says how texts are made into a model's input.
     post_processor: Value,
     line_end: Option<u32>,
+    /// A checksum of the pairs that are joined, in their order.
+    merges: u32,
 }
 
 impl Bpe {
@@ -92,7 +94,13 @@ impl Bpe {
         });
         let tokens: Vec<_> = tokens.collect();
         let line_end = (0..).zip(&tokens).find(|(_, token)| **token == *b"\n").map(|(id, _)| id);
-        Ok(Self { inner, tokens, cut_around, post_processor: file["post_processor"].clone(), line_end })
+        let merges = check::merges(&file["model"]);
+        let post_processor = file["post_processor"].clone();
+        Ok(Self { inner, tokens, cut_around, post_processor, line_end, merges })
+    }
+
+    pub(super) fn merges(&self) -> u32 {
+        self.merges
     }
 
     pub(super) fn tokens(&self) -> &[Vec<u8>] {

@@ -59,9 +59,12 @@ pub(super) fn is(file: &Value) -> bool {
     let model = &file["model"];
     let none = |part: &Value| part.as_array().is_none_or(Vec::is_empty);
     let vocab = model["vocab"].as_object();
+    let cuts = &file["pre_tokenizer"];
     none(&model["merges"])
         && none(&file["added_tokens"])
-        && file["pre_tokenizer"]["use_regex"] == Value::Bool(false)
+        && file["normalizer"].is_null()
+        && cuts["use_regex"] == Value::Bool(false)
+        && cuts["add_prefix_space"] == Value::Bool(false)
         && vocab.is_some_and(|vocab| {
             let id = |byte: &u8| vocab.get(&ALPHABET[usize::from(*byte)].to_string()).and_then(Value::as_u64);
             vocab.len() == ALL.len() && ALL.iter().all(|byte| id(byte) == Some(u64::from(*byte)))
@@ -81,6 +84,23 @@ mod tests {
         let again = Tokenizer::from_json("t.json", &json).expect("tokenizer");
         assert_eq!((again.unit(), again.len(), again.begin(), again.unknown()), (Unit::Byte, 256, 10, None));
         assert_eq!(again.to_json().expect("json"), json);
+    }
+
+    #[test]
+    fn a_file_that_changes_the_text_first_is_not_that_of_bytes() {
+        let file: Value = serde_json::from_str(&to_json().expect("json")).expect("json");
+        for (place, value) in
+            [("/normalizer", json!({"type": "NFC"})), ("/pre_tokenizer/add_prefix_space", json!(true))]
+        {
+            let mut file = file.clone();
+            *file.pointer_mut(place).expect("place") = value;
+            let theirs: tokenizers::Tokenizer = file.to_string().parse().expect("their tokenizer");
+            let ours = Tokenizer::from_json("t.json", &file.to_string()).expect("tokenizer");
+            assert_eq!(ours.unit(), Unit::Bpe);
+            let text = "e\u{301} a";
+            let want = theirs.encode_fast(text, false).expect("encoding").get_ids().to_vec();
+            assert_eq!(ours.encode(text.as_bytes()).expect("ids"), want, "{place}");
+        }
     }
 
     #[test]

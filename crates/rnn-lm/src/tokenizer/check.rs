@@ -61,6 +61,17 @@ fn pair(merge: &Value) -> Option<(&str, &str)> {
     }
 }
 
+/// A checksum of the pairs that are joined, however they are written.
+pub(super) fn merges(model: &Value) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    for (a, b) in model["merges"].as_array().into_iter().flatten().filter_map(pair) {
+        for part in [a, " ", b, "\n"] {
+            sum.update(part.as_bytes());
+        }
+    }
+    sum.finalize()
+}
+
 /// What stands around the model.
 pub(super) fn parts(name: &str, file: &Value) -> Result<()> {
     let refuse = |part: &str, expected: &str| {

@@ -200,7 +200,8 @@ impl Tokenizer {
     }
 
     /// The same, some ids at a time. They are those of the whole text, wherever it was cut to be read. Memory does not grow with
-    /// the text, unless a BPE of others cuts it in another way than GPT-2's: that is given the whole at once.
+    /// the text, unless a BPE of others cuts it in another way than GPT-2's: that is given the whole at once. A line of more than
+    /// 4 MiB that has no ASCII blank is cut all the same, which takes a word apart.
     ///
     /// # Errors
     /// Those of [`Self::encode_file`] and of `each`.
@@ -347,12 +348,20 @@ impl Tokenizer {
         }
     }
 
-    /// What tells it from others: a checksum of its `tokenizer.json`.
-    ///
-    /// # Errors
-    /// Where that cannot be written.
-    pub fn mark(&self) -> Result<String> {
-        Ok(format!("{:08x}", crc32fast::hash(self.to_json()?.as_bytes())))
+    /// What tells it from others: a checksum of the tokens in the order of their ids, and of what makes pieces of bytes. It does
+    /// not hang on how a `tokenizer.json` is written.
+    pub fn mark(&self) -> String {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(self.unit().to_string().as_bytes());
+        for id in 0..self.len() as u32 {
+            let token = self.bytes(id).unwrap_or_default();
+            sum.update(&(token.len() as u64).to_le_bytes());
+            sum.update(token);
+        }
+        if let Kind::Bpe(bpe) = &*self.kind {
+            sum.update(&bpe.merges().to_le_bytes());
+        }
+        format!("{:08x}", sum.finalize())
     }
 
     /// Reads a `tokenizer.json`.

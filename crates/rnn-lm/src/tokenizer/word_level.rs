@@ -1,7 +1,10 @@
 //! The `tokenizer.json` of words and characters, whose model type is WordLevel.
 //!
-//! The crate `tokenizers` reads the same ids out of it, with one exception: where the last line of a text of
+//! The crate `tokenizers` reads the same ids out of what is written here, with one exception: where the last line of a text of
 //! words has no line feed, the `<eos>` at its end is ours alone.
+//!
+//! A file of others is read as a list of words, whatever stands around it: a word is what is between white space, an added token
+//! inside of one is none, and where `<eos>` is in the list each line ends with it, also if the file has no normalizer that says so.
 
 use std::sync::Arc;
 

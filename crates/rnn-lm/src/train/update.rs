@@ -138,11 +138,11 @@ struct Piece<'a, T> {
 }
 
 /// Piece by piece, the gradients of all weights in their order.
-fn in_order<'a, T: Real, R: Rule>(
+fn in_order<T: Real, R: Rule>(
     rule: &R,
     at: At,
     mut weights: &mut [T],
-    values: &mut dyn Iterator<Item = &'a [T]>,
+    values: &mut dyn Iterator<Item = &[T]>,
     [mut a, mut b]: [&mut [T]; MAX_KEPT],
 ) {
     let mut pieces = Vec::with_capacity(values.size_hint().0);

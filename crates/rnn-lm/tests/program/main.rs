@@ -1,6 +1,7 @@
 //! The program as a user has it: a run trained, stopped, gone on with, measured and used.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
 
+mod elsewhere;
 mod help;
 mod lines;
 mod measuring;

@@ -2,6 +2,7 @@
 //! that did not stop.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
 
+mod by_hand;
 mod kept;
 mod presets;
 mod resume;

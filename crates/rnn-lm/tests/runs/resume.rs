@@ -171,6 +171,12 @@ fn with_windows_that_vary_are_gathered_and_lie_in_a_file_and_a_mean_of_the_weigh
     let seen = stopped_everywhere(&bench, &bench.config("train.txt", &toml, &Config::default()), 4);
     assert!(bench.path("whole/cache/train.ids").exists() && bench.path("whole/cache/valid.ids").exists());
     assert!(seen.inside > 10 && seen.within.len() > 10, "{} {:?}", seen.inside, seen.within);
+    // Every seventh step is measured once, and the end.
+    let measured = metrics(&bench.path("whole"));
+    let steps: Vec<u64> = measured.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    let last = steps[steps.len() - 1];
+    let want = (7..last).step_by(7).chain([last]);
+    assert!(steps.iter().copied().eq(want), "{steps:?}");
     // Twelve stops are between the windows of a step; some are before the mean begins and some behind.
     assert_eq!(seen.kinds.get("gradient"), Some(&12));
     assert!(seen.kinds.get("average").is_some_and(|&stops| (2..18).contains(&stops)), "{:?}", seen.kinds);
@@ -192,7 +198,7 @@ fn in_the_order_of_the_book_where_the_state_lives_longer_than_an_epoch() {
         order = \"book\"
         epochs = 8
         rule = \"rms-prop\"
-        lr = 0.01
+        lr = 0.03
         beta2 = 0.9
         decay = 0.001
         schedule = \"plateau\"
@@ -202,4 +208,7 @@ fn in_the_order_of_the_book_where_the_state_lives_longer_than_an_epoch() {
     let seen = stopped_everywhere(&bench, &config, 1);
     assert_eq!((seen.inside, seen.within), (16, BTreeSet::from([0, 5, 10, 15, 20])));
     assert_eq!(seen.kinds.get("average"), Some(&10));
+    // The rate has fallen by the end: what it depends on went from stop to stop.
+    let measured = metrics(&bench.path("whole"));
+    assert!(measured[measured.len() - 1]["lr"].as_f64().unwrap() < 0.03, "{measured:?}");
 }

@@ -1,0 +1,100 @@
+//! What `evaluate` and `info` say, and what modes of evaluation come to that change nothing.
+
+use super::*;
+
+#[test]
+fn a_mode_that_may_change_nothing_measures_what_none_does() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out r"));
+    let perplexity =
+        |flags: &str| folder.json(&format!("evaluate r t.txt {flags}"))["perplexity"].as_f64().unwrap();
+    let plain = perplexity("");
+    for (flags, rest) in [
+        ("--mode dynamic --lr", ""),
+        ("--mode dynamic --rms --lr", ""),
+        ("--mode cache --lambda", ""),
+        ("--mode dynamic --lr", "--decay 0.5 --time 3"),
+        ("--mode cache --lambda", "--theta 2 --size 9"),
+    ] {
+        let same = perplexity(&format!("{flags} 0 {rest}"));
+        assert!((same / plain - 1.0).abs() < 1e-6, "{flags} 0 {rest}: {same}, plain {plain}");
+        let other = perplexity(&format!("{flags} 0.05 {rest}"));
+        assert!((other / plain - 1.0).abs() > 1e-3, "{flags} 0.05 {rest}: {other}, plain {plain}");
+    }
+}
+
+#[test]
+fn the_unknown_are_counted() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(60));
+    folder.file("other.txt", "the cat sees the sky\na wolf eats <unk> snow\n\nthe sea\n");
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out r"));
+    let rate = |file: &str| {
+        let evaluated = folder.json(&format!("evaluate r {file}"));
+        (evaluated["unknown_rate"].as_f64().unwrap(), evaluated["tokens"].as_u64().unwrap())
+    };
+    // Twelve words and four ends of lines, of which sky, wolf, <unk> and snow are unknown.
+    assert_eq!(rate("other.txt"), (4.0 / 16.0, 16));
+    assert!(folder.out("evaluate r other.txt").ends_with("\nunknown          25.00 %\n"));
+    assert_eq!(rate("t.txt").0, 0.0);
+}
+
+#[test]
+fn a_person_reads_the_same_figures_of_an_evaluation() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(60));
+    for (tokens, noun) in [("word", "word"), ("char", "character"), ("byte", "byte")] {
+        folder.out(&format!(
+            "train t.txt --tokens {tokens} --embed 4 --hidden 6 --batch 4 --time 6 --epochs 1 --quiet --out {tokens}"
+        ));
+        for flags in ["", " --batch 3 --time 5"] {
+            let json = folder.json(&format!("evaluate {tokens} t.txt{flags}"));
+            let number = |name: &str| json[name].as_f64().unwrap();
+            let mut want = format!("perplexity       {:.2}\n", number("perplexity"));
+            want += &format!("{:<17}{:.4}\n", format!("bits a {noun}"), number("bits_per_token"));
+            if tokens != "byte" {
+                want += &format!("bits a byte      {:.4}\n", number("bits_per_byte"));
+            }
+            want += &format!("tokens           {} ({} predicted)\n", json["tokens"], json["predictions"]);
+            want += "unknown          0.00 %\n";
+            assert_eq!(folder.out(&format!("evaluate {tokens} t.txt{flags}")), want);
+        }
+    }
+}
+
+#[test]
+fn info_says_what_a_run_is_and_how_far_it_came() {
+    let folder = Folder::new();
+    let corpus = std::fs::canonicalize(folder.file("t.txt", text(120))).unwrap();
+    folder.out(&format!("train t.txt {SMALL} --epochs 3 --quiet --out r"));
+    let json = folder.json("info r");
+    let (best, last) = (&json["best"], &json["last"]);
+    let metrics = std::fs::read_to_string(folder.path("r/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((last, best), (&lines[2], lines.iter().rfind(|line| line["best"] == true).unwrap()));
+    // 15 vectors of 8; 4 gates of 12 that take 8 and 12, then 12 and 12; 15 words out of 12.
+    let parameters = 15 * 8 + 4 * 12 * (8 + 12 + 1) + 4 * 12 * (12 + 12 + 1) + 15 * (12 + 1);
+    assert_eq!((json["parameters"].as_u64(), json["vocabulary"].as_u64()), (Some(parameters), Some(15)));
+    let measured = |name: &str, line: &Value| {
+        let perplexity = line["valid_loss"].as_f64().unwrap().exp();
+        format!("{name:<12}perplexity {perplexity:.1} in 4 streams, after step {}\n", line["step"])
+    };
+    let want = format!(
+        "run         r
+tokens      words, 15 different ones
+model       2 x lstm of 12, embedding 8; {parameters} parameters
+corpus      {}
+trained     {} steps, epoch 3 of 3, {:.0} s\n",
+        corpus.display(),
+        last["step"],
+        last["seconds"].as_f64().unwrap()
+    );
+    assert_eq!(folder.out("info r"), want + &measured("best", best) + &measured("last", last));
+    // As long as there is something left to do it says who does it.
+    folder.out("resume r --epochs 4 --quiet");
+    let config = std::fs::read_to_string(folder.path("r/config.toml")).unwrap();
+    folder.file("r/config.toml", config.replace("epochs = 4", "epochs = 9"));
+    let said = folder.out("info r");
+    assert!(said.contains(" steps, epoch 4 of 9, ") && said.contains(" s; `resume` goes on\n"), "{said}");
+}

@@ -1,0 +1,57 @@
+//! The rate that `lr-find` names is the one that its rule gives of the points that it shows.
+
+use super::*;
+
+/// What is said of a rule, done by hand: of the points after the first tenth, a third of the rate at which the loss was lowest,
+/// unless that is the first or the last of them.
+fn third_of_the_lowest(points: &[(f64, f64)]) -> Option<f64> {
+    let first = points.len() / 10;
+    let mut lowest = first;
+    for place in first..points.len() {
+        if points[place].1 < points[lowest].1 {
+            lowest = place;
+        }
+    }
+    (first < lowest && lowest < points.len() - 1).then(|| points[lowest].0 / 3.0)
+}
+
+#[test]
+fn the_rate_is_a_third_of_that_at_which_the_loss_was_lowest() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(200));
+    let line = format!("lr-find t.txt {SMALL} --steps 60");
+    let (risen, still, inside) = (
+        "the loss rises from the first rates on: begin lower than --from 3e1",
+        "the loss has not risen yet at the last rate: go further than --to 1e-2, or take more --steps",
+        "a third of the rate at which the loss was lowest",
+    );
+    // In the last of them the very first loss, which is that of one window, is lower than all that follow.
+    for (from, to, why) in [
+        (1e-5f64, 100.0, inside),
+        (1e-4, 10.0, inside),
+        (1e-5, 0.01, still),
+        (30.0, 1e4, risen),
+        (0.1, 1e8, inside),
+    ] {
+        let flags = format!("{line} --from {from} --to {to}");
+        let found = folder.json(&flags);
+        let points: Vec<(f64, f64)> = serde_json::from_value(found["points"].clone()).unwrap();
+        let lr = found["lr"].as_f64();
+        assert_eq!(lr, third_of_the_lowest(&points), "{flags}: {found}");
+        // Each rate is as much above the one before as any other.
+        for (step, (rate, loss)) in points.iter().enumerate() {
+            let want = from * (to / from).powf(step as f64 / 59.0);
+            assert!((rate / want - 1.0).abs() < 1e-9 && loss.is_finite(), "{flags}: {rate} {want}");
+        }
+        // It ends where the loss is twice the lowest so far, and nowhere else.
+        let mut best = f64::INFINITY;
+        for (step, (_, loss)) in points.iter().enumerate() {
+            best = best.min(*loss);
+            assert_eq!(step + 1 == points.len(), step == 59 || *loss > 2.0 * best, "{flags}: {found}");
+        }
+        let said = folder.out(&flags);
+        let want = lr.map_or_else(|| why.to_string(), |lr| format!("--lr {lr:.2e}: {why}"));
+        assert_eq!(said.lines().last(), Some(want.as_str()));
+        assert_eq!(lr.is_some(), why == inside, "{flags}: {found}");
+    }
+}
