@@ -25,6 +25,17 @@ fn a_mode_that_may_change_nothing_measures_what_none_does() {
 }
 
 #[test]
+fn gradients_are_looked_at_on_what_a_run_learnt_from() {
+    let folder = Folder::new();
+    // Of the first 60 words; those behind them are none of the run's.
+    folder.file("t.txt", text(20) + "words that nobody has seen before\n");
+    folder.file("u.txt", text(9));
+    folder.out("train t.txt --preset book-rnn --first 60 --batch 2 --epochs 3 --quiet --out r");
+    let measured = folder.json("evaluate r u.txt --mode dynamic --rms");
+    assert!(measured["perplexity"].as_f64().unwrap() > 1.0, "{measured}");
+}
+
+#[test]
 fn the_unknown_are_counted() {
     let folder = Folder::new();
     folder.file("t.txt", text(60));

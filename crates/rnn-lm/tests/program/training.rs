@@ -187,6 +187,55 @@ fn tied_weights_that_were_only_suggested_give_way_to_an_adaptive_softmax() {
     let refused = folder.run(&format!("{line} s --tied"));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("cutoffs of tied weights") && said.contains("tied = false"), "{said}");
+    // What a file says goes before what is suggested, as what a flag says.
+    folder.file("u.txt", "the <unk> cat\n".repeat(200));
+    folder.file("size.toml", "[model]\nhidden = 12\n");
+    for settings in ["--hidden 12", "--config size.toml"] {
+        let config = folder.out(&format!("config u.txt {settings}"));
+        assert!(config.contains("hidden = 12") && config.contains("tied = false"), "{settings}: {config}");
+    }
+    folder.file("tied.toml", "[model]\nhidden = 12\ntied = true\n");
+    let refused = folder.run("config u.txt --config tied.toml");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("embed of tied weights"), "{refused:?}");
+}
+
+#[test]
+fn what_lies_in_the_folder_that_a_training_was_to_have_stays_where_it_fails() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(20));
+    std::fs::create_dir_all(folder.path("r/cache")).unwrap();
+    folder.file("r/cache/mine", "mine");
+    let refused = folder.run("train t.txt --batch 100000 --out r");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(bytes(&folder.path("r/cache/mine")), b"mine");
+    assert_eq!(std::fs::read_dir(folder.path("r")).unwrap().count(), 1);
+    // Where runs/ cannot be, no number makes it better.
+    folder.file("runs", "");
+    let refused = folder.run("train t.txt --epochs 1");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("runs/t: "), "{said}");
+}
+
+#[test]
+fn two_equal_trainings_leave_equal_files() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(60));
+    for run in ["a", "b"] {
+        folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out {run}"));
+    }
+    // But for the seconds that it took, which stand in the notes.
+    let header = |run: &str| {
+        let bytes = bytes(&folder.path(run).join("checkpoints/latest.safetensors"));
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().clone().unwrap();
+        assert_eq!(metadata.len(), 1, "the order of several would be another each time");
+        let told: Value = serde_json::from_str(&metadata["training"]).unwrap();
+        told["numbers"].clone()
+    };
+    assert_eq!(header("a"), header("b"));
+    for name in ["model.safetensors", "tokenizer.json", "context.txt"] {
+        assert!(bytes(&folder.path("a").join(name)) == bytes(&folder.path("b").join(name)), "{name}");
+    }
 }
 
 #[test]

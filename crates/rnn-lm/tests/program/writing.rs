@@ -125,3 +125,41 @@ fn beams_are_in_the_order_of_log_probability_over_a_power_of_the_length() {
     }
     assert!(best[0] < best[1], "what is long has a chance only with a penalty: {best:?}");
 }
+
+#[test]
+fn what_is_written_begins_where_the_prompt_ends() {
+    let folder = learnt();
+    let out = |prompt: &str, flags: &str| {
+        let line = format!("generate r -n 6 --temperature 0 {flags} --prompt");
+        let output = folder.command(&line).arg(prompt).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Behind blanks a word brings its own, behind the end of a line none.
+    for (prompt, begin) in [("the", "the "), ("the  ", "the "), ("the\n", "the\n"), ("the \n", "the \n")] {
+        let text = out(prompt, "");
+        let rest = text.strip_prefix(begin).unwrap_or_else(|| panic!("{prompt:?}: {text:?}"));
+        assert!(rest.starts_with(|c: char| c.is_alphabetic()), "{prompt:?}: {text:?}");
+    }
+    let beams = folder.command("generate r -n 4 --beam 2 --prompt").arg("the cat \nthe ").output().unwrap();
+    for line in String::from_utf8(beams.stdout).unwrap().lines() {
+        assert!(line.contains("  the cat \\nthe") && !line.contains("the  "), "{line}");
+    }
+}
+
+#[test]
+fn the_text_of_bytes_is_what_all_of_them_decode_to() {
+    let folder = Folder::new();
+    folder.file("t.txt", "é世🦀\n".repeat(60));
+    folder
+        .out("train t.txt --tokens byte --embed 4 --hidden 4 --batch 4 --time 6 --epochs 1 --quiet --out r");
+    let mut open = 0;
+    for seed in 0..12 {
+        let text = folder.json(&format!("generate r -n 5 --seed {seed}"));
+        let bytes: Vec<u8> = ids(&text).into_iter().map(|id| id as u8).collect();
+        let want = String::from_utf8_lossy(&bytes).into_owned();
+        assert_eq!(text["text"], want, "seed {seed}");
+        let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+        open += usize::from(std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none()));
+    }
+    assert!(open > 0, "no text ended inside a character: this shows nothing");
+}
