@@ -94,7 +94,7 @@ pub struct Stepped {
     pub loss: f64,
     /// Tokens learnt from in all.
     pub tokens: usize,
-    /// The rate of the next step.
+    /// The rate of the step that the last window is a part of.
     pub lr: f64,
 }
 
@@ -276,7 +276,7 @@ impl Fit {
             }
             let windows = batches.windows(trainer.epochs());
             let window = batches.window(trainer.epochs(), trainer.read())?;
-            let before = trainer.steps();
+            let (before, lr) = (trainer.steps(), trainer.lr());
             let loss = trainer.step(model, &window)?;
             since.nats += (loss - model.penalty()) * window.targets as f64;
             since.targets += window.targets;
@@ -287,7 +287,7 @@ impl Fit {
                 step: trainer.steps(),
                 loss: since.nats / since.targets as f64,
                 tokens: since.tokens,
-                lr: trainer.lr(),
+                lr,
             };
             let ends = trainer.read() == windows;
             if ends {

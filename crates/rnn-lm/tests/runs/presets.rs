@@ -8,7 +8,10 @@ use rnn_lm::config::PRESETS;
 fn no_number_of_a_recipe_changes_unseen() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/snapshots");
     for (name, _) in PRESETS {
-        insta::assert_snapshot!(name, Config::preset(name).unwrap().to_toml().unwrap());
+        let text = Config::preset(name).unwrap().to_toml().unwrap();
+        // What comments say of a setting is not the recipe.
+        let settings = text.lines().map(|line| line.split('#').next().unwrap().trim_end());
+        insta::assert_snapshot!(name, settings.collect::<Vec<_>>().join("\n"));
     }
     // Of a preset that is gone nothing stays behind.
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());

@@ -167,8 +167,8 @@ fn with_windows_that_vary_are_gathered_and_lie_in_a_file_and_a_mean_of_the_weigh
         patience = 2
         evaluate_every = 7"
     );
-    // Its many evaluations take time; a fourth of the stops is some before each of three windows.
-    let seen = stopped_everywhere(&bench, &bench.config("train.txt", &toml, &Config::default()), 4);
+    // Its many evaluations take time: three stops are copied, one before each of three windows.
+    let seen = stopped_everywhere(&bench, &bench.config("train.txt", &toml, &Config::default()), 7);
     assert!(bench.path("whole/cache/train.ids").exists() && bench.path("whole/cache/valid.ids").exists());
     assert!(seen.inside > 10 && seen.within.len() > 10, "{} {:?}", seen.inside, seen.within);
     // Every seventh step is measured once, and the end.
