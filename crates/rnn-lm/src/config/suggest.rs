@@ -99,7 +99,7 @@ fn adam(training: Training) -> Training {
 
 fn letters(tokens: &str, bytes: u64) -> Config {
     // About so many characters are learnt from in eight minutes.
-    let epochs = (5_000_000 / bytes.max(1)).clamp(1, 40) as usize;
+    let epochs = (4_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
         model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },

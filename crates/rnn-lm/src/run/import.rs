@@ -1,6 +1,7 @@
 //! Weights from elsewhere as those of a run: what the model is, seen from names and shapes, and its parameters under the
 //! names that they have here.
 
+use super::weights::{AFFINE, EMBEDDING};
 use crate::config::{Model, bias_name};
 use crate::model::CellKind;
 use crate::{Error, Result};
@@ -183,14 +184,14 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
         Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
     };
     let tied = same(&embedding, &weight)?;
-    let mut tensors = vec![("embedding.weight".to_string(), embedding)];
+    let mut tensors = vec![(EMBEDDING.to_string(), embedding)];
     for (name, tensor) in network.tensors() {
         if bias == Bias::Both || !name.starts_with("bias_hh") {
             tensors.push((format!("rnn.{name}"), tensor.clone()));
         }
     }
     if !tied {
-        tensors.push(("affine.weight".into(), weight));
+        tensors.push((AFFINE.into(), weight));
     }
     tensors.push(("affine.bias".into(), of_output));
     let model = Model {
@@ -205,8 +206,9 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
     Ok(Imported { model, vocabulary, tensors })
 }
 
-fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
-    Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_scalar::<f32>()? == 0.0)
+/// Whether two tables are one.
+pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0)
 }
 
 fn matrix(tensor: &Tensor, what: &str) -> Result<(usize, usize)> {

@@ -1,5 +1,6 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
+use super::import::same;
 use super::{Run, there};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
@@ -12,6 +13,10 @@ use std::path::Path;
 
 /// The key in the file's metadata of what tells the run's tokenizer from others. Files of others have none.
 const TOKENS: &str = "tokens";
+
+/// The names of the table at both ends.
+pub(super) const EMBEDDING: &str = "embedding.weight";
+pub(super) const AFFINE: &str = "affine.weight";
 
 /// Writes them; a file of that name stays as it is until the new one is whole.
 pub(super) fn save(
@@ -38,9 +43,15 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
     let written = written.and_then(|metadata| metadata.get(TOKENS).cloned());
     let weights = StateDict::from_bytes(path, bytes)?;
     let parameters = model.parameters();
+    let (tied, has) = (run.config.model.tied, |name: &str| weights.shapes().any(|(other, _)| other == name));
+    // A tied model of PyTorch has its one table under two names; files have one of them or both.
+    let name_there = |name| if tied && name == EMBEDDING && !has(EMBEDDING) { AFFINE } else { name };
+    let again = tied
+        && has(AFFINE)
+        && (!has(EMBEDDING) || same(&weights.tensor(EMBEDDING)?, &weights.tensor(AFFINE)?)?);
     let mut wrong = Vec::new();
     for (name, var) in &parameters {
-        match weights.shapes().find(|(other, _)| other == name) {
+        match weights.shapes().find(|(other, _)| *other == name_there(name)) {
             None => wrong.push(format!("{name} is missing")),
             Some((_, dims)) if dims != var.dims() => {
                 wrong.push(format!("{name} is {dims:?}, not {:?}", var.dims()));
@@ -49,7 +60,7 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
         }
     }
     for (name, _) in weights.shapes() {
-        if parameters.iter().all(|(other, _)| other != name) {
+        if parameters.iter().all(|(other, _)| other != name) && !(again && name == AFFINE) {
             wrong.push(format!("{name} is one too many"));
         }
     }
@@ -72,7 +83,7 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
         .hint("put back the tokenizer.json that was made with model.safetensors"));
     }
     let tensors = parameters.iter().map(|(name, var)| {
-        let tensor = weights.tensor(name)?.to_dtype(var.dtype())?.to_device(var.device())?;
+        let tensor = weights.tensor(name_there(name))?.to_dtype(var.dtype())?.to_device(var.device())?;
         Ok(tensor.contiguous()?)
     });
     let tensors = tensors.collect::<Result<Vec<Tensor>>>()?;

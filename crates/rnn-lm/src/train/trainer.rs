@@ -14,7 +14,7 @@ pub enum Averaging {
     /// Never.
     #[default]
     Never,
-    /// With the step after this one, counted from 0.
+    /// After so many steps: the next one is the first that counts.
     After(u64),
     /// Once evaluations get no better: NT-ASGD (Merity, Keskar & Socher 2018).
     NonMonotone(NonMonotone),

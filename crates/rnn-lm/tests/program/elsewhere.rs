@@ -85,7 +85,7 @@ fn a_folder_written_by_hand_around_weights_of_pytorch_gives_what_pytorch_gives()
     folder.file("lstm/tokenizer.json", serde_json::json!({ "model": model }).to_string());
     std::fs::copy(fixture("language_model_lstm.safetensors"), folder.path("lstm/model.safetensors")).unwrap();
 
-    // A table for both ends is under the first one's name, and the tokenizer one that Hugging Face's library writes.
+    // A table for both ends is under both names, or under one of them, and the tokenizer one that Hugging Face's library writes.
     let changes = [
         ("\"lstm\"", "\"gru\""),
         ("embed = 200", "embed = 6\ntied = true"),
@@ -99,14 +99,29 @@ fn a_folder_written_by_hand_around_weights_of_pytorch_gives_what_pytorch_gives()
         "added_tokens": [unknown], "normalizer": null, "pre_tokenizer": { "type": "WhitespaceSplit" },
         "post_processor": null, "decoder": null, "model": model });
     folder.file("gru/tokenizer.json", tokenizer.to_string());
+    gives_what_pytorch_gives(&folder, "lstm", &all, "lstm");
     let mut weights = safetensors::load(fixture("language_model_gru.safetensors"), &Device::Cpu).unwrap();
-    let table = weights.remove("affine.weight").unwrap();
-    weights.insert("embedding.weight".into(), table);
-    safetensors::save(&weights, folder.path("gru/model.safetensors")).unwrap();
-
-    for name in ["lstm", "gru"] {
-        gives_what_pytorch_gives(&folder, name, &all, name);
-    }
+    let mut try_it = |change: &dyn Fn(&mut HashMap<String, Tensor>)| {
+        change(&mut weights);
+        safetensors::save(&weights, folder.path("gru/model.safetensors")).unwrap();
+    };
+    try_it(&|weights| {
+        assert!(weights.contains_key("affine.weight") && !weights.contains_key("embedding.weight"))
+    });
+    gives_what_pytorch_gives(&folder, "gru", &all, "gru");
+    try_it(&|weights| drop(weights.insert("embedding.weight".into(), weights["affine.weight"].clone())));
+    gives_what_pytorch_gives(&folder, "gru", &all, "gru");
+    try_it(&|weights| drop(weights.remove("affine.weight")));
+    gives_what_pytorch_gives(&folder, "gru", &all, "gru");
+    // Two tables are no tied model.
+    try_it(&|weights| {
+        let other = (&weights["embedding.weight"] * 1.5).unwrap();
+        weights.insert("affine.weight".into(), other);
+    });
+    folder.file("t.txt", "a text\n");
+    let refused = folder.run("evaluate gru t.txt");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("affine.weight is one too many"), "{said}");
 }
 
 #[test]
