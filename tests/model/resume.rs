@@ -165,7 +165,7 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
     let other = LmSpec::new(V, 8, 8).layers(1).tied(true);
     let mut model = build(CellKind::Lstm, &other, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
     let before = bits(model.as_ref());
-    let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.1));
+    let mut trainer = (recipe.trainer)();
     let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
     assert!(error.contains("got rnn.bias_hh_l1, rnn.bias_ih_l1, "), "{error}");
     assert!(bits(model.as_ref()) == before);
@@ -175,4 +175,18 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
     let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
     assert!(error.contains("model.embedding.weight: expected [30, 9] f32, got [30, 8] f32"), "{error}");
     assert!(bits(model.as_ref()) == before && model.state().unwrap().is_empty());
+    // A rule that keeps nothing, and one that takes no mean.
+    let (mut trainer, mut model) = ((recipe.trainer)().averaging(Averaging::After(3)), recipe.model(1));
+    recipe.train((&mut trainer, model.as_mut()), 12, |_, _| ());
+    let read = trainer.checkpoint(model.as_ref()).unwrap();
+    for (mut trainer, what) in [
+        (Trainer::new(Optimizer::new(Sgd::default(), 0.1)), "of the optimizer, got mean.embedding.weight"),
+        ((recipe.trainer)().averaging(Averaging::Never), "no mean of the weights, which is never taken"),
+    ] {
+        let mut model = recipe.model(2);
+        let before = bits(model.as_ref());
+        let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        assert!(bits(model.as_ref()) == before && trainer.steps() == 0);
+    }
 }
