@@ -306,7 +306,7 @@ fn finite(what: &str, value: f64) -> Result<f64> {
 
 /// What the model writes after a line's end.
 fn sample(model: &dyn LanguageModel, train: &Corpus, seed: u64) -> Result<String> {
-    let begin = train.vocabulary.eos().unwrap_or(0);
+    let begin = train.vocabulary.id(train.tokens.line_end()).unwrap_or(0);
     let skip = train.vocabulary.unk().into_iter().collect();
     let count = if train.tokens == Tokens::Char { 300 } else { 60 };
     let sampling = Sampling { temperature: 0.8, skip, seed, ..Sampling::default() };

@@ -64,7 +64,7 @@ impl Tokens {
     /// # Errors
     /// An id that the vocabulary does not have.
     pub fn decode(self, vocabulary: &Vocabulary, ids: &[u32]) -> Result<String> {
-        let mut text = String::new();
+        let (mut text, mut inside) = (String::new(), false);
         for (index, &id) in ids.iter().enumerate() {
             let token = vocabulary.token(id).ok_or_else(|| {
                 Error::invalid(
@@ -73,22 +73,32 @@ impl Tokens {
                     id,
                 )
             })?;
-            match self {
-                Self::Char => text.push_str(token),
-                Self::Word if token == EOS => text.push('\n'),
-                Self::Word => {
-                    if !text.is_empty() && !text.ends_with('\n') {
-                        text.push(' ');
-                    }
-                    text.push_str(token);
-                }
-            }
+            inside = self.append(token, inside, &mut text);
         }
         Ok(text)
     }
 
+    /// What one more token adds to a text. Whether the text is inside of a line, where a word needs a space before it, is given
+    /// and returned.
+    pub(crate) fn append(self, token: &str, inside: bool, text: &mut String) -> bool {
+        match self {
+            Self::Word if token == EOS => text.push('\n'),
+            Self::Word if inside => text.extend([" ", token]),
+            Self::Word | Self::Char => text.push_str(token),
+        }
+        self == Self::Char || token != EOS
+    }
+
+    /// The token that ends a line: `<eos>`, or the line feed among characters.
+    pub fn line_end(self) -> &'static str {
+        match self {
+            Self::Word => EOS,
+            Self::Char => "\n",
+        }
+    }
+
     /// Whether a text has nothing to learn from: for words, a text of line ends is as empty as no text.
-    fn is_blank(self, text: &str) -> bool {
+    pub(crate) fn is_blank(self, text: &str) -> bool {
         match self {
             Self::Word => text.trim().is_empty(),
             Self::Char => text.is_empty(),
@@ -273,7 +283,7 @@ mod tests {
         let corpus = exact("a🦀\r\nb\r", Tokens::Char);
         let tokens: Vec<_> = corpus.vocabulary.tokens().collect();
         assert_eq!(tokens, ["a", "🦀", "\n", "b", "\r"]);
-        assert_eq!(corpus.vocabulary.eos(), Some(2));
+        assert_eq!(corpus.vocabulary.id(corpus.tokens.line_end()), Some(2));
     }
 
     #[test]

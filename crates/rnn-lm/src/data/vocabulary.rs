@@ -152,12 +152,6 @@ impl Vocabulary {
         self.id(UNK)
     }
 
-    /// The id of the token that ends a line: `<eos>`, or the line feed in a vocabulary of characters.
-    pub fn eos(&self) -> Option<u32> {
-        // No clash: a word never contains a line feed, and a character is never five letters long.
-        self.id(EOS).or_else(|| self.id("\n"))
-    }
-
     /// All tokens in the order of their ids.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tokens.iter().map(String::as_str)
@@ -168,12 +162,20 @@ impl Vocabulary {
     /// # Errors
     /// A token outside a vocabulary that has no `<unk>`; the message names the token and its index.
     pub fn encode<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<Vec<u32>> {
-        let unk = self.unk();
+        self.encode_or(self.unk(), tokens)
+    }
+
+    /// The same with `unknown` for those outside the vocabulary.
+    pub(crate) fn encode_or<'a>(
+        &self,
+        unknown: Option<u32>,
+        tokens: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<u32>> {
         let id_of = |(index, token): (usize, &str)| {
-            self.id(token).or(unk).ok_or_else(|| {
+            self.id(token).or(unknown).ok_or_else(|| {
                 Error::invalid(
                     format!("Vocabulary::encode: token at index {index}"),
-                    format!("one of the {} tokens of the vocabulary, which has no {UNK}", self.len()),
+                    format!("one of the {} tokens, none of which is for unknown ones", self.len()),
                     format!("{token:?}"),
                 )
                 .hint("build the vocabulary with Unknown::Add or with a maximum size, or train on a text that has the token")
@@ -276,8 +278,6 @@ mod tests {
         }
         assert_eq!(vocabulary.token(3), None);
         assert_eq!(vocabulary.id("b"), None);
-        assert_eq!(vocabulary.eos(), Some(2));
-        assert_eq!(Vocabulary::from_tokens(["x", "\n"]).expect("vocabulary").eos(), Some(1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Options, Unit};
-use crate::data::{EOS, Tokens, UNK, Vocabulary, VocabularyOptions};
+use crate::data::{Tokens, UNK, Vocabulary, VocabularyOptions};
 use crate::error::{Error, Result};
 use indexmap::IndexMap;
 
@@ -28,8 +28,7 @@ impl Listed {
     }
 
     pub(super) fn train(text: &str, tokens: Tokens, options: &Options) -> Result<Self> {
-        // A text of line ends is as empty to words as no text.
-        if text.is_empty() || (tokens == Tokens::Word && text.trim().is_empty()) {
+        if tokens.is_blank(text) {
             return Err(super::empty());
         }
         let how = VocabularyOptions { max: options.max, unknown: options.unknown };
@@ -62,11 +61,7 @@ impl Listed {
     }
 
     pub(super) fn line_end(&self) -> Option<u32> {
-        let end = match self.tokens {
-            Tokens::Word => EOS,
-            Tokens::Char => "\n",
-        };
-        self.vocabulary.id(end)
+        self.vocabulary.id(self.tokens.line_end())
     }
 
     /// Whether lines end in white space like any other: to words without `<eos>` among them.
@@ -86,17 +81,9 @@ impl Listed {
 
     /// The ids of the first `count` tokens.
     pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
-        let id_of = |(index, token): (usize, &str)| {
-            self.vocabulary.id(token).or(self.unknown).ok_or_else(|| {
-                Error::invalid(
-                    format!("Tokenizer::encode: token at index {index}"),
-                    format!("one of the {} tokens, none of which is for unknown ones", self.vocabulary.len()),
-                    format!("{token:?}"),
-                )
-                .hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
-            })
-        };
-        self.split(text).take(count).enumerate().map(id_of).collect()
+        self.vocabulary.encode_or(self.unknown, self.split(text).take(count)).map_err(|error| {
+            error.hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Text as ids come one by one: a word needs its space, and a character may need more than one id.
 
-use super::{Tokenizer, Unit};
-use crate::data::EOS;
+use super::{Kind, Tokenizer};
 use crate::error::Result;
 
 /// Decodes ids one by one; all pieces together are what [`Tokenizer::decode`] gives.
@@ -52,18 +51,16 @@ impl Pieces {
 
     pub(super) fn append(&mut self, id: u32, text: &mut String) -> Result<()> {
         let bytes = self.tokenizer.bytes_of(id)?;
-        let word = self.tokenizer.unit() == Unit::Word;
-        if word && bytes == EOS.as_bytes() {
-            text.push('\n');
-            self.inside = false;
-            return Ok(());
+        match &*self.tokenizer.kind {
+            Kind::Listed(listed) => {
+                let token = listed.vocabulary().token(id).unwrap_or_default();
+                self.inside = listed.tokens().append(token, self.inside, text);
+            }
+            Kind::Byte | Kind::Bpe(_) => {
+                self.held.extend_from_slice(bytes);
+                self.release(text);
+            }
         }
-        if word && self.inside {
-            text.push(' ');
-        }
-        self.inside = true;
-        self.held.extend_from_slice(bytes);
-        self.release(text);
         Ok(())
     }
 
@@ -106,7 +103,7 @@ pub(super) fn readable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Options;
+    use super::super::{Options, Unit};
     use super::*;
     use crate::data::Tokens;
     use proptest::prelude::*;
