@@ -13,6 +13,9 @@
 //! # rnn_lm::Result::Ok(())
 //! ```
 
+#[macro_use]
+mod section;
+
 mod build;
 mod presets;
 mod suggest;
@@ -39,192 +42,134 @@ pub struct Config {
     pub training: Training,
 }
 
-/// The texts, and what a token of them is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Data {
-    /// The file to learn from; it is the command's to say, and stands here for the record and for going on.
-    pub corpus: String,
-    /// The file to measure on; none where it is held out of the corpus.
-    pub valid: String,
-    /// The share of the corpus, at its end, that is held out where there is no other file; none where [`Self::first`] is not 0.
-    pub holdout: f64,
-    /// `word`, `char`, `byte` or `bpe`.
-    pub tokens: String,
-    /// A `tokenizer.json` to take instead of one that is made of the text; empty where there is none.
-    pub tokenizer: String,
-    /// The most entries of the vocabulary; 0 for all, or 8000 of `bpe`. Bytes, and a tokenizer that there is, have as many as they
-    /// have.
-    pub max_vocab: usize,
-    /// Only so many tokens of the text, 0 for all.
-    pub first: usize,
-    /// Megabytes (2^20) of text whose ids are held in memory; those of a longer one are read from a file. The run is the same.
-    pub memory: u64,
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        let (corpus, valid, tokenizer) = (String::new(), String::new(), String::new());
-        let (tokens, max_vocab) = ("word".into(), 10_000);
-        Self { corpus, valid, holdout: 0.1, tokens, tokenizer, max_vocab, first: 0, memory: 256 }
+section! {
+    /// The texts, and what a token of them is.
+    Data {
+        /// The file to learn from.
+        corpus: String = String::new(),
+        /// The file to measure on; none: the end of the corpus.
+        valid: String = String::new(),
+        /// The share of the corpus that is then measured on; none where first is not 0.
+        holdout: f64 = 0.1,
+        /// What a token is: word, char, byte or bpe.
+        tokens: String = "word".into(),
+        /// A tokenizer.json to take; none: one is made of the corpus.
+        tokenizer: String = String::new(),
+        /// Entries of the vocabulary, the most frequent ones; 0 keeps all, of bpe 8000.
+        max_vocab: usize = 10_000,
+        /// Learn from so many tokens only; 0 from all.
+        first: usize = 0,
+        /// MiB of text with its ids in memory; of a longer one they are in a file.
+        memory: u64 = 256,
     }
 }
 
-/// Sizes and how it begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Model {
-    /// `rnn`, `lstm` or `gru`.
-    pub cell: String,
-    /// D
-    pub embed: usize,
-    /// H
-    pub hidden: usize,
-    /// L
-    pub layers: usize,
-    /// The size of the last layer, 0 for H.
-    pub last: usize,
-    /// `none`, `single` or `both`.
-    pub bias: String,
-    /// `pytorch`, `book` or `uniform`.
-    pub init: String,
-    /// r of `uniform`: from U(-r, r).
-    pub init_range: f64,
-    /// One table for both ends.
-    pub tied: bool,
-    /// Where clusters of an adaptive softmax begin; empty for one softmax over all words.
-    pub cutoffs: Vec<usize>,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            cell: "lstm".into(),
-            embed: 100,
-            hidden: 100,
-            layers: 1,
-            last: 0,
-            bias: "single".into(),
-            init: "book".into(),
-            init_range: 0.1,
-            tied: false,
-            cutoffs: Vec::new(),
-        }
+section! {
+    /// Sizes and how it begins.
+    Model {
+        /// Which cell: rnn, lstm or gru.
+        cell: String = "lstm".into(),
+        /// D, the size of a word's vector.
+        embed: usize = 100,
+        /// H, the size of the hidden state.
+        hidden: usize = 100,
+        /// L, recurrent layers on top of each other.
+        layers: usize = 1,
+        /// The size of the last layer; 0 for H.
+        last: usize = 0,
+        /// Biases of recurrent layers: none, single (the book's) or both (PyTorch's).
+        bias: String = "single".into(),
+        /// How parameters begin: pytorch, book or uniform.
+        init: String = "book".into(),
+        /// The r of uniform: from U(-r, r).
+        init_range: f64 = 0.1,
+        /// One table for words read and words predicted.
+        tied: bool = false,
+        /// Ids at which an adaptive softmax begins its clusters; none for one softmax.
+        cutoffs: Vec<usize> = Vec::new(),
     }
 }
 
-/// Rates, each the probability of being dropped, and the factors of penalties; see [`crate::model::Dropout`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rates {
-    /// Whole words.
-    pub words: f64,
-    /// What the first layer takes.
-    pub input: f64,
-    /// What each layer takes of the one below.
-    pub between: f64,
-    /// What the affine layer takes.
-    pub output: f64,
-    /// The same units at all steps of a window.
-    pub locked: bool,
-    /// Weights of `weight_hh`.
-    pub weight: f64,
-    /// Units of the hidden state that is fed back.
-    pub recurrent: f64,
-    /// Units of h that keep their value.
-    pub zoneout_h: f64,
-    /// Units of c that keep their value.
-    pub zoneout_c: f64,
-    /// AR
-    pub activation: f64,
-    /// TAR
-    pub temporal: f64,
+section! {
+    /// Rates, each the probability of being dropped, and the factors of penalties; see [`crate::model::Dropout`].
+    Rates {
+        /// The probability that a word of the vocabulary is missing in a window.
+        words: f64 = 0.0,
+        /// The probability that a number is dropped of what the first layer takes.
+        input: f64 = 0.0,
+        /// The probability that one is dropped of what each layer takes of the one below.
+        between: f64 = 0.0,
+        /// The probability that one is dropped of what is predicted from.
+        output: f64 = 0.0,
+        /// Drop the same units at all steps of a window.
+        locked: bool = false,
+        /// The probability that a recurrent weight is dropped (weight drop).
+        weight: f64 = 0.0,
+        /// The probability that a unit of the state that is fed back is dropped.
+        recurrent: f64 = 0.0,
+        /// The probability that a unit of h keeps its value at a step.
+        zoneout_h: f64 = 0.0,
+        /// The probability that a unit of an LSTM's c keeps its value at a step.
+        zoneout_c: f64 = 0.0,
+        /// AR, the factor of the outputs' mean square in the loss.
+        activation: f64 = 0.0,
+        /// TAR, the factor of the mean square of the outputs' changes in the loss.
+        temporal: f64 = 0.0,
+    }
 }
 
-/// Steps, rates and rules.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Training {
-    /// N
-    pub batch: usize,
-    /// T
-    pub time: usize,
-    /// `streams` or `book`.
-    pub order: String,
-    /// Windows of lengths that are drawn anew in each epoch.
-    pub varied: bool,
-    /// Windows whose gradients make a step.
-    pub accumulate: usize,
-    /// Times that the text is read.
-    pub epochs: usize,
-    /// `sgd`, `adam` or `rms-prop`.
-    pub rule: String,
-    /// The learning rate.
-    pub lr: f64,
-    /// Of `sgd`.
-    pub momentum: f64,
-    /// Of `sgd`.
-    pub nesterov: bool,
-    /// Of `adam`, and alpha of `rms-prop`'s mean is `beta2`.
-    pub beta1: f64,
-    /// The same.
-    pub beta2: f64,
-    /// The factor of the weights' decay.
-    pub decay: f64,
-    /// Whether decay stands beside the rule (AdamW) or is part of the gradient.
-    pub decoupled: bool,
-    /// The longest gradient, 0 for any.
-    pub clip_norm: f64,
-    /// The largest number of a gradient, 0 for any.
-    pub clip_value: f64,
-    /// `constant`, `plateau`, `decay` or `cosine`.
-    pub schedule: String,
-    /// By what the rate is divided, of `plateau` and `decay`.
-    pub divide: f64,
-    /// Epochs with the whole rate, of `decay`.
-    pub after: usize,
-    /// Steps of the rise, of `cosine`.
-    pub warmup: u64,
-    /// `never`, `after` or `nt-asgd`.
-    pub average: String,
-    /// Steps before `after` begins, or evaluations that `nt-asgd` waits for.
-    pub patience: u64,
-    /// Steps from one evaluation to the next, 0 for one at the end of each epoch.
-    pub evaluate_every: u64,
-    /// Evaluations without a better one after which it ends, 0 for never.
-    pub stop_after: usize,
-    /// Where all random numbers come from.
-    pub seed: u64,
-}
-
-impl Default for Training {
-    fn default() -> Self {
-        Self {
-            batch: 20,
-            time: 35,
-            order: "streams".into(),
-            varied: false,
-            accumulate: 1,
-            epochs: 2,
-            rule: "sgd".into(),
-            lr: 10.0,
-            momentum: 0.0,
-            nesterov: false,
-            beta1: 0.9,
-            beta2: 0.999,
-            decay: 0.0,
-            decoupled: false,
-            clip_norm: 0.25,
-            clip_value: 0.0,
-            schedule: "constant".into(),
-            divide: 4.0,
-            after: 0,
-            warmup: 0,
-            average: "never".into(),
-            patience: 0,
-            evaluate_every: 0,
-            stop_after: 0,
-            seed: 1,
-        }
+section! {
+    /// Steps, rates and rules.
+    Training {
+        /// N, streams of text read side by side.
+        batch: usize = 20,
+        /// T, steps that the gradient goes back.
+        time: usize = 35,
+        /// Which windows: streams (each prediction once an epoch) or book (the book's rule).
+        order: String = "streams".into(),
+        /// Windows of lengths that are drawn (of streams).
+        varied: bool = false,
+        /// Windows whose gradients make a step.
+        accumulate: usize = 1,
+        /// Times that the text is read.
+        epochs: usize = 2,
+        /// The rule of a step: sgd, adam or rms-prop.
+        rule: String = "sgd".into(),
+        /// The learning rate, for the mean loss of a window.
+        lr: f64 = 10.0,
+        /// Momentum of sgd.
+        momentum: f64 = 0.0,
+        /// Nesterov's momentum, of sgd.
+        nesterov: bool = false,
+        /// How long adam remembers gradients.
+        beta1: f64 = 0.9,
+        /// How long adam and rms-prop remember their squares.
+        beta2: f64 = 0.999,
+        /// The factor of the weights' decay.
+        decay: f64 = 0.0,
+        /// Decay beside the rule (AdamW) instead of in the gradient.
+        decoupled: bool = false,
+        /// The longest gradient, over all parameters; 0 for any.
+        clip_norm: f64 = 0.25,
+        /// The largest number of a gradient; 0 for any.
+        clip_value: f64 = 0.0,
+        /// Schedule of the rate: constant, plateau, decay or cosine.
+        schedule: String = "constant".into(),
+        /// By what plateau (an evaluation no better) and decay (each epoch) divide the rate.
+        divide: f64 = 4.0,
+        /// Epochs with the whole rate, of decay.
+        after: usize = 0,
+        /// Steps of the rise, of cosine.
+        warmup: u64 = 0,
+        /// Average of the weights: never, after (a step) or nt-asgd.
+        average: String = "never".into(),
+        /// Steps before the average of after begins, or evaluations that nt-asgd waits for.
+        patience: u64 = 0,
+        /// Steps between two evaluations; 0 for one an epoch.
+        evaluate_every: u64 = 0,
+        /// Evaluations without a better one that end the training; 0 for none.
+        stop_after: usize = 0,
+        /// Where all random numbers come from.
+        seed: u64 = 1,
     }
 }

@@ -1,88 +1,23 @@
 //! A configuration as text, there and back. What is wrong is named with its line, and with what was probably meant.
 
-use super::{Config, PRESETS};
+use super::{Config, Data, Model, PRESETS, Rates, Training};
 use crate::{Error, Result};
 use serde::Deserialize;
 use toml::Table;
 use toml::de::{DeTable, DeValue};
 
-/// What each setting says in a file that is written.
-const COMMENTS: [(&str, &[(&str, &str)]); 4] = [
-    (
-        "data",
-        &[
-            ("corpus", "the file to learn from"),
-            ("valid", "the file to measure on; none: the end of the corpus"),
-            ("holdout", "the share of the corpus that is then measured on; none where first is not 0"),
-            ("tokens", "what a token is: word, char, byte or bpe"),
-            ("tokenizer", "a tokenizer.json to take; none: one is made of the corpus"),
-            ("max_vocab", "entries of the vocabulary, the most frequent ones; 0 keeps all, of bpe 8000"),
-            ("first", "learn from so many tokens only; 0 from all"),
-            ("memory", "MiB of text with its ids in memory; of a longer one they are in a file"),
-        ],
-    ),
-    (
-        "model",
-        &[
-            ("cell", "rnn, lstm or gru"),
-            ("embed", "D, the size of a word's vector"),
-            ("hidden", "H, the size of the hidden state"),
-            ("layers", "L, recurrent layers on top of each other"),
-            ("last", "the size of the last layer; 0 for H"),
-            ("bias", "of recurrent layers: none, single (the book's) or both (PyTorch's)"),
-            ("init", "how parameters begin: pytorch, book or uniform"),
-            ("init_range", "r of uniform: from U(-r, r)"),
-            ("tied", "one table for words read and words predicted"),
-            ("cutoffs", "ids at which an adaptive softmax begins its clusters; none for one softmax"),
-        ],
-    ),
-    (
-        "dropout",
-        &[
-            ("words", "the probability that a word of the vocabulary is missing in a window"),
-            ("input", "that a number is dropped of what the first layer takes"),
-            ("between", "... of what each layer takes of the one below"),
-            ("output", "... of what is predicted from"),
-            ("locked", "drop the same units at all steps of a window"),
-            ("weight", "that a recurrent weight is dropped (weight drop)"),
-            ("recurrent", "that a unit of the state that is fed back is dropped"),
-            ("zoneout_h", "that a unit of h keeps its value at a step"),
-            ("zoneout_c", "that a unit of an LSTM's c does"),
-            ("activation", "AR, the factor of the outputs' mean square in the loss"),
-            ("temporal", "TAR, the factor of the mean square of their changes"),
-        ],
-    ),
-    (
-        "training",
-        &[
-            ("batch", "N, streams of text read side by side"),
-            ("time", "T, steps that the gradient goes back"),
-            ("order", "streams (each prediction once an epoch) or book (the book's rule)"),
-            ("varied", "windows of lengths that are drawn (of streams)"),
-            ("accumulate", "windows whose gradients make a step"),
-            ("epochs", "times that the text is read"),
-            ("rule", "sgd, adam or rms-prop"),
-            ("lr", "the learning rate, for the mean loss of a window"),
-            ("momentum", "of sgd"),
-            ("nesterov", "of sgd: Nesterov's momentum"),
-            ("beta1", "of adam"),
-            ("beta2", "of adam, and of rms-prop its mean's"),
-            ("decay", "the factor of the weights' decay"),
-            ("decoupled", "decay beside the rule (AdamW) instead of in the gradient"),
-            ("clip_norm", "the longest gradient, over all parameters; 0 for any"),
-            ("clip_value", "the largest number of a gradient; 0 for any"),
-            ("schedule", "of the rate: constant, plateau, decay or cosine"),
-            ("divide", "by what plateau (an evaluation no better) and decay (each epoch) divide it"),
-            ("after", "epochs with the whole rate, of decay"),
-            ("warmup", "steps of the rise, of cosine"),
-            ("average", "of the weights: never, after (a step) or nt-asgd"),
-            ("patience", "steps before that, or evaluations that nt-asgd waits for"),
-            ("evaluate_every", "steps between two evaluations; 0 for one an epoch"),
-            ("stop_after", "evaluations without a better one that end the training; 0 for none"),
-            ("seed", "where all random numbers come from"),
-        ],
-    ),
+/// The sections of a file, each with its settings and what they are.
+const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
+    ("data", Data::SETTINGS),
+    ("model", Model::SETTINGS),
+    ("dropout", Rates::SETTINGS),
+    ("training", Training::SETTINGS),
 ];
+
+/// A sentence of documentation as a comment.
+fn comment(about: &'static str) -> &'static str {
+    about.trim().trim_end_matches('.')
+}
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,11 +40,11 @@ impl Config {
     pub fn settings() -> Result<Vec<Setting>> {
         let defaults = table_of(&Self::default())?;
         let mut settings = Vec::new();
-        for (section, named) in COMMENTS {
+        for (section, named) in SECTIONS {
             for (name, about) in named {
                 let default = defaults.get(section).and_then(|section| section.get(*name));
                 let default = default.cloned().unwrap_or(toml::Value::Boolean(false));
-                settings.push(Setting { section, name, about, default });
+                settings.push(Setting { section, name, about: comment(about), default });
             }
         }
         Ok(settings)
@@ -166,7 +101,7 @@ impl Config {
     pub fn differences(&self, other: &Self) -> Result<Vec<(String, String, String)>> {
         let (here, there) = (table_of(self)?, table_of(other)?);
         let mut differences = Vec::new();
-        for (section, settings) in COMMENTS {
+        for (section, settings) in SECTIONS {
             for (name, _) in settings {
                 let of = |all: &Table| {
                     all.get(section).and_then(|section| section.get(*name)).map(ToString::to_string)
@@ -205,8 +140,8 @@ impl Config {
         let defaults = table_of(&Self::default())?;
         for (section, settings) in table.get_ref() {
             let at = format!("{name}:{}", line(text, section.span().start));
-            let sections: Vec<&str> = COMMENTS.iter().map(|(section, _)| *section).collect();
-            let known = COMMENTS.iter().find(|(known, _)| *known == section.get_ref());
+            let sections: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).collect();
+            let known = SECTIONS.iter().find(|(known, _)| *known == section.get_ref());
             let (Some((_, known)), Some(settings)) = (known, settings.get_ref().as_table()) else {
                 let named = section.get_ref();
                 return Err(unknown(&at, "a section", named, &sections, home_of(named)));
@@ -244,13 +179,13 @@ impl Config {
     pub fn to_toml(&self) -> Result<String> {
         let all = table_of(self)?;
         let mut text = String::from("# All settings of a run; the same file gives the same run.\n");
-        for (section, settings) in COMMENTS {
+        for (section, settings) in SECTIONS {
             text.push_str(&format!("\n[{section}]\n"));
-            for (setting, comment) in settings {
+            for (setting, about) in settings {
                 let value = all.get(section).and_then(|section| section.get(setting));
                 let value = value.map_or_else(String::new, toml::Value::to_string);
                 let line = format!("{setting} = {value}");
-                text.push_str(&format!("{line:<24} # {comment}\n"));
+                text.push_str(&format!("{line:<24} # {}\n", comment(about)));
             }
         }
         Ok(text)
@@ -317,7 +252,7 @@ pub(super) fn line_of(text: &str, setting: &str) -> Option<usize> {
 /// The section that has a setting of this name.
 fn home_of(setting: &str) -> Option<&'static str> {
     let has = |settings: &[(&str, &str)]| settings.iter().any(|(name, _)| *name == setting);
-    COMMENTS.iter().find(|(_, settings)| has(settings)).map(|(section, _)| *section)
+    SECTIONS.iter().find(|(_, settings)| has(settings)).map(|(section, _)| *section)
 }
 
 fn unknown(at: &str, what: &str, got: &str, known: &[&str], home: Option<&str>) -> Error {
@@ -353,8 +288,8 @@ mod tests {
         let all = table_of(&Config::default()).unwrap();
         let names =
             |section: &str| -> Vec<String> { all[section].as_table().unwrap().keys().cloned().collect() };
-        assert_eq!(all.len(), COMMENTS.len());
-        for (section, settings) in COMMENTS {
+        assert_eq!(all.len(), SECTIONS.len());
+        for (section, settings) in SECTIONS {
             let mut commented: Vec<&str> = settings.iter().map(|(name, _)| *name).collect();
             commented.sort_unstable();
             let mut have = names(section);
