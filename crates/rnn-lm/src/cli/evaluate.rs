@@ -12,7 +12,7 @@ use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCach
 use rnn_lm::run::{CONFIG, Ids, Run, Texts, Windows};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Measure a model on a text
 ///
@@ -205,9 +205,9 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
         bail!("--rms: expected data.corpus in {}, whose gradients it looks at, got none", config.display());
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
-    // In memory, whatever its size.
-    let memory = (Path::new(""), u64::MAX);
-    let ids = Ids::encode(&texts.train.first(1 << 22)?, &run.tokenizer, config.data.first, memory)?;
+    let first = if config.data.first == 0 { usize::MAX } else { config.data.first };
+    let beginning = texts.train.first(1 << 22)?.read()?;
+    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, first)?);
     let windows = Windows::new(config, &ids)?;
     let windows = &mut windows.epoch(0).take(WINDOWS);
     let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");

@@ -149,6 +149,7 @@ impl Generate {
         if !stopped {
             // What waits for more, of a character or of a stop string.
             let last = stops.push(&pieces.finish());
+            stopped = last.stopped;
             let rest = last.text + &stops.finish();
             show(&rest)?;
             text.push_str(&rest);

@@ -6,8 +6,7 @@ use super::progress::time;
 use super::train::in_vain;
 use anyhow::Result;
 use clap::Args;
-use rnn_core::border::pytorch::StateDict;
-use rnn_lm::run::{CHECKPOINT, METRICS, MODEL, Run};
+use rnn_lm::run::{CHECKPOINT, METRICS, Run};
 use rnn_lm::train::{Checkpoint, Place};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -26,9 +25,7 @@ impl Info {
     pub(super) fn run(self) -> Result<()> {
         let run = Run::open(&self.run)?;
         let (model, training) = (&run.config.model, &run.config.training);
-        let weights = run.has(MODEL)?.then(|| StateDict::read(run.path(MODEL))).transpose()?;
-        let parameters = weights
-            .map(|weights| weights.shapes().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>());
+        let parameters = run.parameters()?;
         let metrics = run.has(METRICS)?.then(|| rnn_lm::data::read_text(run.path(METRICS))).transpose()?;
         let metrics = metrics.unwrap_or_default();
         let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

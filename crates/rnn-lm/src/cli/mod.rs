@@ -104,8 +104,9 @@ pub(crate) fn main() -> ExitCode {
 /// Help, the version, or what is wrong with a command line.
 fn told(what: &clap::Error) -> ExitCode {
     match what.print().context("standard output") {
-        Ok(()) => u8::try_from(what.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
-        Err(error) => failed(&error),
+        Err(error) if !what.use_stderr() => failed(&error),
+        // What is wrong is wrong, whether somebody reads it or not.
+        _ => u8::try_from(what.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }
 

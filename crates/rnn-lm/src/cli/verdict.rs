@@ -46,7 +46,7 @@ impl Verdict {
             end,
         };
         let Some(valid) = fit.valid() else {
-            verdict.silent = Some("there was no text to measure on (--valid, or a longer one)".into());
+            verdict.silent = Some("there was no text to measure on (--valid names one)".into());
             return Ok(verdict);
         };
         let valid = valid.some()?;

@@ -49,7 +49,7 @@ section! {
         corpus: String = String::new(),
         /// The file to measure on; none: the end of the corpus.
         valid: String = String::new(),
-        /// The share of the corpus that is then measured on; none where first is not 0.
+        /// The share of the corpus, at its end, to measure on where no file is named for that; none where first is not 0.
         holdout: f64 = 0.1,
         /// What a token is: word, char, byte or bpe.
         tokens: String = "word".into(),
@@ -157,13 +157,13 @@ section! {
         schedule: String = "constant".into(),
         /// By what plateau (an evaluation no better) and decay (each epoch) divide the rate.
         divide: f64 = 4.0,
-        /// Epochs with the whole rate, of decay.
+        /// Epochs with the whole rate, of the schedule decay.
         after: usize = 0,
-        /// Steps of the rise, of cosine.
+        /// Steps in which the rate rises, of the schedule cosine.
         warmup: u64 = 0,
         /// Average of the weights: never, after (a step) or nt-asgd.
         average: String = "never".into(),
-        /// Steps before the average of after begins, or evaluations that nt-asgd waits for.
+        /// Steps before an average begins that is called after, or evaluations that nt-asgd waits for.
         patience: u64 = 0,
         /// Steps between two evaluations; 0 for one an epoch.
         evaluate_every: u64 = 0,

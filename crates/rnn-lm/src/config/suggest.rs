@@ -98,7 +98,7 @@ fn adam(training: Training) -> Training {
 }
 
 fn letters(tokens: &str, bytes: u64) -> Config {
-    // About so many characters are learnt from in eight minutes.
+    // Four fifths of a megabyte, four times, were measured to take less than eight minutes on two slow cores.
     let epochs = (4_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },

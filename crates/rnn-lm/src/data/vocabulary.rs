@@ -162,19 +162,20 @@ impl Vocabulary {
     /// # Errors
     /// A token outside a vocabulary that has no `<unk>`; the message names the token and its index.
     pub fn encode<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<Vec<u32>> {
-        self.encode_or(self.unk(), tokens)
+        self.encode_or("Vocabulary::encode", self.unk(), tokens)
     }
 
     /// The same with `unknown` for those outside the vocabulary.
     pub(crate) fn encode_or<'a>(
         &self,
+        op: &str,
         unknown: Option<u32>,
         tokens: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<u32>> {
         let id_of = |(index, token): (usize, &str)| {
             self.id(token).or(unknown).ok_or_else(|| {
                 Error::invalid(
-                    format!("Vocabulary::encode: token at index {index}"),
+                    format!("{op}: token at index {index}"),
                     format!("one of the {} tokens, none of which is for unknown ones", self.len()),
                     format!("{token:?}"),
                 )

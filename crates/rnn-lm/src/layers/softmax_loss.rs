@@ -2,8 +2,8 @@
 //! `-log softmax(logits)[target]`, whose gradient is `(softmax(logits) - one_hot(target)) / targets`.
 //!
 //! One buffer `[N*T, V]`: where a model learns and where it is measured, logits are turned into their gradient or used up where
-//! they stand. Whoever calls the layer keeps the logits, so it works on a copy; and in tensor ops on a GPU there are
-//! some buffers of that size. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
+//! they stand. Whoever calls the layer keeps the logits, so on the CPU it works on a copy; and in tensor ops, on a GPU, there
+//! are some buffers of that size. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
 
 use super::embedding::check_ids;
 use crate::data::IGNORE;
@@ -37,7 +37,11 @@ impl TimeSoftmaxWithLoss {
     /// Those of [`Self::forward`].
     pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
         logits.dims3()?;
-        self.turn(logits.detach().force_contiguous()?, targets)
+        let logits = logits.detach();
+        match (logits.device(), logits.dtype()) {
+            (Device::Cpu, DType::F32 | DType::F64) => self.turn(logits.force_contiguous()?, targets),
+            _ => in_tensor_ops(&logits.contiguous()?, targets),
+        }
     }
 
     /// The same of logits that nobody else has: on the CPU they become the gradient where they stand.

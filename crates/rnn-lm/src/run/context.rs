@@ -4,6 +4,7 @@
 use super::{CONTEXT, Run};
 use crate::Result;
 use crate::data::{Source, TextFile};
+use crate::tokenizer::Unit;
 use rnn_core::border::file;
 
 /// Tokens at most.
@@ -16,7 +17,13 @@ impl Run {
         if let Some(end) = ids.iter().rposition(|&id| Some(id) == self.tokenizer.line_end()) {
             ids.truncate(end + 1);
         }
-        Ok(file::write(&self.path(CONTEXT), &self.tokenizer.decode_bytes(&ids)?)?)
+        let mut bytes = self.tokenizer.decode_bytes(&ids)?;
+        if self.tokenizer.unit() != Unit::Byte {
+            // The last piece may be the beginning of a character.
+            let whole = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+            bytes.truncate(whole);
+        }
+        Ok(file::write(&self.path(CONTEXT), &bytes)?)
     }
 
     /// The ids of `context.txt` behind the end of a line; that end alone where a run has none.
@@ -36,7 +43,7 @@ impl Run {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::tokenizer::{Options, Tokenizer, Unit};
+    use crate::tokenizer::{Options, Tokenizer};
 
     #[test]
     fn bytes_that_are_no_text_stay_what_they_are() {
@@ -47,6 +54,20 @@ mod tests {
         let ids: Vec<u32> = b"caf\xe9 au lait\n".iter().map(|&byte| byte.into()).collect();
         run.write_context(&Source::Memory(&ids)).unwrap();
         assert_eq!(run.context().unwrap()[1..], ids);
+    }
+
+    #[test]
+    fn a_character_that_is_cut_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        // Three tokens a character, of which 256 are no multiple.
+        let text = "世界".repeat(100);
+        let options = Options { max: Some(256), ..Options::new(Unit::Bpe) };
+        let tokenizer = Tokenizer::train(text.as_bytes(), &options).unwrap();
+        let run = Run::new(folder.path().join("r"), Config::default(), tokenizer);
+        run.write().unwrap();
+        let ids = run.tokenizer.encode(text.as_bytes()).unwrap();
+        run.write_context(&Source::Memory(&ids)).unwrap();
+        assert_eq!(run.context().unwrap()[1..], ids[..255]);
     }
 
     #[test]

@@ -208,6 +208,7 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
 
 /// Whether two tables are one.
 pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
     Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0)
 }
 

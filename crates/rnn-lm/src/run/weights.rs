@@ -1,10 +1,11 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
 use super::import::same;
-use super::{Run, there};
+use super::{MODEL, Run, there};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Tensor};
+use indexmap::IndexMap;
 use rnn_core::border::pytorch::StateDict;
 use rnn_core::border::{Packed, file};
 use safetensors::SafeTensors;
@@ -30,6 +31,23 @@ pub(super) fn save(
     let metadata = HashMap::from([(TOKENS.to_string(), tokenizer.mark())]);
     let bytes = Packed::safetensors(&all, metadata)?;
     Ok(file::write(path, &bytes)?)
+}
+
+impl Run {
+    /// How many parameters it has; none where it has no weights yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn parameters(&self) -> Result<Option<usize>> {
+        if !self.has(MODEL)? {
+            return Ok(None);
+        }
+        let weights = StateDict::read(self.path(MODEL))?;
+        let shapes: IndexMap<_, _> = weights.shapes().collect();
+        let twice = self.config.model.tied && shapes.contains_key(EMBEDDING);
+        let counted = shapes.iter().filter(|(name, _)| !(twice && **name == AFFINE));
+        Ok(Some(counted.map(|(_, dims)| dims.iter().product::<usize>()).sum()))
+    }
 }
 
 /// Reads them into a model: all, or none where one is missing, misshapen or too many.

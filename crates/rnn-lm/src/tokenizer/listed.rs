@@ -81,7 +81,8 @@ impl Listed {
 
     /// The ids of the first `count` tokens.
     pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
-        self.vocabulary.encode_or(self.unknown, self.split(text).take(count)).map_err(|error| {
+        let tokens = self.split(text).take(count);
+        self.vocabulary.encode_or("Tokenizer::encode", self.unknown, tokens).map_err(|error| {
             error.hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
         })
     }

@@ -157,7 +157,9 @@ impl Checkpoint {
         let metadata = header.metadata().as_ref();
         let header = metadata.and_then(|metadata| serde_json::from_str(metadata.get(HEADER)?).ok());
         let Some(Header { numbers, notes, crc32 }) = header else {
-            return Err(wrong("a file of safetensors that is none".into()));
+            let early = metadata.is_some_and(|metadata| metadata.contains_key("crc32"));
+            let got = if early { "one of an earlier version" } else { "a file of safetensors that is none" };
+            return Err(wrong(got.into()));
         };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
         let mut tensors = Vec::new();

@@ -72,9 +72,7 @@ struct Numbers {
     averaged: u64,
     losses: Vec<f64>,
     accumulated: (f64, usize),
-    /// Nothing in checkpoints of a time when the last window's share was the step's.
-    #[serde(default)]
-    shares: Option<f64>,
+    shares: f64,
 }
 
 impl Trainer {
@@ -235,7 +233,7 @@ impl Trainer {
             averaged: self.average.count(),
             losses,
             accumulated: (self.mean.weight(), self.mean.windows()),
-            shares: Some(self.shares),
+            shares: self.shares,
         })?;
         let parameters = model.parameters();
         let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
@@ -281,7 +279,7 @@ impl Trainer {
             |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
         self.average = Average::resume(vars(&means)?, numbers.averaged);
         self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
-        self.shares = numbers.shares.unwrap_or(windows as f64);
+        self.shares = numbers.shares;
         if let Averaging::NonMonotone(rule) = &mut self.averaging {
             rule.resume(numbers.losses);
         }

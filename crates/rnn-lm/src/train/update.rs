@@ -152,11 +152,28 @@ fn in_order<T: Real, R: Rule>(
         pieces.push(Piece { weights, values, kept });
     }
     let cpu = dispatch::cpu();
-    team::pieces(&mut pieces, 1, &|_, piece| {
-        for Piece { weights, values, kept: [a, b] } in piece {
+    team::pieces(&mut in_blocks(&mut pieces), 1, &|_, blocks| {
+        for Piece { weights, values, kept: [a, b] } in blocks.iter_mut().flat_map(|block| block.iter_mut()) {
             dispatch::run(cpu, Update { rule, at, piece: Piece { weights, values, kept: [a, b] } });
         }
     });
+}
+
+/// As many pieces together as make a block, or one that is larger: the team shares by number, and pieces may be single rows.
+fn in_blocks<'a, 'b, T>(mut pieces: &'b mut [Piece<'a, T>]) -> Vec<&'b mut [Piece<'a, T>]> {
+    let mut blocks = Vec::new();
+    while !pieces.is_empty() {
+        let mut size = 0;
+        let mut fits = |piece: &Piece<'_, T>| {
+            size += piece.weights.len();
+            size <= BLOCK
+        };
+        let count = pieces.iter().take_while(|piece| fits(piece)).count().max(1);
+        let (block, rest) = pieces.split_at_mut(count);
+        blocks.push(block);
+        pieces = rest;
+    }
+    blocks
 }
 
 /// The first `len`, and the others stay; none where nothing is kept.

@@ -122,7 +122,7 @@ fn three_letters_and_no_flag_are_a_training() {
     assert_eq!(
         stdout,
         format!(
-            "trained {steps} steps; no comparison: there was no text to measure on (--valid, or a longer one)\n"
+            "trained {steps} steps; no comparison: there was no text to measure on (--valid names one)\n"
         ),
         "{stderr}"
     );
