@@ -205,9 +205,8 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
         bail!("--rms: expected data.corpus in {}, whose gradients it looks at, got none", config.display());
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
-    let first = if config.data.first == 0 { usize::MAX } else { config.data.first };
     let beginning = texts.train.first(1 << 22)?.read()?;
-    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, first)?);
+    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, config.tokens()?.first)?);
     let windows = Windows::new(config, &ids)?;
     let windows = &mut windows.epoch(0).take(WINDOWS);
     let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");

@@ -36,7 +36,7 @@ impl Config {
     /// # Errors
     /// Where one is a word that is none of its, or a number out of its range.
     pub fn check(&self) -> Result<()> {
-        self.tokens()?;
+        let (unit, of_text) = (self.tokens()?.unit, self.data.tokenizer.is_empty());
         self.cell()?;
         let spec = self.spec(2)?;
         self.trainer(1)?;
@@ -58,19 +58,16 @@ impl Config {
         if self.data.max_vocab == 1 {
             return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
         }
-        let of_text = self.data.tokenizer.is_empty();
-        if of_text && self.tokens()?.unit == Unit::Bpe && (1..256).contains(&self.data.max_vocab) {
+        if of_text && unit == Unit::Bpe && (1..256).contains(&self.data.max_vocab) {
             return Err(Error::invalid("data.max_vocab", "0, or at least 256 of bpe", self.data.max_vocab)
                 .hint("every byte is a token of its own, so that there is no unknown text"));
         }
         if !(0.0..1.0).contains(&self.data.holdout) {
             return Err(Error::invalid("data.holdout", "at least 0 and below 1", self.data.holdout));
         }
-        let unit = self.tokens()?.unit;
-        let listed = matches!(unit, Unit::Word | Unit::Char) && self.data.tokenizer.is_empty();
+        let listed = matches!(unit, Unit::Word | Unit::Char) && of_text;
         if !self.model.cutoffs.is_empty() && !listed {
-            let got =
-                if self.data.tokenizer.is_empty() { unit.to_string() } else { "a tokenizer.json".into() };
+            let got = if of_text { unit.to_string() } else { "a tokenizer.json".into() };
             return Err(Error::invalid("model.cutoffs", "none but where words are counted in the text", got)
                 .hint("they cut a vocabulary whose first words are the most frequent ones"));
         }

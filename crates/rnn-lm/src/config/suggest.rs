@@ -98,7 +98,7 @@ fn adam(training: Training) -> Training {
 }
 
 fn letters(tokens: &str, bytes: u64) -> Config {
-    // Four fifths of a megabyte, four times, were measured to take less than eight minutes on two slow cores.
+    // Four epochs of a million characters took 9 min 49 s on two slow cores (docs/records/language_models.md).
     let epochs = (4_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },

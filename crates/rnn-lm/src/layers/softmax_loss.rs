@@ -37,11 +37,11 @@ impl TimeSoftmaxWithLoss {
     /// Those of [`Self::forward`].
     pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
         logits.dims3()?;
-        let logits = logits.detach();
-        match (logits.device(), logits.dtype()) {
-            (Device::Cpu, DType::F32 | DType::F64) => self.turn(logits.force_contiguous()?, targets),
-            _ => in_tensor_ops(&logits.contiguous()?, targets),
-        }
+        let logits = match (logits.device(), logits.dtype()) {
+            (Device::Cpu, DType::F32 | DType::F64) => logits.detach().force_contiguous()?,
+            _ => logits.detach().contiguous()?,
+        };
+        self.turn(logits, targets)
     }
 
     /// The same of logits that nobody else has: on the CPU they become the gradient where they stand.

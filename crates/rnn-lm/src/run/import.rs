@@ -1,7 +1,7 @@
 //! Weights from elsewhere as those of a run: what the model is, seen from names and shapes, and its parameters under the
 //! names that they have here.
 
-use super::weights::{AFFINE, EMBEDDING};
+use super::weights::{AFFINE, EMBEDDING, same};
 use crate::config::{Model, bias_name};
 use crate::model::CellKind;
 use crate::{Error, Result};
@@ -204,12 +204,6 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
         ..Model::default()
     };
     Ok(Imported { model, vocabulary, tensors })
-}
-
-/// Whether two tables are one.
-pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
-    let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
-    Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0)
 }
 
 fn matrix(tensor: &Tensor, what: &str) -> Result<(usize, usize)> {

@@ -1,6 +1,5 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
-use super::import::same;
 use super::{MODEL, Run, there};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
@@ -18,6 +17,12 @@ const TOKENS: &str = "tokens";
 /// The names of the table at both ends.
 pub(super) const EMBEDDING: &str = "embedding.weight";
 pub(super) const AFFINE: &str = "affine.weight";
+
+/// Whether two tables are one.
+pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
+    Ok(a.dims() == b.dims() && (a - b)?.abs()?.sum_all()?.to_scalar::<f32>()? == 0.0)
+}
 
 /// Writes them; a file of that name stays as it is until the new one is whole.
 pub(super) fn save(
