@@ -29,7 +29,8 @@ pub struct Cutoffs([usize; MOST]);
 /// Clusters at most.
 const MOST: usize = 4;
 
-/// What the size of a cluster's vectors is divided by, one after the other: rare words are told apart in fewer dimensions.
+/// What the size of a cluster's vectors is divided by, one after the other: rare words are told apart in fewer dimensions,
+/// though not in none, where PyTorch's would be.
 const DIVIDE: usize = 4;
 
 impl Cutoffs {
@@ -288,6 +289,34 @@ mod tests {
         }
         let (loss, _) = layer.forward_taped(&hs(), &TARGETS).unwrap();
         assert!((loss - sum / 11.0).abs() < 1e-12, "{loss} {}", sum / 11.0);
+    }
+
+    #[test]
+    fn as_pytorch() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/adaptive.safetensors");
+        let fixture = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
+        let cutoffs = Cutoffs::new(&[5, 9]).unwrap();
+        let layer = TimeAdaptive::new(16, V, cutoffs, Scheme::Pytorch, &parameters.builder()).unwrap();
+        let named = parameters.named();
+        for (name, var) in &named {
+            var.set(&fixture[name]).unwrap();
+        }
+        let targets: Vec<u32> =
+            fixture["targets"].to_dtype(DType::U32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let (loss, grads) = layer.forward_taped(&fixture["hs"], &targets).unwrap();
+        let loss = Tensor::new(loss, &Device::Cpu).unwrap();
+        let log_p = layer.infer(&fixture["hs"]).unwrap();
+        let names = named.iter().map(|(name, _)| format!("grad.{name}"));
+        let by_name = names.zip(&grads.parameters);
+        let others = [("loss", &loss), ("log_prob", &log_p), ("grad.hs", &grads.dhs)];
+        for (name, got) in others.map(|(name, got)| (name.to_string(), got)).into_iter().chain(by_name) {
+            let want = &fixture[&name];
+            assert_eq!(got.dims(), want.dims(), "{name}");
+            for (a, b) in numbers(got).iter().zip(numbers(want)) {
+                assert!((a - b).abs() < 1e-13, "{name}: {a} {b}");
+            }
+        }
     }
 
     #[test]
