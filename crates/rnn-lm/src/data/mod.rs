@@ -7,13 +7,15 @@ mod corpus;
 mod id_file;
 mod source;
 mod text_file;
+mod tokens;
 mod varied;
 mod vocabulary;
 
 pub use batches::{Batches, BookBatches, IGNORE, Streams, Window};
-pub use corpus::{Corpus, MARK, Tokens, read_text};
+pub use corpus::Corpus;
 pub use id_file::{IdFile, IdFileWriter};
 pub use source::Source;
-pub use text_file::TextFile;
+pub use text_file::{MARK, TextFile, read_text};
+pub use tokens::Tokens;
 pub use varied::Varied;
 pub use vocabulary::{EOS, UNK, Unknown, Vocabulary, VocabularyOptions};

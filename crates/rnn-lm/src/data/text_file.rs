@@ -1,6 +1,5 @@
 //! A file of text, or a part of one, read in pieces that end with a line: whatever its size.
 
-use super::corpus::MARK;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -155,6 +154,23 @@ impl TextFile {
     }
 }
 
+/// The text of a file, without the byte order mark that some editors put in front.
+///
+/// # Errors
+/// A file that cannot be read, or that is not UTF-8; both name the file, the second the first bad byte.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
+        path: path.to_path_buf(),
+        offset: error.utf8_error().valid_up_to(),
+    })?;
+    Ok(text.strip_prefix(MARK).map(str::to_string).unwrap_or(text))
+}
+
+/// What some editors put in front of a text, and is none of it: the byte order mark.
+pub const MARK: &str = "\u{feff}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +222,13 @@ mod tests {
         let error = file.pieces(|_| Err(Error::BadText { offset: 2 })).unwrap_err();
         assert!(matches!(error, Error::NotUtf8 { offset: 5, .. }), "{error}");
         assert!(TextFile::open(folder.path()).unwrap_err().to_string().contains("got a folder"));
+    }
+
+    #[test]
+    fn files_lose_their_byte_order_mark_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.txt");
+        std::fs::write(&path, "\u{feff}a b\u{feff}\n").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "a b\u{feff}\n");
     }
 }

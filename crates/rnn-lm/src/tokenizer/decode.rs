@@ -1,7 +1,75 @@
-//! Text as ids come one by one: a word needs its space, and a character may need more than one id.
+//! From ids to text, at once or as ids come one by one: a word needs its space, and a character may need more than one id.
 
-use super::{Kind, Tokenizer};
-use crate::error::Result;
+use super::{Kind, Tokenizer, Unit};
+use crate::error::{Error, Result};
+
+impl Tokenizer {
+    /// The text that ids stand for. Bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut pieces = self.piece_decoder();
+        let mut text = String::new();
+        for &id in ids {
+            pieces.append(id, &mut text)?;
+        }
+        text.push_str(&pieces.finish());
+        Ok(text)
+    }
+
+    /// The bytes that ids stand for: those of [`Self::decode`], but that bytes which are no UTF-8 stay what they are.
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        if self.unit() == Unit::Word {
+            return Ok(self.decode(ids)?.into_bytes());
+        }
+        let bytes: Result<Vec<_>> = ids.iter().map(|&id| self.bytes_of(id)).collect();
+        Ok(bytes?.concat())
+    }
+
+    /// One token as a person reads it: control characters and bytes that are no UTF-8 are escaped.
+    ///
+    /// ```
+    /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+    ///
+    /// let tokenizer = Tokenizer::train(b"", &Options::new(Unit::Byte))?;
+    /// let tokens = [65, 10, 255].map(|id| tokenizer.token(id).unwrap_or_default());
+    /// assert_eq!(tokens, ["A", r"\n", r"\xff"]);
+    /// assert_eq!(tokenizer.token(256), None);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.bytes(id).map(readable)
+    }
+
+    /// Text as ids come one by one.
+    pub fn piece_decoder(&self) -> Pieces {
+        Pieces { tokenizer: self.clone(), inside: false, held: Vec::new() }
+    }
+
+    /// The same after ids whose text has been shown already.
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn pieces_after(&self, ids: &[u32]) -> Result<Pieces> {
+        let (mut pieces, mut shown) = (self.piece_decoder(), String::new());
+        ids.iter().try_for_each(|&id| pieces.append(id, &mut shown))?;
+        Ok(pieces)
+    }
+
+    /// The bytes of a token that has to be one.
+    fn bytes_of(&self, id: u32) -> Result<&[u8]> {
+        self.bytes(id).ok_or_else(|| self.beyond(id))
+    }
+
+    /// The error of an id that no token has.
+    fn beyond(&self, id: u32) -> Error {
+        Error::invalid("Tokenizer::decode: ids", format!("an id below the tokenizer's {}", self.len()), id)
+    }
+}
 
 /// Decodes ids one by one; all pieces together are what [`Tokenizer::decode`] gives.
 ///
@@ -26,10 +94,6 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, inside: false, held: Vec::new() }
-    }
-
     /// The text that one more id adds.
     ///
     /// # Errors
@@ -49,15 +113,15 @@ impl Pieces {
         rest
     }
 
-    pub(super) fn append(&mut self, id: u32, text: &mut String) -> Result<()> {
-        let bytes = self.tokenizer.bytes_of(id)?;
+    /// The same into a text that is there.
+    fn append(&mut self, id: u32, text: &mut String) -> Result<()> {
         match &*self.tokenizer.kind {
             Kind::Listed(listed) => {
-                let token = listed.vocabulary().token(id).unwrap_or_default();
+                let token = listed.vocabulary().token(id).ok_or_else(|| self.tokenizer.beyond(id))?;
                 self.inside = listed.tokens().append(token, self.inside, text);
             }
             Kind::Byte | Kind::Bpe(_) => {
-                self.held.extend_from_slice(bytes);
+                self.held.extend_from_slice(self.tokenizer.bytes_of(id)?);
                 self.release(text);
             }
         }
@@ -103,7 +167,7 @@ pub(super) fn readable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Options, Unit};
+    use super::super::Options;
     use super::*;
     use crate::data::Tokens;
     use proptest::prelude::*;
