@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 /// Print the settings that a run would have, each with what it means
 ///
-/// What is printed can be changed and given to `rnn-lm train --config FILE`.
+/// What is printed can be changed and given to `rnn-lm train --config FILE`. Where nobody says how many epochs, they are those
+/// of a slow machine, to which `train` may add some.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// The text that `train` would learn from, which the defaults depend on
@@ -27,7 +28,7 @@ impl Show {
             presets()
         } else {
             let corpus = self.corpus.as_ref().map(TextFile::open).transpose()?;
-            self.base.settings(corpus.as_ref(), flags)?.to_toml()?
+            self.base.settings(corpus.as_ref(), flags)?.config.to_toml()?
         };
         write(&text)
     }

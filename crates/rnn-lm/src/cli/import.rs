@@ -45,7 +45,7 @@ impl Import {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         vacant(&self.out)?;
         let text = TextFile::open(&self.corpus).context("--corpus")?;
-        let mut config = self.base.settings(Some(&text), flags)?;
+        let mut config = self.base.settings(Some(&text), flags)?.config;
         let layout = match self.layout {
             Named::Book => Layout::Book,
             Named::Pytorch => Layout::Pytorch,

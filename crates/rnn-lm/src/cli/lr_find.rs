@@ -2,17 +2,16 @@
 
 use super::progress::bar;
 use super::settings::Base;
+use super::trial::Trial;
 use super::{Session, print};
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args};
-use rnn_core::Way;
 use rnn_lm::Error;
 use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::model::build;
-use rnn_lm::run::{Ids, Texts, Windows};
-use rnn_lm::train::{Averaging, Rate, Schedule};
+use rnn_lm::run::Windows;
+use rnn_lm::train::{Rate, Schedule};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Look for a learning rate
 ///
@@ -44,13 +43,9 @@ type Point = (f64, f64);
 impl LrFind {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         let text = TextFile::open(&self.corpus)?;
-        let mut config = self.base.settings(Some(&text), flags)?;
+        let mut config = self.base.settings(Some(&text), flags)?.config;
         config.data.corpus = self.corpus.display().to_string();
-        // The beginning of the text is enough.
-        let texts = Texts { train: text.first(1 << 23)?, valid: None };
-        let tokenizer = texts.tokenizer(&config)?;
-        // In memory, whatever its size.
-        let ids = Ids::encode(&texts.train, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
+        let Trial { ids, mut model, mut trainer, .. } = Trial::new(&text, &config, session)?;
         let training = &config.training;
         let windows = Windows::new(&config, &ids)?;
         let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e2));
@@ -60,11 +55,7 @@ impl LrFind {
         if self.steps < 10 {
             bail!("--steps: expected at least 10, got {}", self.steps);
         }
-        let spec = config.spec(tokenizer.len())?;
-        let kind = (candle_core::DType::F32, &session.device);
-        let mut model = build(config.cell()?, &spec, Way::Fused, kind, training.seed)?;
         let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
-        let mut trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
         let bar = bar(session, self.steps, "steps");
         for (i, window) in windows.endless().take(self.steps).enumerate() {
             let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);

@@ -7,12 +7,14 @@ mod generate;
 mod import;
 mod info;
 mod lr_find;
+mod minutes;
 mod named;
 mod noun;
 mod progress;
 mod score;
 mod settings;
 mod train;
+mod trial;
 mod verdict;
 
 use anyhow::{Context, Result, bail};

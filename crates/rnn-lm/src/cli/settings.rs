@@ -73,9 +73,40 @@ fn flag(setting: &Setting) -> Arg {
     if is_switch { arg.num_args(0..=1).require_equals(true).default_missing_value("true") } else { arg }
 }
 
+/// What the flags, the file, the preset and the text make together.
+pub(super) struct Settings<'a> {
+    pub(super) config: Config,
+    said: Said<'a>,
+}
+
+/// Where settings come from that somebody said.
+struct Said<'a> {
+    flags: &'a ArgMatches,
+    file: Option<toml::Table>,
+    preset: bool,
+}
+
+impl Said<'_> {
+    fn in_file(&self, section: &str, name: &str) -> Option<&toml::Value> {
+        self.file.as_ref()?.get(section)?.get(name)
+    }
+}
+
+impl Settings<'_> {
+    /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
+    pub(super) fn is_suggested(&self, section: &str, name: &str) -> bool {
+        let Said { flags, preset, .. } = &self.said;
+        !preset && said(flags, name).is_none() && self.said.in_file(section, name).is_none()
+    }
+}
+
 impl Base {
-    /// What the flags, the file, the preset and the text make together.
-    pub(super) fn settings(&self, text: Option<&TextFile>, flags: &ArgMatches) -> Result<Config> {
+    /// All of them.
+    pub(super) fn settings<'a>(
+        &self,
+        text: Option<&TextFile>,
+        flags: &'a ArgMatches,
+    ) -> Result<Settings<'a>> {
         let file = match &self.config {
             Some(path) => {
                 let text = rnn_lm::data::read_text(path).context("--config")?;
@@ -84,14 +115,16 @@ impl Base {
             None => None,
         };
         // What is wrong in it is said below.
-        let table: Option<toml::Table> = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
-        let in_file = |section: &str, name: &str| table.as_ref()?.get(section)?.get(name);
+        let table = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
+        let from = Said { flags, file: table, preset: self.preset.is_some() };
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
                 // What is no unit is refused below, with all other settings.
                 let say = |name| {
-                    said(flags, name).cloned().or_else(|| Some(in_file("data", name)?.as_str()?.to_string()))
+                    said(flags, name)
+                        .cloned()
+                        .or_else(|| Some(from.in_file("data", name)?.as_str()?.to_string()))
                 };
                 let unit = match (say("tokens").and_then(|unit| unit.parse().ok()), say("tokenizer")) {
                     (None, Some(path)) if !path.is_empty() => {
@@ -126,24 +159,21 @@ impl Base {
             }
         }
         // What was only suggested gives way to what was said and does not go with it.
-        if self.preset.is_none() {
-            let only_suggested =
-                |section: &str, name: &str| said(flags, name).is_none() && in_file(section, name).is_none();
-            let model = &mut config.model;
-            if model.tied && only_suggested("model", "tied") {
-                let output = if model.last == 0 { model.hidden } else { model.last };
-                model.tied = model.embed == output && model.cutoffs.is_empty();
-            }
-            if let Some(text) = text.filter(|_| only_suggested("training", "warmup")) {
-                config.shorten_warmup(text)?;
-            }
+        let mut settings = Settings { config, said: from };
+        if settings.config.model.tied && settings.is_suggested("model", "tied") {
+            let model = &mut settings.config.model;
+            let output = if model.last == 0 { model.hidden } else { model.last };
+            model.tied = model.embed == output && model.cutoffs.is_empty();
         }
-        config.check().or_else(|error| match &of_file {
+        if let Some(text) = text.filter(|_| settings.is_suggested("training", "warmup")) {
+            settings.config.suggest_warmup(text)?;
+        }
+        settings.config.check().or_else(|error| match &of_file {
             // What is wrong in the file has its line, what flags made wrong has not.
             Some((of_file, name, text)) => of_file.check_file(name, text).and(Err(error)),
             None => Err(error),
         })?;
-        Ok(config)
+        Ok(settings)
     }
 }
 

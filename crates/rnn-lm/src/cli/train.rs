@@ -1,5 +1,6 @@
 //! `rnn-lm train` and `rnn-lm resume`.
 
+use super::minutes::choose_epochs;
 use super::noun::Noun;
 use super::progress::{Progress, time, waiting};
 use super::settings::{Base, said};
@@ -22,8 +23,10 @@ use std::time::{Duration, Instant};
 /// Train a model on a text
 ///
 /// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
-/// enough; the last tenth of the text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every
-/// setting is a flag too, which goes before both. `rnn-lm config CORPUS` prints them all, with the values they would have.
+/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. The last tenth of the
+/// text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every setting is a flag too, which goes
+/// before both. `rnn-lm config CORPUS` prints them all, with the values they would have; a run's `config.toml` has those that
+/// it has.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
 #[derive(Debug, Args)]
@@ -40,6 +43,9 @@ pub(super) struct Train {
     /// The folder of the run [default: runs/ and the name of the text]
     #[arg(long, short, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// So many epochs as these minutes hold, by a trial of a few seconds
+    #[arg(long, value_name = "M", allow_negative_numbers = true, conflicts_with = "epochs")]
+    minutes: Option<f64>,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -66,14 +72,15 @@ pub(super) struct Resume {
 impl Train {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<ExitCode> {
         let text = TextFile::open(&self.corpus)?;
-        let mut config = self.base.settings(Some(&text), flags)?;
+        let mut settings = self.base.settings(Some(&text), flags)?;
+        let config = &mut settings.config;
         config.data.corpus = whole(&self.corpus)?;
         if let Some(valid) = &self.valid {
             config.data.valid = whole(valid).context("--valid")?;
         } else if !config.data.valid.is_empty() {
             config.data.valid = whole(Path::new(&config.data.valid)).context("data.valid")?;
         }
-        name_tokenizer(&mut config)?;
+        name_tokenizer(config)?;
         if config.data.tokens == "byte"
             && said(flags, "tokens").is_none()
             && let Some(why) = why_bytes(&text)?
@@ -81,9 +88,11 @@ impl Train {
             session.say(format_args!("note: {}: {why}", self.corpus.display()));
         }
         let out = self.out.unwrap_or_else(|| free(&self.corpus));
+        vacant(&out)?;
         let stop = Stop::new()?;
+        choose_epochs(self.minutes, &mut settings, &text, session)?;
         let reading = waiting(session, format!("reading {}", self.corpus.display()));
-        let fit = Fit::begin(&out, &config, &session.device);
+        let fit = Fit::begin(&out, &settings.config, &session.device);
         reading.finish_and_clear();
         let fit = fit?;
         session.say(format_args!("run      {0} (`rnn-lm resume {0}` goes on with it)", quoted(&out)));

@@ -6,9 +6,9 @@ use crate::data::TextFile;
 use crate::tokenizer::Unit;
 
 impl Config {
-    /// What to begin with for this text: a model, and so many epochs, that about ten minutes on two cores are enough. Where
-    /// nobody says what a token is, it is a word if the text was prepared for that (it has `<unk>`), a byte if it is not
-    /// UTF-8, and else a character.
+    /// What to begin with for this text: a model, and so many epochs, that about ten minutes on two slow cores are enough
+    /// ([`Self::most_epochs`] says what a faster machine may add). Where nobody says what a token is, it is a word if the text
+    /// was prepared for that (it has `<unk>`), a byte if it is not UTF-8, and else a character.
     ///
     /// # Errors
     /// Where the text cannot be read.
@@ -26,8 +26,19 @@ impl Config {
         }
         let tokens = config.learnt(text)?;
         shorten(&mut config.training, tokens);
-        config.shorten_warmup(text)?;
+        config.suggest_warmup(text)?;
         Ok(config)
+    }
+
+    /// Epochs after which what is suggested for this text learns little more.
+    ///
+    /// # Errors
+    /// Where tokens are none of those that there are.
+    pub fn most_epochs(&self, text: &TextFile) -> Result<usize> {
+        Ok(match self.tokens()?.unit {
+            Unit::Word | Unit::Bpe => epochs_of_words(text.len()),
+            Unit::Char | Unit::Byte => epochs_of_letters(text.len()).max(LETTERS_MOST),
+        })
     }
 
     /// Tokens to learn from, rather too few than too many.
@@ -40,12 +51,16 @@ impl Config {
     ///
     /// # Errors
     /// Where tokens are none of those that there are.
-    pub fn shorten_warmup(&mut self, text: &TextFile) -> Result<()> {
+    pub fn suggest_warmup(&mut self, text: &TextFile) -> Result<()> {
+        let most = match self.tokens()?.unit {
+            Unit::Word | Unit::Bpe => 200,
+            Unit::Char | Unit::Byte => 100,
+        };
         let tokens = self.learnt(text)?;
         let training = &mut self.training;
         let window = training.batch.saturating_mul(training.time).saturating_mul(training.accumulate).max(1);
         let steps = tokens.div_ceil(window).saturating_mul(training.epochs) as u64;
-        training.warmup = training.warmup.min(steps / 10);
+        training.warmup = (steps / 10).min(most);
         Ok(())
     }
 }
@@ -82,13 +97,12 @@ fn look(text: &TextFile) -> Result<Unit> {
 }
 
 fn words(data: Data, bytes: u64) -> Config {
-    // About so many bytes of words are learnt from in ten minutes.
-    let epochs = (25_000_000 / bytes.max(1)).clamp(1, 20) as usize;
+    let epochs = epochs_of_words(bytes);
     Config {
         data,
         model: Model { embed: 160, hidden: 160, init: "pytorch".into(), tied: true, ..Model::default() },
         dropout: Rates { input: 0.2, between: 0.2, output: 0.2, ..Rates::default() },
-        training: adam(Training { epochs, lr: 0.004, warmup: 200, ..Training::default() }),
+        training: adam(Training { epochs, lr: 0.004, ..Training::default() }),
     }
 }
 
@@ -97,9 +111,20 @@ fn adam(training: Training) -> Training {
     Training { rule: "adam".into(), clip_norm: 1.0, schedule: "cosine".into(), ..training }
 }
 
+/// About so many bytes of words are learnt from in ten minutes.
+fn epochs_of_words(bytes: u64) -> usize {
+    (25_000_000 / bytes.max(1)).clamp(1, 20) as usize
+}
+
+/// Four epochs of a million characters took 9 min 49 s on two slow cores (docs/records/language_models.md).
+fn epochs_of_letters(bytes: u64) -> usize {
+    (4_500_000 / bytes.max(1)).clamp(1, 40) as usize
+}
+
+/// Epochs at most of a text of letters that is not short.
+const LETTERS_MOST: usize = 12;
+
 fn letters(tokens: &str, bytes: u64) -> Config {
-    // Four epochs of a million characters took 9 min 49 s on two slow cores (docs/records/language_models.md).
-    let epochs = (4_500_000 / bytes.max(1)).clamp(1, 40) as usize;
     Config {
         data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
         model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
@@ -107,9 +132,8 @@ fn letters(tokens: &str, bytes: u64) -> Config {
         training: adam(Training {
             batch: 16,
             time: 64,
-            epochs,
+            epochs: epochs_of_letters(bytes),
             lr: 0.003,
-            warmup: 100,
             ..Training::default()
         }),
     }
@@ -140,7 +164,7 @@ mod tests {
             let mut config = Config::suggest(&TextFile::open(&path).unwrap(), None).unwrap();
             assert_eq!(config.training.warmup, want, "{bytes}");
             config.training.epochs = 1;
-            config.shorten_warmup(&TextFile::open(&path).unwrap()).unwrap();
+            config.suggest_warmup(&TextFile::open(&path).unwrap()).unwrap();
             assert_eq!(config.training.warmup, if bytes < 1 << 20 { 0 } else { 64 }, "{bytes}");
         }
     }

@@ -5,6 +5,7 @@ mod elsewhere;
 mod help;
 mod lines;
 mod measuring;
+mod minutes;
 mod rates;
 mod streams;
 mod terminal;

@@ -1,0 +1,71 @@
+//! A model on the beginning of its text, without a run: for what is to be known before there is one.
+
+use super::Session;
+use anyhow::Result;
+use candle_core::DType;
+use rnn_core::Way;
+use rnn_lm::config::Config;
+use rnn_lm::data::{Batches, TextFile};
+use rnn_lm::model::build;
+use rnn_lm::run::{Ids, Texts, Windows};
+use rnn_lm::tokenizer::Tokenizer;
+use rnn_lm::train::{Averaging, Trainer};
+use rnn_lm::{Error, LanguageModel};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(super) struct Trial {
+    pub(super) tokenizer: Tokenizer,
+    pub(super) ids: Ids,
+    pub(super) model: Box<dyn LanguageModel>,
+    pub(super) trainer: Trainer,
+    /// Tokens that all of the text has, about.
+    pub(super) tokens: f64,
+}
+
+/// Bytes of text that are enough.
+const BEGINNING: u64 = 1 << 23;
+
+impl Trial {
+    /// Of a text to learn from.
+    pub(super) fn new(text: &TextFile, config: &Config, session: &Session) -> Result<Self> {
+        let texts = Texts { train: text.first(BEGINNING)?, valid: None };
+        let tokenizer = texts.tokenizer(config)?;
+        // Tokens that are asked for are looked for in all of it; in memory, whatever their number.
+        let some = if config.data.first > 0 { text } else { &texts.train };
+        let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
+        let share = if config.data.first > 0 { 1.0 } else { some.len() as f64 / text.len() as f64 };
+        let spec = config.spec(tokenizer.len())?;
+        let kind = (DType::F32, &session.device);
+        let model = build(config.cell()?, &spec, Way::Fused, kind, config.training.seed)?;
+        let trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
+        let tokens = ids.source().len() as f64 / share;
+        Ok(Self { tokenizer, ids, model, trainer, tokens })
+    }
+
+    /// How many seconds an epoch would take, if steps go on as fast as they do in the next few seconds.
+    pub(super) fn seconds_an_epoch(mut self, config: &Config) -> Result<f64> {
+        /// What is spent on it, and steps that are slower than others: memory is new, and kernels for a GPU are compiled.
+        const TIME: Duration = Duration::from_secs(3);
+        const SLOW: usize = 2;
+        let windows = Windows::new(config, &self.ids)?;
+        let begun = Instant::now();
+        let mut seconds = Vec::new();
+        for window in windows.endless() {
+            let (window, step) = (window?, Instant::now());
+            match self.trainer.step(self.model.as_mut(), &window) {
+                Ok(_) => {}
+                // That is said where it is trained.
+                Err(Error::Diverged { .. }) if !seconds.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
+            seconds.push(step.elapsed().as_secs_f64() / window.targets.max(1) as f64);
+            if begun.elapsed() > TIME && seconds.len() > SLOW {
+                break;
+            }
+        }
+        let mut usual = seconds.split_off(SLOW.min(seconds.len() - 1));
+        usual.sort_by(f64::total_cmp);
+        Ok(usual[usual.len() / 2] * self.tokens)
+    }
+}
