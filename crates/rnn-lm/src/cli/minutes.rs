@@ -21,15 +21,12 @@ pub(super) fn choose_epochs(
     text: &TextFile,
     session: &Session,
 ) -> Result<()> {
-    let suggested = settings.config.training.epochs;
     let range = match minutes {
         Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
             bail!("--minutes: expected a number above 0, got {minutes}")
         }
         Some(_) => 1..=usize::MAX,
-        None if settings.is_suggested("training", "epochs") => {
-            suggested..=settings.config.most_epochs(text)?
-        }
+        None if settings.is_suggested("training", "epochs") => settings.config.suggest_epochs(text)?,
         None => return Ok(()),
     };
     if range.start() >= range.end() {

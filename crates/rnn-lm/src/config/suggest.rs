@@ -4,22 +4,24 @@ use super::{Config, Data, Model, Rates, Training};
 use crate::Result;
 use crate::data::TextFile;
 use crate::tokenizer::Unit;
+use std::ops::RangeInclusive;
 
 impl Config {
-    /// What to begin with for this text: a model, and so many epochs, that about ten minutes on two slow cores are enough
-    /// ([`Self::most_epochs`] says what a faster machine may add). Where nobody says what a token is, it is a word if the text
-    /// was prepared for that (it has `<unk>`), a byte if it is not UTF-8, and else a character.
+    /// What to begin with for this text: a model, and the fewest epochs of [`Self::suggest_epochs`]. Where nobody says what a
+    /// token is, it is a word if the text was prepared for that (it has `<unk>`), a byte if it is not UTF-8, and else a
+    /// character.
     ///
     /// # Errors
     /// Where the text cannot be read.
     pub fn suggest(text: &TextFile, unit: Option<Unit>) -> Result<Self> {
         let unit = unit.map_or_else(|| look(text), Ok)?;
+        let data = Data { tokens: unit.to_string(), ..Data::default() };
         let mut config = match unit {
-            Unit::Word => words(Data { tokens: "word".into(), ..Data::default() }, text.len()),
-            Unit::Bpe => words(Data { tokens: "bpe".into(), max_vocab: 4000, ..Data::default() }, text.len()),
-            Unit::Char => letters("char", text.len()),
-            Unit::Byte => letters("byte", text.len()),
+            Unit::Word => words(data),
+            Unit::Bpe => words(Data { max_vocab: 4000, ..data }),
+            Unit::Char | Unit::Byte => letters(data),
         };
+        config.training.epochs = *epochs(unit, text.len()).start();
         let (learnt, held_out) = text.split(config.data.holdout)?;
         if learnt.is_empty() || held_out.len() < LEAST {
             config.data.holdout = 0.0;
@@ -30,15 +32,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Epochs after which what is suggested for this text learns little more.
+    /// How often to read this text: from as many epochs as two slow cores read in about ten minutes to the most that are worth
+    /// it.
     ///
     /// # Errors
     /// Where tokens are none of those that there are.
-    pub fn most_epochs(&self, text: &TextFile) -> Result<usize> {
-        Ok(match self.tokens()?.unit {
-            Unit::Word | Unit::Bpe => epochs_of_words(text.len()),
-            Unit::Char | Unit::Byte => epochs_of_letters(text.len()).max(LETTERS_MOST),
-        })
+    pub fn suggest_epochs(&self, text: &TextFile) -> Result<RangeInclusive<usize>> {
+        Ok(epochs(self.tokens()?.unit, text.len()))
     }
 
     /// Tokens to learn from, rather too few than too many.
@@ -96,13 +96,27 @@ fn look(text: &TextFile) -> Result<Unit> {
     })
 }
 
-fn words(data: Data, bytes: u64) -> Config {
-    let epochs = epochs_of_words(bytes);
+/// How often a text of so many bytes is read, at least and at most.
+fn epochs(unit: Unit, bytes: u64) -> RangeInclusive<usize> {
+    let read = |in_all: u64, most: usize| ((in_all / bytes.max(1)) as usize).clamp(1, most);
+    // What two slow cores took is in docs/records/language_models.md.
+    match unit {
+        // 219 s for an epoch of 4.1 MB.
+        Unit::Word | Unit::Bpe => read(10_000_000, 20)..=read(25_000_000, 20),
+        // 9 min 49 s for four epochs of a megabyte.
+        Unit::Char | Unit::Byte => {
+            let least = read(4_500_000, 40);
+            least..=least.max(12)
+        }
+    }
+}
+
+fn words(data: Data) -> Config {
     Config {
         data,
         model: Model { embed: 160, hidden: 160, init: "pytorch".into(), tied: true, ..Model::default() },
         dropout: Rates { input: 0.2, between: 0.2, output: 0.2, ..Rates::default() },
-        training: adam(Training { epochs, lr: 0.004, ..Training::default() }),
+        training: adam(Training { lr: 0.004, ..Training::default() }),
     }
 }
 
@@ -111,31 +125,12 @@ fn adam(training: Training) -> Training {
     Training { rule: "adam".into(), clip_norm: 1.0, schedule: "cosine".into(), ..training }
 }
 
-/// About so many bytes of words are learnt from in ten minutes.
-fn epochs_of_words(bytes: u64) -> usize {
-    (25_000_000 / bytes.max(1)).clamp(1, 20) as usize
-}
-
-/// Four epochs of a million characters took 9 min 49 s on two slow cores (docs/records/language_models.md).
-fn epochs_of_letters(bytes: u64) -> usize {
-    (4_500_000 / bytes.max(1)).clamp(1, 40) as usize
-}
-
-/// Epochs at most of a text of letters that is not short.
-const LETTERS_MOST: usize = 12;
-
-fn letters(tokens: &str, bytes: u64) -> Config {
+fn letters(data: Data) -> Config {
     Config {
-        data: Data { tokens: tokens.into(), max_vocab: 0, ..Data::default() },
+        data: Data { max_vocab: 0, ..data },
         model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
         dropout: Rates { output: 0.5, weight: 0.2, ..Rates::default() },
-        training: adam(Training {
-            batch: 16,
-            time: 64,
-            epochs: epochs_of_letters(bytes),
-            lr: 0.003,
-            ..Training::default()
-        }),
+        training: adam(Training { batch: 16, time: 64, lr: 0.003, ..Training::default() }),
     }
 }
 
@@ -145,13 +140,27 @@ mod tests {
 
     #[test]
     fn a_short_text_has_windows_too() {
-        let mut training = letters("char", 0).training;
+        let mut training = letters(Data::default()).training;
         shorten(&mut training, 4096);
         assert_eq!((training.batch, training.time), (16, 64), "as it is");
         for (tokens, want) in [(2047, (15, 64)), (200, (2, 50)), (40, (2, 10)), (3, (1, 1)), (0, (1, 1))] {
-            let mut training = letters("char", 0).training;
+            let mut training = letters(Data::default()).training;
             shorten(&mut training, tokens);
             assert_eq!((training.batch, training.time), want, "{tokens}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_read_less_often_and_a_short_one_not_without_end() {
+        for (bytes, letters, words) in [
+            (0, 40..=40, 20..=20),
+            (300_000, 15..=15, 20..=20),
+            (1_000_000, 4..=12, 10..=20),
+            (4_600_000, 1..=12, 2..=5),
+            (u64::MAX, 1..=12, 1..=1),
+        ] {
+            assert_eq!(epochs(Unit::Char, bytes), letters, "{bytes}");
+            assert_eq!(epochs(Unit::Word, bytes), words, "{bytes}");
         }
     }
 
@@ -159,7 +168,7 @@ mod tests {
     fn a_short_training_warms_up_for_a_tenth_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        for (bytes, want) in [(14_000, 6), (4_000_000, 200)] {
+        for (bytes, want) in [(14_000, 6), (4_000_000, 128)] {
             std::fs::write(&path, "a <unk> of words\n".repeat(bytes / 17)).unwrap();
             let mut config = Config::suggest(&TextFile::open(&path).unwrap(), None).unwrap();
             assert_eq!(config.training.warmup, want, "{bytes}");
