@@ -19,7 +19,7 @@ impl Config {
         let mut config = match unit {
             Unit::Word => words(data),
             Unit::Bpe => words(Data { max_vocab: 4000, ..data }),
-            Unit::Char | Unit::Byte => letters(data),
+            Unit::Char | Unit::Byte => letters(data, text.len()),
         };
         config.training.epochs = *epochs(unit, text.len()).start();
         let (learnt, held_out) = text.split(config.data.holdout)?;
@@ -98,17 +98,14 @@ fn look(text: &TextFile) -> Result<Unit> {
 
 /// How often a text of so many bytes is read, at least and at most.
 fn epochs(unit: Unit, bytes: u64) -> RangeInclusive<usize> {
-    let read = |in_all: u64, most: usize| ((in_all / bytes.max(1)) as usize).clamp(1, most);
-    // What two slow cores took is in docs/records/language_models.md.
-    match unit {
-        // 219 s for an epoch of 4.1 MB.
-        Unit::Word | Unit::Bpe => read(10_000_000, 20)..=read(25_000_000, 20),
-        // 9 min 49 s for four epochs of a megabyte.
-        Unit::Char | Unit::Byte => {
-            let least = read(4_500_000, 40);
-            least..=least.max(12)
-        }
-    }
+    // Bytes that two slow cores read in less than ten minutes (docs/records/language_models.md), and epochs that teach
+    // something new even where they are of a short text, and where they are of any.
+    let (ten_minutes, short, any) = match unit {
+        Unit::Word | Unit::Bpe => (10_000_000, 20, 5),
+        Unit::Char | Unit::Byte => (7_500_000, 20, 12),
+    };
+    let least = ((ten_minutes / bytes.max(1)) as usize).clamp(1, short);
+    least..=least.max(any)
 }
 
 fn words(data: Data) -> Config {
@@ -125,12 +122,14 @@ fn adam(training: Training) -> Training {
     Training { rule: "adam".into(), clip_norm: 1.0, schedule: "cosine".into(), ..training }
 }
 
-fn letters(data: Data) -> Config {
+fn letters(data: Data, bytes: u64) -> Config {
+    // What is read often is learnt by heart, unless more of it is dropped.
+    let (output, weight) = if bytes < 500_000 { (0.5, 0.2) } else { (0.3, 0.1) };
     Config {
         data: Data { max_vocab: 0, ..data },
-        model: Model { embed: 64, hidden: 512, init: "pytorch".into(), ..Model::default() },
-        dropout: Rates { output: 0.5, weight: 0.2, ..Rates::default() },
-        training: adam(Training { batch: 16, time: 64, lr: 0.003, ..Training::default() }),
+        model: Model { embed: 64, hidden: 384, init: "pytorch".into(), ..Model::default() },
+        dropout: Rates { output, weight, ..Rates::default() },
+        training: adam(Training { batch: 16, time: 64, lr: 0.005, ..Training::default() }),
     }
 }
 
@@ -140,11 +139,11 @@ mod tests {
 
     #[test]
     fn a_short_text_has_windows_too() {
-        let mut training = letters(Data::default()).training;
+        let mut training = letters(Data::default(), 0).training;
         shorten(&mut training, 4096);
         assert_eq!((training.batch, training.time), (16, 64), "as it is");
         for (tokens, want) in [(2047, (15, 64)), (200, (2, 50)), (40, (2, 10)), (3, (1, 1)), (0, (1, 1))] {
-            let mut training = letters(Data::default()).training;
+            let mut training = letters(Data::default(), 0).training;
             shorten(&mut training, tokens);
             assert_eq!((training.batch, training.time), want, "{tokens}");
         }
@@ -153,11 +152,11 @@ mod tests {
     #[test]
     fn a_long_text_is_read_less_often_and_a_short_one_not_without_end() {
         for (bytes, letters, words) in [
-            (0, 40..=40, 20..=20),
-            (300_000, 15..=15, 20..=20),
-            (1_000_000, 4..=12, 10..=20),
+            (0, 20..=20, 20..=20),
+            (500_000, 15..=15, 20..=20),
+            (1_000_000, 7..=12, 10..=10),
             (4_600_000, 1..=12, 2..=5),
-            (u64::MAX, 1..=12, 1..=1),
+            (u64::MAX, 1..=12, 1..=5),
         ] {
             assert_eq!(epochs(Unit::Char, bytes), letters, "{bytes}");
             assert_eq!(epochs(Unit::Word, bytes), words, "{bytes}");

@@ -34,7 +34,7 @@ fn a_fast_machine_adds_epochs_to_those_that_are_suggested_and_to_no_others() {
     folder.file("t.txt", "A line of a text of letters.\n".repeat(40_000));
     let quick = "--first 2000 --embed 4 --hidden 8";
     let settings = folder.out(&format!("config t.txt {quick}"));
-    assert!(settings.contains("\nepochs = 3 "), "{settings}");
+    assert!(settings.contains("\nepochs = 6 "), "{settings}");
     let said = train(&folder, &format!("train t.txt {quick} --out more"));
     assert!(said.contains("\nepochs   12, "), "{said}");
     assert_eq!(epochs(&folder, "more"), 12);
