@@ -43,8 +43,9 @@ impl Config {
 
     /// Tokens to learn from, rather too few than too many.
     fn learnt(&self, text: &TextFile) -> Result<usize> {
+        let options = self.tokens()?;
         let bytes = text.len() as f64 * (1.0 - self.data.holdout);
-        Ok(bytes as usize / bytes_of(self.tokens()?.unit))
+        Ok((bytes as usize / bytes_of(options.unit)).min(options.first))
     }
 
     /// A warm-up that is a tenth of the training at most: a rate that only ever rises teaches a short text little.
@@ -174,6 +175,9 @@ mod tests {
             config.training.epochs = 1;
             config.suggest_warmup(&TextFile::open(&path).unwrap()).unwrap();
             assert_eq!(config.training.warmup, if bytes < 1 << 20 { 0 } else { 64 }, "{bytes}");
+            (config.training.epochs, config.data.first) = (50, 700);
+            config.suggest_warmup(&TextFile::open(&path).unwrap()).unwrap();
+            assert_eq!(config.training.warmup, 5, "a window an epoch");
         }
     }
 
