@@ -34,12 +34,11 @@ impl Trial {
         // Tokens that are asked for are looked for in all of it; in memory, whatever their number.
         let some = if config.data.first > 0 { text } else { &texts.train };
         let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
-        let share = if config.data.first > 0 { 1.0 } else { some.len() as f64 / text.len() as f64 };
         let spec = config.spec(tokenizer.len())?;
         let kind = (DType::F32, &session.device);
         let model = build(config.cell()?, &spec, Way::Fused, kind, config.training.seed)?;
         let trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
-        let tokens = ids.source().len() as f64 / share;
+        let tokens = ids.source().len() as f64 * (text.len() as f64 / some.len() as f64);
         Ok(Self { tokenizer, ids, model, trainer, tokens })
     }
 

@@ -21,7 +21,7 @@ impl Config {
             Unit::Bpe => words(Data { max_vocab: 4000, ..data }),
             Unit::Char | Unit::Byte => letters(data, text.len()),
         };
-        config.training.epochs = *epochs(unit, text.len()).start();
+        config.training.epochs = *Pace::of(unit).epochs(text.len()).start();
         let (learnt, held_out) = text.split(config.data.holdout)?;
         if learnt.is_empty() || held_out.len() < LEAST {
             config.data.holdout = 0.0;
@@ -38,7 +38,7 @@ impl Config {
     /// # Errors
     /// Where tokens are none of those that there are.
     pub fn suggest_epochs(&self, text: &TextFile) -> Result<RangeInclusive<usize>> {
-        Ok(epochs(self.tokens()?.unit, text.len()))
+        Ok(Pace::of(self.tokens()?.unit).epochs(text.len()))
     }
 
     /// Tokens to learn from, rather too few than too many.
@@ -53,10 +53,7 @@ impl Config {
     /// # Errors
     /// Where tokens are none of those that there are.
     pub fn suggest_warmup(&mut self, text: &TextFile) -> Result<()> {
-        let most = match self.tokens()?.unit {
-            Unit::Word | Unit::Bpe => 200,
-            Unit::Char | Unit::Byte => 100,
-        };
+        let most = Pace::of(self.tokens()?.unit).warmup;
         let tokens = self.learnt(text)?;
         let training = &mut self.training;
         let window = training.batch.saturating_mul(training.time).saturating_mul(training.accumulate).max(1);
@@ -97,16 +94,30 @@ fn look(text: &TextFile) -> Result<Unit> {
     })
 }
 
-/// How often a text of so many bytes is read, at least and at most.
-fn epochs(unit: Unit, bytes: u64) -> RangeInclusive<usize> {
-    // Bytes that two slow cores read in less than ten minutes (docs/records/language_models.md), and epochs that teach
-    // something new even where they are of a short text, and where they are of any.
-    let (ten_minutes, short, any) = match unit {
-        Unit::Word | Unit::Bpe => (10_000_000, 20, 5),
-        Unit::Char | Unit::Byte => (7_500_000, 20, 12),
-    };
-    let least = ((ten_minutes / bytes.max(1)) as usize).clamp(1, short);
-    least..=least.max(any)
+/// How long to learn from tokens of a kind.
+struct Pace {
+    /// Bytes that two slow cores read in less than ten minutes (docs/records/language_models.md).
+    ten_minutes: u64,
+    /// Epochs that teach something new even where they are of a short text, and where they are of any.
+    short: usize,
+    any: usize,
+    /// Steps of the warm-up at most.
+    warmup: u64,
+}
+
+impl Pace {
+    fn of(unit: Unit) -> Self {
+        match unit {
+            Unit::Word | Unit::Bpe => Self { ten_minutes: 10_000_000, short: 20, any: 5, warmup: 200 },
+            Unit::Char | Unit::Byte => Self { ten_minutes: 7_500_000, short: 20, any: 12, warmup: 100 },
+        }
+    }
+
+    /// How often a text of so many bytes is read, at least and at most.
+    fn epochs(&self, bytes: u64) -> RangeInclusive<usize> {
+        let least = ((self.ten_minutes / bytes.max(1)) as usize).clamp(1, self.short);
+        least..=least.max(self.any)
+    }
 }
 
 fn words(data: Data) -> Config {
@@ -159,8 +170,8 @@ mod tests {
             (4_600_000, 1..=12, 2..=5),
             (u64::MAX, 1..=12, 1..=5),
         ] {
-            assert_eq!(epochs(Unit::Char, bytes), letters, "{bytes}");
-            assert_eq!(epochs(Unit::Word, bytes), words, "{bytes}");
+            assert_eq!(Pace::of(Unit::Char).epochs(bytes), letters, "{bytes}");
+            assert_eq!(Pace::of(Unit::Word).epochs(bytes), words, "{bytes}");
         }
     }
 
