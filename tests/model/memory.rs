@@ -1,10 +1,12 @@
-//! Of what is large there is one buffer: the logits of a window, and what a rule keeps of a table.
+//! Of what is large there is one buffer: the logits of a window, what a rule keeps of a table, and a piece of a long text.
 
 use candle_core::{DType, Device, Var};
 use rnn_core::Way;
-use rnn_lm::data::{Batches, Streams};
+use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::Order;
 use rnn_lm::model::{CellKind, LmSpec, build};
+use rnn_lm::run::Ids;
+use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
 use rnn_lm::train::{Adam, Grad, Optimizer, Sgd, Values};
 
 #[test]
@@ -53,4 +55,39 @@ fn a_rule_goes_over_a_table_of_which_few_rows_have_a_gradient_without_another_on
     assert!(first > 2 * bytes, "{first}");
     let second = allocation_counter::measure(&mut step).bytes_max as usize;
     assert!(second < bytes / 10, "{second} bytes beside a table of {bytes}");
+}
+
+#[test]
+fn a_text_that_memory_has_no_room_for_takes_as_much_of_it_whatever_its_length() {
+    const MIB: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, cache) = (folder.path().join("text"), folder.path().join("ids"));
+    let line = "internationalisation considerably underestimates acknowledgement\n";
+    // Of one thread, because what others allocate is not seen.
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for unit in Unit::ALL {
+        let options = Options { max: (unit == Unit::Bpe).then_some(400), ..Options::new(unit) };
+        let tokenizer = Tokenizer::train(line.repeat(2).as_bytes(), &options).unwrap();
+        // All ids, and a few windows far apart.
+        let most = |mib: usize, in_memory: usize| {
+            std::fs::write(&path, line.repeat(mib * MIB / line.len() + 1)).unwrap();
+            let text = TextFile::open(&path).unwrap();
+            let read = || {
+                let ids = Ids::encode(&text, &tokenizer, 0, (&cache, (in_memory * MIB) as u64)).unwrap();
+                let windows = Streams::new(ids.source(), 8, 32).unwrap();
+                let last = windows.windows(0) - 1;
+                for number in [0, last / 2, last] {
+                    windows.window(0, number).unwrap();
+                }
+            };
+            alone.install(|| allocation_counter::measure(read)).bytes_max as usize
+        };
+        let (short, long) = (most(9, 0), most(17, 0));
+        assert!(long < short + MIB / 8, "{unit}: {short} bytes for 9 MiB, {long} for 17");
+        // The control: ids that are held in memory take more where they are more.
+        if unit == Unit::Byte {
+            let (short, long) = (most(9, 64), most(17, 64));
+            assert!(long > short + 32 * MIB, "{unit}: {short} bytes for 9 MiB, {long} for 17");
+        }
+    }
 }
