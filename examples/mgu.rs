@@ -57,10 +57,10 @@ impl Cell for MguCell {
 
     fn pointwise_backward(
         &self,
-        Saved(saved): &Saved,
+        saved: &Saved,
         dnext: &RnnState,
     ) -> rnn_core::Result<PointwiseGrads<RnnState>> {
-        let [f, n, h_n, h] = [0, 1, 2, 3].map(|i| saved[i].detach());
+        let [f, n, h_n, h] = saved.read("MguCell")?;
         let dn = ((&dnext.h * &f)? * (1.0 - n.sqr()?)?)?;
         let df = ((&dnext.h * (n - h)?)? + (&dn * h_n)?)?;
         let df = (df * (&f * (1.0 - &f)?)?)?;

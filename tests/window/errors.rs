@@ -120,6 +120,15 @@ fn a_tape_of_another_layer() {
             );
         }
         assert!(ours.backward(tape(&ours.clone()), &hs, &next).is_ok());
+        // One type, two kinds of arithmetic.
+        let (tanh, relu) =
+            (RnnCell::new(spec, parameters().builder()), RnnCell::relu(spec, parameters().builder()));
+        let [tanh, relu] = [tanh, relu].map(|cell| TimeRnn::new(cell.unwrap()).with_way(way));
+        let next = tanh.zero_state(2).unwrap();
+        says(
+            tanh.backward(tape(&relu), &hs, &next),
+            &["expected that of", "RnnTanh, got", "RnnRelu (a tape"],
+        );
     }
 }
 
@@ -143,6 +152,13 @@ fn a_tape_of_a_stack_of_other_layers() {
     let of_single = single.forward_taped(&xs, &single.zero_state(2).unwrap(), &plan).unwrap();
     says(single.backward(of_both.2, &of_single.0, &of_single.1), &["expected 1 tape, got 2"]);
     says(both.backward(of_single.2, &of_both.0, &of_both.1), &["expected 2 tapes, got 1"]);
+    let of_both = both.forward_taped(&xs, &both.zero_state(2).unwrap(), &plan).unwrap();
+    let want = "Bidirectional::backward: dhs: expected [N, T, 8], got [2, 5, 9]";
+    says(both.backward(of_both.2, &zeros(&[2, 5, 9]), &of_both.1), &[want]);
+    let none = rnn_core::cell::Saved(Vec::new());
+    let cell = RnnCell::new(LayerSpec::new(4, 4), parameters().builder()).unwrap();
+    let dnext = RnnState { h: zeros(&[2, 4]) };
+    says(cell.pointwise_backward(&none, &dnext), &["RnnCell: saved: expected 1 tensors, got 0"]);
 }
 
 #[test]

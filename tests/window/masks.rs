@@ -1,9 +1,9 @@
 //! What is dropped, kept or scaled at random, against plain windows with the same thing done by hand.
 
-use crate::numbers::{numbers as of, off};
-use crate::small::{H, N, T, layer, start, xs};
+use crate::numbers::{numbers as of, off, random};
+use crate::small::{H, N, T, layer, parameters, start, xs};
 use candle_core::{DType, Device, Tensor};
-use rnn_core::{Cell, GruCell, LstmCell, Plan, Recurrent, Regularisers, State, TimeRnn};
+use rnn_core::{Cell, GruCell, LayerSpec, LstmCell, Plan, Recurrent, Regularisers, Stack, State, TimeRnn};
 
 fn regularised(regularisers: Regularisers) -> (TimeRnn<LstmCell>, Plan) {
     let layer: TimeRnn<LstmCell> = layer(DType::F64);
@@ -102,4 +102,28 @@ fn zoneout_of_a_c_that_a_cell_does_not_have_is_refused() {
     let want = "Regularisers: zoneout_c: expected 0 for a cell whose state has no c, got 0.2 (zoneout_h";
     assert!(error.contains(want), "{error}");
     assert!(layer::<TimeRnn<LstmCell>>(DType::F32).with_regularisers(rates).is_ok());
+}
+
+#[test]
+fn stacks_that_are_numbered_on_drop_other_units_between_their_layers() {
+    let stack = |first: usize| {
+        let spec = LayerSpec::new(H, H).layer(first);
+        let stack = Stack::<TimeRnn<GruCell>>::new(spec, 2, &parameters(DType::F64).builder()).unwrap();
+        // The same weights everywhere: what differs is what is dropped.
+        let same = GruCell::new(LayerSpec::new(H, H), parameters(DType::F64).builder()).unwrap();
+        let with_same =
+            |layer: &TimeRnn<GruCell>| TimeRnn::new(layer.cell().with_params(same.params().clone()));
+        Stack::from_layers(stack.layers().iter().map(with_same).collect()).unwrap().with_dropout(0.5).unwrap()
+    };
+    let (lower, upper) = (stack(0), stack(2));
+    let xs = random(&[N, T, H], DType::F64, "xs");
+    let run = |stack: &Stack<TimeRnn<GruCell>>| {
+        let plan = Plan::new().draw(5, 2);
+        stack.forward_with(&xs, &stack.zero_state(N).unwrap(), &plan).unwrap().0
+    };
+    assert_eq!(off(&run(&lower), &run(&lower)), 0.0);
+    assert!(off(&run(&lower), &run(&upper)) > 1e-3);
+    // Without dropout they are the same.
+    let plain = |stack: &Stack<TimeRnn<GruCell>>| stack.infer(&xs, &stack.zero_state(N).unwrap()).unwrap().0;
+    assert_eq!(off(&plain(&lower), &plain(&upper)), 0.0);
 }

@@ -3,9 +3,10 @@
 use crate::{Error, Result};
 use candle_core::Device;
 
-/// The device that `name` asks for: `auto`, `cpu` or `cuda:N`.
+/// The device that `name` asks for: `auto`, `cpu` or `cuda:N`; `cuda` is the first GPU.
 ///
-/// `auto` is the first GPU where the crate was built with `--features cuda` and one answers, else the CPU.
+/// `auto` is the first GPU where the crate was built with `--features cuda` and one answers, else the CPU; why none answers
+/// is logged as a warning.
 ///
 /// ```
 /// assert!(rnn_core::device("cpu")?.is_cpu());
@@ -18,7 +19,11 @@ use candle_core::Device;
 /// A name that is none of these, a GPU in a build without `--features cuda`, or a GPU that does not answer.
 pub fn device(name: &str) -> Result<Device> {
     match name {
-        "auto" => Ok(cuda(0).unwrap_or(Device::Cpu)),
+        "auto" if !cfg!(feature = "cuda") => Ok(Device::Cpu),
+        "auto" => Ok(cuda(0).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            Device::Cpu
+        })),
         "cpu" => Ok(Device::Cpu),
         "cuda" => cuda(0),
         _ => match name.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()) {

@@ -37,7 +37,9 @@ impl Stream {
 
     /// A number of [`lo`, `hi`), in steps of 2^-53 of the range.
     pub fn uniform(&mut self, lo: f64, hi: f64) -> f64 {
-        lo + (hi - lo) * self.unit()
+        let number = lo + (hi - lo) * self.unit();
+        // Rounding may lead up to the end itself.
+        if number < hi || lo >= hi { number } else { hi.next_down() }
     }
 
     /// A number of the standard normal distribution.
@@ -108,6 +110,14 @@ mod tests {
         for (i, x) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|y| x != y), "streams {all:?} are not distinct");
         }
+    }
+
+    #[test]
+    fn no_number_is_the_end_of_its_range_however_narrow_that_is() {
+        let (lo, hi) = (1.0, 1.0f64.next_up());
+        let mut stream = Stream::new(1, "narrow", 0);
+        assert!((0..100).all(|_| stream.uniform(lo, hi) == lo));
+        assert_eq!(stream.uniform(hi, hi), hi);
     }
 
     #[test]

@@ -92,6 +92,39 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+/// A number above 0.
+///
+/// # Errors
+/// Where `op` has another one.
+pub(crate) fn positive(op: impl Display, value: f64) -> Result<f64> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Error::invalid(op, "a number above 0", value)),
+    }
+}
+
+/// A number of at least 0.
+///
+/// # Errors
+/// Where `op` has another one.
+pub(crate) fn at_least_zero(op: impl Display, value: f64) -> Result<f64> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(value),
+        false => Err(Error::invalid(op, "a number of at least 0", value)),
+    }
+}
+
+/// What is kept of something, of which some goes.
+///
+/// # Errors
+/// Where `op` has a number that is no such share.
+pub(crate) fn share(op: impl Display, value: f64) -> Result<f64> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::invalid(op, "at least 0 and below 1", value)),
+    }
+}
+
 /// A tensor that has the shape and the type of another, where that one is.
 ///
 /// # Errors

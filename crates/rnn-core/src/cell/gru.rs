@@ -67,15 +67,8 @@ impl Cell for GruCell {
         Ok((GruState { h }, Saved(vec![r, z, n, recurrent[2].clone(), state.h.clone()])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<PointwiseGrads<GruState>> {
-        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
-        let [r, z, n, recurrent_n, h_before] = saved.as_slice() else {
-            return Err(crate::Error::invalid(
-                "GruCell::pointwise_backward: saved",
-                "5 tensors",
-                saved.len(),
-            ));
-        };
+    fn pointwise_backward(&self, saved: &Saved, dnext: &GruState) -> Result<PointwiseGrads<GruState>> {
+        let [r, z, n, recurrent_n, h_before] = &saved.read("GruCell")?;
         let dn = ((&dnext.h * (1.0 - z)?)? * tanh_slope(n)?)?;
         let dz = ((&dnext.h * (h_before - n)?)? * sigmoid_slope(z)?)?;
         let dr = ((&dn * recurrent_n)? * sigmoid_slope(r)?)?;

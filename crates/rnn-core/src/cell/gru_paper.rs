@@ -10,9 +10,9 @@
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Bias, Cell, GruState, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
+use crate::Result;
 use crate::convention::{BIAS_HN, WEIGHT_HN};
 use crate::kernels::{Kernel, pointwise};
-use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
@@ -88,11 +88,8 @@ impl Cell for ResetBeforeGruCell {
         Ok((GruState { h }, Saved(vec![r, z, n, fed.clone(), reset, state.h.clone()])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &GruState) -> Result<PointwiseGrads<GruState>> {
-        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
-        let [r, z, n, fed, reset, h_before] = saved.as_slice() else {
-            return Err(Error::invalid("ResetBeforeGruCell: saved", "6 tensors", saved.len()));
-        };
+    fn pointwise_backward(&self, saved: &Saved, dnext: &GruState) -> Result<PointwiseGrads<GruState>> {
+        let [r, z, n, fed, reset, h_before] = &saved.read("ResetBeforeGruCell")?;
         let dn = ((&dnext.h * (1.0 - z)?)? * tanh_slope(n)?)?;
         let dz = ((&dnext.h * (h_before - n)?)? * sigmoid_slope(z)?)?;
         let dreset = dn.matmul(&self.params.own(WEIGHT_HN)?.detach())?;

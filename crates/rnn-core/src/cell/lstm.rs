@@ -78,19 +78,8 @@ impl Cell for LstmCell {
         Ok((LstmState { h, c }, Saved(vec![i, f, g, o, tanh_c, state.c.clone()])))
     }
 
-    fn pointwise_backward(
-        &self,
-        Saved(saved): &Saved,
-        dnext: &LstmState,
-    ) -> Result<PointwiseGrads<LstmState>> {
-        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
-        let [i, f, g, o, tanh_c, c_before] = saved.as_slice() else {
-            return Err(crate::Error::invalid(
-                "LstmCell::pointwise_backward: saved",
-                "6 tensors",
-                saved.len(),
-            ));
-        };
+    fn pointwise_backward(&self, saved: &Saved, dnext: &LstmState) -> Result<PointwiseGrads<LstmState>> {
+        let [i, f, g, o, tanh_c, c_before] = &saved.read("LstmCell")?;
         let through_h = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;
         let dc = (&dnext.c + through_h)?;
         let di = ((&dc * g)? * sigmoid_slope(i)?)?;

@@ -26,8 +26,8 @@ pub use rnn::{RnnCell, RnnState};
 pub use state::{CellState, State};
 pub(crate) use step::StepTape as Taped;
 
-use crate::Result;
 use crate::kernels::Kernel;
+use crate::{Error, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use step::Factors;
@@ -46,6 +46,19 @@ pub struct Sums {
 /// What the pointwise forward leaves for the pointwise backward; which tensors these are is the cell's own affair.
 #[derive(Debug, Clone)]
 pub struct Saved(pub Vec<Tensor>);
+
+impl Saved {
+    /// The `N` tensors that `op` left, as constants.
+    ///
+    /// # Errors
+    /// Where there are more or fewer.
+    pub fn read<const N: usize>(&self, op: &str) -> Result<[Tensor; N]> {
+        let tensors: Vec<Tensor> = self.0.iter().map(Tensor::detach).collect();
+        let wrong =
+            |tensors: Vec<_>| Error::invalid(format!("{op}: saved"), format!("{N} tensors"), tensors.len());
+        tensors.try_into().map_err(wrong)
+    }
+}
 
 /// One of the two products of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 //! ```
 
 use super::{Cell, Half, LayerParams, LayerSpec, Own, PointwiseGrads, Saved, Sums};
+use crate::Result;
 use crate::convention::{NORM_EPSILON, NORM_HH, NORM_IH};
 use crate::kernels::Kernel;
-use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -100,11 +100,8 @@ pub(super) fn forward(x: &Tensor, gamma: &Tensor) -> Result<(Tensor, Saved)> {
 }
 
 /// The gradients of x and of gamma, the latter summed over the rows.
-pub(super) fn backward(Saved(saved): &Saved, gamma: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-    let [normed, deviation] = saved.as_slice() else {
-        return Err(Error::invalid("norm::backward: saved", "2 tensors", saved.len()));
-    };
-    let (normed, deviation) = (normed.detach(), deviation.detach());
+pub(super) fn backward(saved: &Saved, gamma: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    let [normed, deviation] = saved.read("norm::backward")?;
     let dnormed = dy.broadcast_mul(&gamma.detach())?;
     // x moves its mean and its deviation too: what lies along either has no effect.
     let along_ones = dnormed.mean_keepdim(D::Minus1)?;

@@ -7,9 +7,9 @@
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, Normed, PointwiseGrads, Saved, Sums, norm};
+use crate::Result;
 use crate::convention::{BIAS_C, NORM_C};
 use crate::kernels::{Kernel, pointwise};
-use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::ops::sigmoid;
 use candle_nn::{Init, VarBuilder};
@@ -79,17 +79,11 @@ impl Cell for CellNormLstmCell {
         Ok((LstmState { h, c }, Saved(saved)))
     }
 
-    fn pointwise_backward(
-        &self,
-        Saved(saved): &Saved,
-        dnext: &LstmState,
-    ) -> Result<PointwiseGrads<LstmState>> {
-        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
-        let [i, f, g, o, tanh_c, c_before, normed @ ..] = saved.as_slice() else {
-            return Err(Error::invalid("CellNormLstmCell: saved", "8 tensors", saved.len()));
-        };
+    fn pointwise_backward(&self, saved: &Saved, dnext: &LstmState) -> Result<PointwiseGrads<LstmState>> {
+        let [i, f, g, o, tanh_c, c_before, normed, deviation] = &saved.read("CellNormLstmCell")?;
+        let normed = Saved(vec![normed.clone(), deviation.clone()]);
         let dread = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;
-        let (through_h, dgamma) = norm::backward(&Saved(normed.to_vec()), self.params.own(NORM_C)?, &dread)?;
+        let (through_h, dgamma) = norm::backward(&normed, self.params.own(NORM_C)?, &dread)?;
         let dc = (&dnext.c + through_h)?;
         let di = ((&dc * g)? * sigmoid_slope(i)?)?;
         let df = ((&dc * c_before)? * sigmoid_slope(f)?)?;

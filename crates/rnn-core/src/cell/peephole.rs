@@ -7,9 +7,9 @@
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, PointwiseGrads, Saved, Sums};
+use crate::Result;
 use crate::convention::PEEPHOLES;
 use crate::kernels::{Kernel, pointwise};
-use crate::{Error, Result};
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
@@ -76,15 +76,8 @@ impl Cell for PeepholeLstmCell {
         Ok((LstmState { h, c: c.clone() }, Saved(vec![i, f, g, o, tanh_c, state.c.clone(), c])))
     }
 
-    fn pointwise_backward(
-        &self,
-        Saved(saved): &Saved,
-        dnext: &LstmState,
-    ) -> Result<PointwiseGrads<LstmState>> {
-        let saved: Vec<Tensor> = saved.iter().map(Tensor::detach).collect();
-        let [i, f, g, o, tanh_c, c_before, c] = saved.as_slice() else {
-            return Err(Error::invalid("PeepholeLstmCell: saved", "7 tensors", saved.len()));
-        };
+    fn pointwise_backward(&self, saved: &Saved, dnext: &LstmState) -> Result<PointwiseGrads<LstmState>> {
+        let [i, f, g, o, tanh_c, c_before, c] = &saved.read("PeepholeLstmCell")?;
         let peepholes = self.params.own(PEEPHOLES)?.detach().chunk(3, 0)?;
         let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
         let through_h = ((&dnext.h * o)? * tanh_slope(tanh_c)?)?;

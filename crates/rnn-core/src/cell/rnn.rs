@@ -82,8 +82,8 @@ impl Cell for RnnCell {
         Ok((RnnState { h: h.clone() }, Saved(vec![h])))
     }
 
-    fn pointwise_backward(&self, Saved(saved): &Saved, dnext: &RnnState) -> Result<PointwiseGrads<RnnState>> {
-        let h = saved[0].detach();
+    fn pointwise_backward(&self, saved: &Saved, dnext: &RnnState) -> Result<PointwiseGrads<RnnState>> {
+        let [h] = saved.read("RnnCell")?;
         let slope = match self.activation {
             Activation::Tanh => (1.0 - h.sqr()?)?,
             Activation::Relu => h.gt(0.0)?.to_dtype(h.dtype())?,

@@ -69,7 +69,7 @@ thread_local! {
 /// # Errors
 /// Where it asks for one that this CPU has not.
 pub fn asked_for() -> Result<Cpu> {
-    let Ok(name) = std::env::var("CANDLE_RNN_INSTRUCTIONS") else { return Ok(best()) };
+    let Some(name) = std::env::var_os("CANDLE_RNN_INSTRUCTIONS") else { return Ok(best()) };
     let available = Cpu::available();
     available.iter().copied().find(|cpu| cpu.name() == name).ok_or_else(|| {
         let names: Vec<&str> = available.iter().map(|cpu| cpu.name()).collect();

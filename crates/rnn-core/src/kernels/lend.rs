@@ -54,7 +54,26 @@ impl<T: Real> Reading<'_, T> {
     }
 }
 
-/// Lends `tensor`'s numbers to `f` for writing; every tensor that shares them sees the change, as with a `Var`.
+/// Whether two tensors have their numbers in the same memory, be they the same numbers or not. One of the two cannot be
+/// written while the other is read.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use rnn_core::kernels::lend::shared;
+/// let var = Var::new(&[1f64, 2.0], &Device::Cpu)?;
+/// assert!(shared(&var, &var.narrow(0, 1, 1)?) && !shared(&var, &var.copy()?));
+/// # rnn_core::Result::Ok(())
+/// ```
+pub fn shared(a: &Tensor, b: &Tensor) -> bool {
+    let address = |tensor: &Tensor| {
+        let (storage, _) = tensor.storage_and_layout();
+        std::ptr::from_ref::<Storage>(&storage)
+    };
+    std::ptr::eq(address(a), address(b))
+}
+
+/// Lends `tensor`'s numbers to `f` for writing; every tensor that shares them sees the change, as with a `Var`. Waits for
+/// whoever reads them, so for ever where that is the same thread ([`shared`]).
 ///
 /// ```
 /// let var = candle_core::Var::new(&[1f64, 2.0], &candle_core::Device::Cpu)?;

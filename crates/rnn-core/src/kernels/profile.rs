@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// What `work` gives, and what the parts of it that [`part`] names took on this thread, in the order in which they
-/// first came.
+/// first came. Where one profile is taken inside of another, the parts of the inner one are those of both.
 ///
 /// ```
 /// use rnn_core::kernels::profile::{part, parts};
@@ -30,9 +30,20 @@ thread_local! {
 /// assert_eq!((sum, parts.len(), parts[0].name), (2, 1, "adding"));
 /// ```
 pub fn parts<R>(work: impl FnOnce() -> R) -> (R, Vec<Part>) {
-    PARTS.set(Some(Vec::new()));
+    /// Also where the work panics.
+    struct Outer(Option<Vec<Part>>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            PARTS.set(self.0.take());
+        }
+    }
+    let mut outer = Outer(PARTS.replace(Some(Vec::new())));
     let result = work();
-    (result, PARTS.take().unwrap_or_default())
+    let parts = PARTS.take().unwrap_or_default();
+    if let Some(outer) = &mut outer.0 {
+        parts.iter().for_each(|&part| add(outer, part));
+    }
+    (result, parts)
 }
 
 /// Does a part of the work; where nobody asked for a profile, that is all.
@@ -44,16 +55,22 @@ pub fn part<R>(name: &'static str, multiplications: usize, work: impl FnOnce() -
     let result = work();
     let time = start.elapsed();
     PARTS.with_borrow_mut(|parts| {
-        let Some(parts) = parts else { return };
-        match parts.iter_mut().find(|part| part.name == name) {
-            Some(part) => {
-                part.time += time;
-                part.multiplications += multiplications;
-            }
-            None => parts.push(Part { name, time, multiplications }),
+        if let Some(parts) = parts {
+            add(parts, Part { name, time, multiplications });
         }
     });
     result
+}
+
+/// To the part of its name, or as a new one.
+fn add(parts: &mut Vec<Part>, part: Part) {
+    match parts.iter_mut().find(|other| other.name == part.name) {
+        Some(other) => {
+            other.time += part.time;
+            other.multiplications += part.multiplications;
+        }
+        None => parts.push(part),
+    }
 }
 
 /// Multiplications of f32, each with an addition, that the team can do in a second when nothing is read or written: the
@@ -100,5 +117,26 @@ impl Task for Multiply<'_> {
         }
         *self.lanes = SUMS * I::Register::<f32>::WIDTH;
         std::hint::black_box(sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_inside_of_another_is_a_part_of_it_and_one_that_panics_ends() {
+        let (inner, outer) = parts(|| {
+            part("first", 1, || ());
+            let ((), inner) = parts(|| part("second", 2, || ()));
+            part("second", 3, || ());
+            inner
+        });
+        let named =
+            |parts: &[Part]| parts.iter().map(|part| (part.name, part.multiplications)).collect::<Vec<_>>();
+        assert_eq!(named(&inner), [("second", 2)]);
+        assert_eq!(named(&outer), [("first", 1), ("second", 5)]);
+        assert!(std::panic::catch_unwind(|| parts(|| panic!("on purpose"))).is_err());
+        assert!(PARTS.with_borrow(Option::is_none));
     }
 }

@@ -131,6 +131,11 @@ impl<C: Cell> Layer for Bidirectional<C> {
         if count != 2 {
             return Err(Error::invalid("Bidirectional::backward", "2 tapes", count));
         }
+        let width = self.output_size();
+        if dhs.dims().last() != Some(&width) {
+            let want = format!("[N, T, {width}]");
+            return Err(Error::invalid("Bidirectional::backward: dhs", want, format!("{:?}", dhs.dims())));
+        }
         let (mut tapes, size) = (tapes.into_iter(), self.forward.output_size());
         let mut from = 0;
         let [a, b] = self.each(dnext, |layer, dnext| {

@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use super::regularise::{Source, check_rate};
 use super::{Layer, LayerGrads, Recurrent, TimeTape};
-use crate::cell::{LayerSpec, State};
+use crate::cell::{Cell, LayerSpec, State};
 use crate::kernels::unroll::Way;
 use crate::{Error, Place, Result};
 use candle_core::Tensor;
@@ -214,7 +214,9 @@ impl<R: Layer> Stack<R> {
             Error::invalid("Stack: plan", "a draw, for dropout", "none")
                 .hint("Plan::new().draw(seed, step) says which masks; infer takes none")
         })?;
-        let source = Source { draw, place: Place::from(k), dtype: xs.dtype(), device: xs.device() };
+        // From the place of the first layer on, as a stack's layers are numbered.
+        let first = self.layers[0].directions().first().map_or(0, |layer| layer.cell().spec().place.layer);
+        let source = Source { draw, place: Place::from(first + k), dtype: xs.dtype(), device: xs.device() };
         source.dropout("between", self.dropout, xs.dims())
     }
 }

@@ -60,6 +60,8 @@ struct Run<C> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Kind {
     cell: &'static str,
+    /// Cells of one type may have several: activations are not in the type.
+    kernel: Option<&'static str>,
     input: usize,
     hidden: usize,
     projection: Option<usize>,
@@ -69,12 +71,13 @@ struct Kind {
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cell, input, hidden, projection, bias, dtype } = self;
+        let Self { cell, kernel, input, hidden, projection, bias, dtype } = self;
         write!(f, "{cell} (input {input}, hidden {hidden}, ")?;
         if let Some(size) = projection {
             write!(f, "projection {size}, ")?;
         }
-        write!(f, "bias {bias:?}, {})", dtype.as_str())
+        write!(f, "bias {bias:?}, {})", dtype.as_str())?;
+        kernel.map_or(Ok(()), |kernel| write!(f, " with {kernel}"))
     }
 }
 
@@ -204,7 +207,8 @@ impl<C: Cell> TimeRnn<C> {
     fn kind(&self) -> Kind {
         let LayerSpec { input, hidden, projection, bias, .. } = *self.cell.spec();
         let dtype = self.cell.params().weight_ih.dtype();
-        Kind { cell: std::any::type_name::<C>(), input, hidden, projection, bias, dtype }
+        let (cell, kernel) = (std::any::type_name::<C>(), self.cell.kernel().map(|kernel| kernel.name()));
+        Kind { cell, kernel, input, hidden, projection, bias, dtype }
     }
 
     fn by_hand(&self, op: &str) -> Result<Way> {

@@ -3,6 +3,7 @@
 use super::text::{line_of, meant};
 use super::{Config, Training};
 use crate::data::Unknown;
+use crate::error::{self, at_least_zero, positive};
 use crate::layers::Cutoffs;
 use crate::model::{CellKind, Dropout, LmSpec};
 use crate::tokenizer::{self, Unit};
@@ -62,9 +63,7 @@ impl Config {
             return Err(Error::invalid("data.max_vocab", "0, or at least 256 of bpe", self.data.max_vocab)
                 .hint("every byte is a token of its own, so that there is no unknown text"));
         }
-        if !(0.0..1.0).contains(&self.data.holdout) {
-            return Err(Error::invalid("data.holdout", "at least 0 and below 1", self.data.holdout));
-        }
+        error::share("data.holdout", self.data.holdout)?;
         let listed = matches!(unit, Unit::Word | Unit::Char) && of_text;
         if !self.model.cutoffs.is_empty() && !listed {
             let got = if of_text { unit.to_string() } else { "a tokenizer.json".into() };
@@ -196,9 +195,7 @@ impl Config {
             ("training.beta1", training.beta1),
             ("training.beta2", training.beta2),
         ] {
-            if !(0.0..1.0).contains(&share) {
-                return Err(Error::invalid(setting, "at least 0 and below 1", share));
-            }
+            error::share(setting, share)?;
         }
         let &Training { momentum, nesterov, beta1, beta2, .. } = training;
         let optimizer =
@@ -265,20 +262,6 @@ fn word<W: Clone>(setting: &str, got: &str, words: &[(&str, W)]) -> Result<W> {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         meant(Error::invalid(setting, all.join(", "), format!("{got:?}")), got, &all)
     })
-}
-
-fn positive(setting: &str, value: f64) -> Result<f64> {
-    match value.is_finite() && value > 0.0 {
-        true => Ok(value),
-        false => Err(Error::invalid(setting, "a number above 0", value)),
-    }
-}
-
-fn at_least_zero(setting: &str, value: f64) -> Result<f64> {
-    match value.is_finite() && value >= 0.0 {
-        true => Ok(value),
-        false => Err(Error::invalid(setting, "a number of at least 0", value)),
-    }
 }
 
 #[cfg(test)]

@@ -117,10 +117,6 @@ impl<'a> Streams<'a> {
 
     /// What all streams have from step `begin` on, as far as `time` steps and the streams go.
     pub(super) fn cut(&self, begin: usize, time: usize) -> Result<Window> {
-        if begin >= self.steps() {
-            let want = format!("one that begins before step {}", self.steps());
-            return Err(Error::invalid("window of an epoch", want, begin));
-        }
         let time = time.min(self.steps() - begin);
         let mut window = Window::empty(self.batch, time, begin == 0);
         let mut ids = vec![0; time + 1];
@@ -141,8 +137,9 @@ impl Batches for Streams<'_> {
         self.steps().div_ceil(self.time)
     }
 
-    fn window(&self, _: usize, number: usize) -> Result<Window> {
-        self.cut(number.saturating_mul(self.time), self.time)
+    fn window(&self, epoch: usize, number: usize) -> Result<Window> {
+        there(self, epoch, number)?;
+        self.cut(number * self.time, self.time)
     }
 }
 
@@ -186,6 +183,7 @@ impl Batches for BookBatches<'_> {
     }
 
     fn window(&self, epoch: usize, number: usize) -> Result<Window> {
+        there(self, epoch, number)?;
         let data_size = self.ids.len() - 1;
         let jump = data_size / self.batch;
         // The remainders first: they change nothing on a ring and keep the products small.
@@ -215,6 +213,15 @@ impl Window {
         let (x, t) = prediction.unwrap_or((0, IGNORE));
         self.xs.push(x);
         self.ts.push(t);
+    }
+}
+
+/// Whether an epoch has the window.
+pub(super) fn there(batches: &impl Batches, epoch: usize, number: usize) -> Result<()> {
+    let count = batches.windows(epoch);
+    match number < count {
+        true => Ok(()),
+        false => Err(Error::invalid("window of an epoch", format!("one of {count}, from 0 on"), number)),
     }
 }
 
@@ -345,12 +352,18 @@ mod tests {
     fn a_window_that_an_epoch_does_not_have_is_an_error() {
         let ids: Vec<u32> = (0..30).collect();
         let streams = Streams::new(&ids, 2, 5).expect("streams");
-        let varied = super::super::Varied::new(streams, 1);
-        for number in [streams.windows(0), usize::MAX] {
-            let error = streams.window(0, number).expect_err("beyond").to_string();
-            assert!(error.contains("window of an epoch: expected one that begins before step 15"), "{error}");
+        fn refuses(batches: &impl Batches) {
+            let count = batches.windows(0);
+            assert!(batches.window(0, count - 1).is_ok());
+            for number in [count, usize::MAX] {
+                let error = batches.window(0, number).expect_err("beyond").to_string();
+                let want = format!("window of an epoch: expected one of {count}, from 0 on, got {number}");
+                assert_eq!(error, want);
+            }
         }
-        assert!(varied.window(0, varied.windows(0)).is_err() && varied.window(0, usize::MAX).is_err());
+        refuses(&streams);
+        refuses(&super::super::Varied::new(streams, 1));
+        refuses(&BookBatches::new(&ids, 2, 5).expect("batches"));
     }
 
     #[test]

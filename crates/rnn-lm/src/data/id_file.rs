@@ -102,7 +102,8 @@ impl IdFile {
             file.read_exact(&mut json).ok()?;
             let about: About = serde_json::from_slice(&json).ok()?;
             let ids = about.ids.checked_mul(about.width)? as u64;
-            (matches!(about.width, 2 | 4) && ids + length + 4 == size).then_some(about)
+            let whole = ids.checked_add(length)?.checked_add(4)? == size;
+            (matches!(about.width, 2 | 4) && whole).then_some(about)
         });
         let about = about.ok_or_else(|| wrong(path, "something else, or a part of one"))?;
         Ok((about.of == of).then(|| Self { path: path.into(), file: Mutex::new(file), about }))
@@ -227,6 +228,11 @@ mod tests {
             let error = IdFile::open(&path, "a text").unwrap_err().to_string();
             assert!(error.contains("ids: expected a file of ids"), "{cut}: {error}");
         }
+        // What it says of itself has no end.
+        let about = br#"{"of":"a text","ids":9223372036854775807,"width":2,"crc32":0}"#;
+        let endless = [&[0; 4], about.as_slice(), &(about.len() as u32).to_le_bytes()].concat();
+        std::fs::write(&path, endless).unwrap();
+        assert!(IdFile::open(&path, "a text").is_err());
         let mut damaged = bytes;
         damaged[0] ^= 1;
         std::fs::write(&path, &damaged).unwrap();

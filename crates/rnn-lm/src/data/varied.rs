@@ -1,6 +1,7 @@
 //! Windows whose lengths are drawn, so that no place in the text is always the first of its window (Merity, Keskar & Socher
 //! 2018, section 3.1).
 
+use super::batches::there;
 use super::{Batches, Streams, Window};
 use crate::Result;
 use rnn_core::rng::Stream;
@@ -70,11 +71,9 @@ impl Batches for Varied<'_> {
     }
 
     fn window(&self, epoch: usize, number: usize) -> Result<Window> {
+        there(self, epoch, number)?;
         let cuts = self.cuts(epoch);
-        let end = self.streams.steps();
-        let [begin, next] =
-            [number, number.saturating_add(1)].map(|cut| cuts.get(cut).copied().unwrap_or(end));
-        let window = self.streams.cut(begin, next - begin)?;
+        let window = self.streams.cut(cuts[number], cuts[number + 1] - cuts[number])?;
         let share = window.time as f64 / self.streams.time() as f64;
         Ok(Window { share, ..window })
     }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 /// ```
 /// use rnn_lm::layers::TimeEmbedding;
 /// // Repeated ids add up.
-/// let grad = TimeEmbedding::backward_rows(&[1, 0, 1], &[1.0, 2.0, 4.0], 1);
+/// let grad = TimeEmbedding::backward_rows(&[1, 0, 1], &[1.0, 2.0, 4.0], 1)?;
 /// assert_eq!((grad.ids, grad.values), (vec![1, 0], vec![5.0, 2.0]));
 /// ```
 #[derive(Debug, Clone)]
@@ -123,8 +123,16 @@ impl TimeEmbedding {
         }
     }
 
-    /// The backward over slices: `dys [ids, D]`.
-    pub fn backward_rows<T: Real>(ids: &[u32], dys: &[T], size: usize) -> RowGrad<T> {
+    /// The backward over slices: `dys [ids, D]`, of the size D.
+    ///
+    /// # Errors
+    /// Where there is not one row of that size for each id.
+    pub fn backward_rows<T: Real>(ids: &[u32], dys: &[T], size: usize) -> Result<RowGrad<T>> {
+        if size == 0 || ids.len().checked_mul(size) != Some(dys.len()) {
+            let want = format!("{} rows of a size of at least 1", ids.len());
+            let got = format!("{} numbers for rows of {size}", dys.len());
+            return Err(Error::invalid("TimeEmbedding::backward_rows: dys", want, got));
+        }
         let mut place = HashMap::with_capacity(ids.len());
         let mut grad = RowGrad { ids: Vec::new(), values: Vec::new() };
         for (&id, dy) in ids.iter().zip(dys.chunks_exact(size)) {
@@ -138,7 +146,7 @@ impl TimeEmbedding {
                 *sum += value;
             }
         }
-        grad
+        Ok(grad)
     }
 }
 

@@ -139,12 +139,13 @@ impl<T: Real> Engine for Chain<T> {
             std::mem::swap(&mut self.dhs, &mut self.dxs);
         }
         let size = self.embedding.dim(1)?;
-        part("embedding", 0, || {
-            self.rows = TimeEmbedding::backward_rows(&self.ids, &self.dhs, size);
+        part("embedding", 0, || -> Result<()> {
+            self.rows = TimeEmbedding::backward_rows(&self.ids, &self.dhs, size)?;
             if self.tied {
                 self.rows.add_to(&mut self.output.weight);
             }
-        });
+            Ok(())
+        })?;
         self.stage = Stage::Backward;
         Ok(())
     }

@@ -105,7 +105,7 @@ impl<T: Real> Ends for InKernels<T> {
     fn looked_up(&mut self, ids: &[u32], dxs: &Tensor) -> Result<()> {
         let dxs = dxs.contiguous()?;
         let size = self.embedding.weight().dim(1)?;
-        self.rows = TimeEmbedding::backward_rows(ids, read::<T>(&dxs)?.slice(), size);
+        self.rows = TimeEmbedding::backward_rows(ids, read::<T>(&dxs)?.slice(), size)?;
         if self.tied {
             self.rows.add_to(&mut self.output.weight);
         }

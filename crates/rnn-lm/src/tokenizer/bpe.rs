@@ -34,6 +34,8 @@ pub(super) struct Bpe {
     line_end: Option<u32>,
     /// A checksum of the pairs that are joined, in their order.
     merges: u32,
+    /// What is done to a text before it is cut into pairs, where that is not what is done here.
+    before: Option<String>,
 }
 
 impl Bpe {
@@ -97,12 +99,15 @@ impl Bpe {
         let tokens: Vec<_> = tokens.collect();
         let line_end = (0..).zip(&tokens).find(|(_, token)| **token == *b"\n").map(|(id, _)| id);
         let merges = check::merges(&file["model"]);
+        let before = check::before(&inner)?;
         let post_processor = file["post_processor"].clone();
-        Ok(Self { inner, tokens, cut_around, post_processor, line_end, merges })
+        Ok(Self { inner, tokens, cut_around, post_processor, line_end, merges, before })
     }
 
-    pub(super) fn merges(&self) -> u32 {
-        self.merges
+    /// What it does beside its tokens.
+    pub(super) fn mark(&self, sum: &mut crc32fast::Hasher) {
+        sum.update(&self.merges.to_le_bytes());
+        sum.update(self.before.as_deref().unwrap_or_default().as_bytes());
     }
 
     pub(super) fn tokens(&self) -> &[Vec<u8>] {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::json::{document, text};
+use super::json::{document, kind_of, text};
 use crate::error::Result;
 
 /// Every byte at its own place.
@@ -54,13 +54,16 @@ pub(super) fn to_json() -> Result<String> {
     text(&document(Value::Null, byte_level(false), byte_level(false), model))
 }
 
-/// Whether a file is that of bytes: ids are values, there are no pairs, and text is not cut first.
+/// Whether a file is that of bytes: ids are values, there are no pairs, and text is neither changed nor cut first.
 pub(super) fn is(file: &Value) -> bool {
     let model = &file["model"];
     let none = |part: &Value| part.as_array().is_none_or(Vec::is_empty);
     let vocab = model["vocab"].as_object();
     let cuts = &file["pre_tokenizer"];
-    none(&model["merges"])
+    let off = |key: &str| model[key].is_null() || model[key] == "";
+    [cuts, &file["decoder"]].into_iter().all(|part| kind_of(part) == "ByteLevel")
+        && ["dropout", "continuing_subword_prefix", "end_of_word_suffix"].into_iter().all(off)
+        && none(&model["merges"])
         && none(&file["added_tokens"])
         && file["normalizer"].is_null()
         && cuts["use_regex"] == Value::Bool(false)
@@ -100,6 +103,21 @@ mod tests {
             let text = "e\u{301} a";
             let want = theirs.encode_fast(text, false).expect("encoding").get_ids().to_vec();
             assert_eq!(ours.encode(text.as_bytes()).expect("ids"), want, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cuts_in_a_way_of_its_own_is_refused() {
+        let file: Value = serde_json::from_str(&to_json().expect("json")).expect("json");
+        for (place, value, want) in [
+            ("/pre_tokenizer/type", json!("Metaspace"), "t.json: pre_tokenizer: expected ByteLevel"),
+            ("/decoder", json!(null), "t.json: decoder: expected ByteLevel, got null"),
+            ("/model/dropout", json!(0.1), "t.json: model.dropout: expected null, got 0.1"),
+        ] {
+            let mut file = file.clone();
+            *file.pointer_mut(place).expect("place") = value;
+            let error = Tokenizer::from_json("t.json", &file.to_string()).expect_err("refused").to_string();
+            assert!(error.starts_with(want), "{error}");
         }
     }
 

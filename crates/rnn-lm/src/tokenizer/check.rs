@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::bytes::ALPHABET;
+use super::bytes::{self, ALPHABET};
 use super::json::{Entries, added, kind_of};
 use crate::error::{Error, Result};
 
@@ -70,6 +70,27 @@ pub(super) fn merges(model: &Value) -> u32 {
         }
     }
     sum.finalize()
+}
+
+/// What the crate does to a text before it makes pairs, as JSON that does not hang on how the file was written; none where it is
+/// what a tokenizer that was trained here does.
+pub(super) fn before(tokenizer: &tokenizers::Tokenizer) -> Result<Option<String>> {
+    let json = |part: serde_json::Result<Value>| {
+        part.map_err(|error| Error::invalid("tokenizer", "what JSON can hold", error))
+    };
+    let normalizer = json(serde_json::to_value(tokenizer.get_normalizer()))?;
+    let mut cuts = json(serde_json::to_value(tokenizer.get_pre_tokenizer()))?;
+    let ours = bytes::byte_level(true);
+    if kind_of(&cuts) == "ByteLevel" {
+        // Where a token ends in the text is not asked for here.
+        cuts["trim_offsets"] = ours["trim_offsets"].clone();
+    }
+    let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
+    added.sort_unstable_by_key(|&(id, _)| id);
+    let added: Vec<_> = added.into_iter().map(|(_, token)| token).collect();
+    let added = json(serde_json::to_value(added))?;
+    let plain = normalizer.is_null() && cuts == ours && added.as_array().is_none_or(Vec::is_empty);
+    Ok((!plain).then(|| Value::from([normalizer, cuts, added]).to_string()))
 }
 
 /// What stands around the model.

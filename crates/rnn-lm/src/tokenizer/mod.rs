@@ -29,7 +29,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::data::{Tokens, Vocabulary, read_text};
+use crate::data::{Tokens, UNK, Vocabulary, read_text};
 use crate::error::{Error, Result};
 use bpe::Bpe;
 use encode::utf8;
@@ -168,8 +168,8 @@ impl Tokenizer {
         }
     }
 
-    /// What tells it from others: a checksum of the tokens in the order of their ids, and of what makes pieces of bytes. It does
-    /// not hang on how a `tokenizer.json` is written.
+    /// What tells it from others: a checksum of the tokens in the order of their ids, of which of them is the unknown one, and of
+    /// what makes pieces of bytes. It does not hang on how a `tokenizer.json` is written.
     pub fn mark(&self) -> String {
         let mut sum = crc32fast::Hasher::new();
         sum.update(self.unit().to_string().as_bytes());
@@ -178,8 +178,13 @@ impl Tokenizer {
             sum.update(&(token.len() as u64).to_le_bytes());
             sum.update(token);
         }
-        if let Kind::Bpe(bpe) = &*self.kind {
-            sum.update(&bpe.merges().to_le_bytes());
+        match &*self.kind {
+            Kind::Listed(listed) => {
+                let unknown = listed.unknown().and_then(|id| listed.vocabulary().token(id));
+                sum.update(unknown.filter(|&token| token != UNK).unwrap_or_default().as_bytes());
+            }
+            Kind::Byte => {}
+            Kind::Bpe(bpe) => bpe.mark(&mut sum),
         }
         format!("{:08x}", sum.finalize())
     }
@@ -225,6 +230,45 @@ fn empty() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_gives_other_ids_has_another_mark() {
+        let trained = |unit| {
+            let options = Options { max: (unit == Unit::Bpe).then_some(260), ..Options::new(unit) };
+            Tokenizer::train(b"the sea the sea", &options).expect("tokenizer")
+        };
+        let word = ("/model/unk_token", json!("the"));
+        let composed = ("/normalizer", json!({"type": "NFC"}));
+        let prefixed = ("/pre_tokenizer/add_prefix_space", json!(true));
+        let digits = json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true}, bytes::byte_level(true)
+        ]});
+        let added = json!([{
+            "id": 260, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        }]);
+        for (unit, changes) in [
+            (Unit::Word, vec![word]),
+            (Unit::Bpe, vec![composed, prefixed, ("/pre_tokenizer", digits), ("/added_tokens", added)]),
+        ] {
+            let tokenizer = trained(unit);
+            let json = tokenizer.to_json().expect("json");
+            let mut marks = vec![tokenizer.mark()];
+            assert_eq!(Tokenizer::from_json("t.json", &json).expect("tokenizer").mark(), marks[0]);
+            for (place, value) in changes {
+                let mut file: serde_json::Value = serde_json::from_str(&json).expect("json");
+                *file.pointer_mut(place).expect("place") = value;
+                let other = Tokenizer::from_json("t.json", &file.to_string()).expect("tokenizer");
+                // Written and read again it is the same one.
+                let again =
+                    Tokenizer::from_json("t.json", &other.to_json().expect("json")).expect("tokenizer");
+                assert_eq!(again.mark(), other.mark(), "{place}");
+                assert!(!marks.contains(&other.mark()), "{place}");
+                marks.push(other.mark());
+            }
+        }
+    }
 
     #[test]
     fn a_tokenizer_goes_to_other_threads_and_says_what_it_is() {

@@ -105,7 +105,7 @@ fn replace(kind: &str, pattern: &str, content: &str) -> Value {
 fn splits_characters(split: &Value) -> bool {
     let pattern = &split["pattern"];
     let any = pattern["Regex"].as_str().is_some_and(|regex| ANY_CHARACTER.contains(&regex));
-    (any || pattern["String"] == "") && split["behavior"] == "Isolated"
+    (any || pattern["String"] == "") && split["behavior"] == "Isolated" && split["invert"] != true
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What is done to gradients that are too long.
 
+use crate::Result;
+use crate::error::positive;
+
 /// How gradients are clipped.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Clip {
@@ -13,6 +16,15 @@ pub enum Clip {
 }
 
 impl Clip {
+    /// Whether it is one.
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Norm(most) => positive("Clip::Norm", most).map(drop),
+            Self::Value(most) => positive("Clip::Value", most).map(drop),
+        }
+    }
+
     /// What every number is multiplied with where all together are `norm` long.
     pub(super) fn scale(self, norm: f64) -> f64 {
         match self {

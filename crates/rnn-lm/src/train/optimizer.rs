@@ -6,7 +6,7 @@
 use super::rule::{MAX_KEPT, Rule};
 use super::update::{AnyRule, At, BLOCK};
 use super::{Clip, Grad, Values};
-use crate::error;
+use crate::error::{self, at_least_zero};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
 use rnn_core::kernels::profile::part;
@@ -78,13 +78,15 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::Diverged`] where the norm is not finite; and where there is not one gradient a parameter, or it has another
-    /// size; and where the parameters are not those of the steps before. No weight has been touched then.
+    /// size; where the parameters are not those of the steps before; and where the rate, or a number of the rule, of clipping or
+    /// of decay, is out of its range. No weight has been touched then.
     pub fn step(&mut self, params: &[Var], grads: &[Grad<'_>]) -> Result<f64> {
         if params.len() != grads.len() {
             let want = format!("{}, one a parameter", params.len());
             return Err(Error::invalid("Optimizer: gradients", want, grads.len()));
         }
         params.iter().zip(grads).try_for_each(|(param, grad)| check("Optimizer", param, grad))?;
+        self.check()?;
         self.check_kept(params)?;
         let norm = part("norm", 0, || super::global_norm(grads))?;
         if !norm.is_finite() {
@@ -108,8 +110,27 @@ impl Optimizer {
         Ok(norm)
     }
 
+    /// Whether the settings are in their ranges.
+    fn check(&self) -> Result<()> {
+        if !self.lr.is_finite() {
+            return Err(Error::invalid("Optimizer: lr", "a number", self.lr));
+        }
+        self.clip.check()?;
+        match self.decay {
+            Decay::None => {}
+            Decay::Coupled(by) => drop(at_least_zero("Decay::Coupled", by)?),
+            Decay::Decoupled(by) => drop(at_least_zero("Decay::Decoupled", by)?),
+        }
+        self.rule.check()
+    }
+
     /// Whether what is kept is of these parameters.
     fn check_kept(&self, params: &[Var]) -> Result<()> {
+        let (kept, hint) = (self.kept.len(), "each model has an optimizer of its own");
+        if kept > 0 && kept != params.len() {
+            let want = format!("{kept}, as many as in the steps before");
+            return Err(Error::invalid("Optimizer: parameters", want, params.len()).hint(hint));
+        }
         // All that is kept of a parameter is of its shape; of none where the rule keeps nothing.
         let before = || self.kept.iter().filter_map(|kept| kept.first()).map(|var| var.dims());
         let now = || params.iter().map(|var| var.dims());
@@ -118,7 +139,7 @@ impl Optimizer {
         }
         let want = format!("{:?}, those of the steps before", before().collect::<Vec<_>>());
         let got = format!("{:?}", now().collect::<Vec<_>>());
-        Err(Error::invalid("Optimizer: parameters", want, got).hint("each model has an optimizer of its own"))
+        Err(Error::invalid("Optimizer: parameters", want, got).hint(hint))
     }
 
     /// The names of what is kept of parameters with these `names`.
@@ -138,10 +159,10 @@ impl Optimizer {
             (Values::F32(values), _) => self.rule.f32(at, param, (grad, values), kept),
             (Values::F64(values), _) => self.rule.f64(at, param, (grad, values), kept),
             (Values::Tensor(tensor), DType::F32) => {
-                self.rule.f32(at, param, (grad, lend::read(&tensor.contiguous()?)?.slice()), kept)
+                self.rule.f32(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
             }
             (Values::Tensor(tensor), DType::F64) => {
-                self.rule.f64(at, param, (grad, lend::read(&tensor.contiguous()?)?.slice()), kept)
+                self.rule.f64(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
             }
             _ => self.in_ops(at, param, grad, kept),
         }
@@ -210,6 +231,11 @@ impl Optimizer {
         self.steps = steps;
         Ok(())
     }
+}
+
+/// A gradient's numbers in a row, and in memory that is not the parameter's: who reads that cannot write it.
+fn apart(grad: &Tensor, param: &Var) -> Result<Tensor> {
+    Ok(if lend::shared(grad, param) { grad.copy()? } else { grad.contiguous()? })
 }
 
 /// `to += (from - to) * by`, in place.
@@ -322,19 +348,61 @@ mod tests {
         let grad = |len: usize| Grad::Dense(Values::F64(&gradient[..len]));
         let mut adam = Optimizer::new(Adam::default(), 0.1);
         adam.step(&[var(2)], &[grad(2)]).unwrap();
-        for sizes in [&[3][..], &[2, 1], &[]] {
+        let other = "[[2]], those of the steps before";
+        let (more, none) =
+            ("1, as many as in the steps before, got 2", "1, as many as in the steps before, got 0");
+        for (sizes, want) in [(&[3][..], other), (&[2, 1], more), (&[], none)] {
             let vars: Vec<_> = sizes.iter().map(|&len| var(len)).collect();
             let grads: Vec<_> = sizes.iter().map(|&len| grad(len)).collect();
             let error = adam.step(&vars, &grads).unwrap_err().to_string();
-            assert!(error.contains("[[2]], those of the steps before"), "{error}");
+            assert!(error.contains(want), "{error}");
             assert!(vars.iter().all(|var| var.to_vec1::<f64>().unwrap().iter().all(|&x| x == 1.0)));
         }
         assert_eq!(adam.steps(), 1);
+        // Also where nothing is kept of any.
+        let mut sgd = Optimizer::new(Sgd::default(), 0.1);
+        sgd.step(&[var(2)], &[grad(2)]).unwrap();
+        let error = sgd.step(&[var(2), var(3)], &[grad(2), grad(3)]).unwrap_err().to_string();
+        assert!(error.contains("expected 1, as many as in the steps before, got 2"), "{error}");
         // A row twice.
         let (table, twice) = (Var::zeros((3, 1), DType::F64, &Device::Cpu).unwrap(), [2, 2]);
         let rows = Grad::Rows { ids: &twice, values: Values::F64(&gradient[..2]) };
         let error = Optimizer::new(Adam::default(), 0.1).step(&[table], &[rows]).unwrap_err().to_string();
         assert!(error.contains("each once, got 2 twice"), "{error}");
+    }
+
+    #[test]
+    fn numbers_out_of_their_range_are_refused_before_a_weight_is_touched() {
+        let adam = |beta1| Optimizer::new(Adam { beta1, ..Adam::default() }, 0.1);
+        let sgd = |lr| Optimizer::new(Sgd::default(), lr);
+        let slow = Optimizer::new(Sgd { momentum: 1.0, nesterov: false }, 0.1);
+        let square = Optimizer::new(RmsProp { alpha: -0.1, ..RmsProp::default() }, 0.1);
+        for (mut optimizer, want) in [
+            (adam(1.0), "Adam: beta1: expected at least 0 and below 1, got 1"),
+            (adam(f64::NAN), "Adam: beta1: expected at least 0 and below 1, got NaN"),
+            (slow, "Sgd: momentum: expected at least 0 and below 1, got 1"),
+            (square, "RmsProp: alpha: expected at least 0 and below 1, got -0.1"),
+            (sgd(f64::NAN), "Optimizer: lr: expected a number, got NaN"),
+            (sgd(0.1).clip(Clip::Norm(f64::NAN)), "Clip::Norm: expected a number above 0, got NaN"),
+            (sgd(0.1).clip(Clip::Value(-1.0)), "Clip::Value: expected a number above 0, got -1"),
+            (sgd(0.1).decay(Decay::Coupled(-1.0)), "Decay::Coupled: expected a number of at least 0, got -1"),
+        ] {
+            let weight = Var::new(&[1f64, 2.0], &Device::Cpu).unwrap();
+            let grads = [Grad::Dense(Values::F64(&[1.0, 1.0]))];
+            let error = optimizer.step(std::slice::from_ref(&weight), &grads).unwrap_err().to_string();
+            assert_eq!(error, want);
+            assert_eq!(weight.to_vec1::<f64>().unwrap(), [1.0, 2.0]);
+        }
+    }
+
+    #[test]
+    fn a_gradient_may_be_in_the_memory_of_its_parameter() {
+        // That of half the square of the weight, which is the weight.
+        let weight = Var::new(&[1f64, 2.0], &Device::Cpu).unwrap();
+        let tensor = weight.as_tensor().clone();
+        let grads = [Grad::Dense(Values::Tensor(&tensor))];
+        Optimizer::new(Sgd::default(), 0.5).step(std::slice::from_ref(&weight), &grads).unwrap();
+        assert_eq!(weight.to_vec1::<f64>().unwrap(), [0.5, 1.0]);
     }
 
     #[test]

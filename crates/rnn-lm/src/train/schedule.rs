@@ -38,6 +38,7 @@ pub enum Schedule {
 /// let mut rate = Rate::new(20.0, Schedule::Plateau { divide: 4.0 });
 /// assert!(rate.observe(5.1) && !rate.observe(5.2));
 /// assert_eq!((rate.at(2, 100), rate.since_best()), (5.0, 1));
+/// assert!(!rate.observe(f64::NAN) && rate.observe(5.0));
 /// let rate = Rate::new(1.0, Schedule::Decay { after: 4, divide: 2.0 });
 /// assert_eq!([0, 3, 4, 6].map(|epoch| rate.at(epoch, 0)), [1.0, 1.0, 0.5, 0.125]);
 /// ```
@@ -74,9 +75,9 @@ impl Rate {
         }
     }
 
-    /// Takes in the loss of an evaluation; says whether it is the best so far.
+    /// Takes in the loss of an evaluation; says whether it is the best so far, which one that is not a number never is.
     pub fn observe(&mut self, loss: f64) -> bool {
-        let better = self.best.is_none_or(|best| loss < best);
+        let better = !loss.is_nan() && self.best.is_none_or(|best| loss < best);
         if better {
             (self.best, self.since_best) = (Some(loss), 0);
         } else {

@@ -25,6 +25,7 @@ pub(super) struct At {
 
 /// A [`Rule`] of any type.
 pub(super) trait AnyRule: Debug + Send + Sync {
+    fn check(&self) -> Result<()>;
     fn kept(&self) -> &'static [&'static str];
     fn f32(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f32]), kept: &[Var]) -> Result<()>;
     fn f64(&self, at: At, param: &Var, grad: (&Grad<'_>, &[f64]), kept: &[Var]) -> Result<()>;
@@ -38,6 +39,10 @@ pub(super) trait AnyRule: Debug + Send + Sync {
 }
 
 impl<R: Rule> AnyRule for R {
+    fn check(&self) -> Result<()> {
+        Rule::check(self)
+    }
+
     fn kept(&self) -> &'static [&'static str] {
         Rule::kept(self)
     }

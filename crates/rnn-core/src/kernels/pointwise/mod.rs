@@ -30,7 +30,7 @@ pub const MAX_OWN: usize = 3;
 pub enum Reads {
     /// Nothing: only what the recurrent product makes of the state.
     Nothing,
-    /// The hidden state before the step. A cell that does without can be projected.
+    /// The hidden state before the step. A cell that reads neither this nor what is fed can be projected.
     Hidden,
     /// What is fed to the recurrent product: that hidden state, or what a mask left of it.
     Fed,
@@ -64,8 +64,9 @@ pub trait Pointwise: Sync + 'static {
 ///
 /// By these constants the kernels give each member of a team places of its own. What they could not keep apart does
 /// not compile where a kernel of it is asked for: more gates than [`MAX_GATES`]; a single stage, or the first of two,
-/// that reads [`Reads::Between`]; a first of two with numbers of its own; two that both have an extra or make the next
-/// c; two of which one is [`Pointwise::TWO_SIDED`], or both are beside a [`Between::Product`].
+/// that reads [`Reads::Between`]; a first of two that reads [`Reads::Hidden`] or has numbers of its own; two that both read
+/// [`Reads::Fed`], have an extra or make the next c; two of which one is [`Pointwise::TWO_SIDED`], or both are beside a
+/// [`Between::Product`]; a last one that reads [`Reads::Between`] behind a product, or does not behind a [`Between::Norm`].
 pub trait Stages: Send + Sync + 'static {
     /// The first one, where there are two.
     type First: Pointwise;

@@ -64,7 +64,7 @@ impl<'a, T> Mat<'a, T> {
     /// # Panics
     /// Where `data` does not have `rows * columns` elements.
     pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
-        assert_eq!(data.len(), rows * columns, "a matrix of {rows} x {columns}");
+        assert_eq!(Some(data.len()), rows.checked_mul(columns), "a matrix of {rows} x {columns}");
         Self { data, rows, columns, start: 0, stride: columns, delay: None, turned: false }
     }
 
@@ -225,7 +225,7 @@ pub fn product<T: Real>(
 ) {
     let ((m, k), (inner, n)) = (a.shape(), b.shape());
     assert_eq!(inner, k, "the inner sizes of a product");
-    assert_eq!(out.len(), m * n, "a product of {m} x {n}");
+    assert_eq!(Some(out.len()), m.checked_mul(n), "a product of {m} x {n}");
     assert!(a.turned || a.delay.is_none(), "the rows of a product's left side stand evenly");
     if let Into::Row(row) = into {
         assert_eq!(row.len(), n, "a row of a product of {m} x {n}");
@@ -253,10 +253,15 @@ pub fn gradients<T: Real>(
     rooms: &mut Rooms<T>,
 ) {
     assert!(!dy.turned && !x.turned && dy.rows == x.rows, "as many rows of dy as of x");
-    assert_eq!(weight.len(), dy.columns * x.columns, "weight [{}, {}]", dy.columns, x.columns);
+    let size = dy.columns.checked_mul(x.columns);
+    assert_eq!(Some(weight.len()), size, "weight [{}, {}]", dy.columns, x.columns);
     let into = if add { Into::Add } else { Into::Set };
     let Some(bias) = bias else { return product(weight, dy.t(), x, into, rooms) };
     assert_eq!(bias.len(), dy.columns, "bias [{}]", dy.columns);
+    if x.columns == 0 {
+        // There is no product on whose way the rows of dy would be added up.
+        return column_sums(bias, dy, None, add);
+    }
     if !add {
         bias.fill(T::ZERO);
     }
@@ -277,7 +282,8 @@ fn by_team<T: Real>(
         return;
     }
     let cpu = super::dispatch::cpu();
-    let count = team::size().min((m * n * k).div_ceil(WORTH_A_MEMBER)).max(1);
+    let multiplications = (m * n).saturating_mul(k);
+    let count = team::size().min(multiplications.div_ceil(WORTH_A_MEMBER)).max(1);
     let rooms = rooms.for_members(count);
     together(count, &|member| {
         let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);

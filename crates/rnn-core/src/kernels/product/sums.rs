@@ -18,12 +18,13 @@ use std::ops::Range;
 /// ```
 ///
 /// # Panics
-/// Where the sizes do not fit.
+/// Where the sizes do not fit, or `a` is a transpose.
 pub fn column_sums<T: Real>(out: &mut [T], a: Mat<'_, T>, b: Option<&[T]>, add: bool) {
     /// Numbers a member, below which it is not worth its waiting for.
     const WORTH: usize = 1 << 14;
     /// Columns of a cache line.
     const GRAIN: usize = 16;
+    assert!(!a.turned, "sums over the rows of a transpose");
     let (rows, columns) = a.shape();
     if out.is_empty() {
         return;

@@ -133,3 +133,41 @@ fn states_before_are_those_after_one_step_earlier() {
     product(&mut out, Mat::new(&identity, 6, 6), before, Into::Set, &mut Rooms::default());
     assert_eq!(out, [10.0, 1.0, 2.0, 20.0, 4.0, 5.0]);
 }
+
+/// What a kernel says of sizes that do not fit, before it does anything.
+fn refused(work: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let panic = std::panic::catch_unwind(work).expect_err("refused");
+    let said = panic.downcast_ref::<String>().cloned();
+    said.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap()
+}
+
+/// Sizes whose product is a small number again where it does not fit into the address space.
+#[test]
+fn sizes_that_only_fit_when_they_wrap_are_refused() {
+    let (many, few) = (vec![0f32; 1 << 16], [0f32; 16]);
+    let huge = (1 << 63) + (1 << 14);
+    assert!(refused(|| assert_eq!(Mat::new(&many, huge, 4).shape().1, 4)).contains("a matrix of"));
+    // Rows of no numbers: as many as one likes.
+    let said = refused(|| {
+        let mut out = vec![0f32; 1 << 16];
+        let (a, b) = (Mat::new(&many[..0], huge, 0), Mat::new(&few[..0], 0, 4));
+        product(&mut out, a, b, Into::Set, &mut Rooms::default());
+    });
+    assert!(said.contains("a product of"), "{said}");
+}
+
+#[test]
+fn a_bias_has_its_gradient_where_nothing_comes_in() {
+    let (dy, mut bias) = ([1.0, 2.0, 3.0, 4.0], [5.0, 5.0]);
+    for (add, want) in [(true, [9.0, 11.0]), (false, [4.0, 6.0])] {
+        let (dy, x) = (Mat::new(&dy, 2, 2), Mat::new(&[], 2, 0));
+        gradients((&mut [], Some(&mut bias)), dy, x, add, &mut Rooms::default());
+        assert_eq!(bias, want);
+    }
+}
+
+#[test]
+fn sums_over_the_rows_of_a_transpose_are_refused() {
+    let said = refused(|| column_sums(&mut [0.0; 2], Mat::new(&[1.0, 2.0, 3.0, 4.0], 2, 2).t(), None, false));
+    assert!(said.contains("of a transpose"), "{said}");
+}

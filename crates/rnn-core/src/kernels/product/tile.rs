@@ -127,9 +127,12 @@ impl<T: Real> Block<'_, T> {
         }
     }
 
-    /// The first of the rows, which is the only one, times one panel of any width.
+    /// The first of the rows, which is the only one, times one panel of any width; nothing where there is none.
     #[inline(always)]
     fn lone<I: Instructions>(&self, instructions: I, registers: Range<usize>) {
+        if self.rows.is_empty() {
+            return;
+        }
         let Left::Lines(lines) = self.left else { unreachable!("rows in slivers are packed for tiles") };
         let row = self.rows.start;
         let left = lines.line(row, self.depth);

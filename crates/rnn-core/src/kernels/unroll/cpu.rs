@@ -40,6 +40,19 @@ pub struct Dims {
     pub output: usize,
 }
 
+impl Dims {
+    /// # Panics
+    /// Where no memory has room for what belongs to these sizes: every product of them below is a number of elements.
+    fn check(&self, traits: &Traits) {
+        let &Self { batch, time, input, hidden, output } = self;
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let largest = input.max(hidden).max(output).max(1);
+        let fits = product(&[batch.max(1), time.max(1), traits.gates, largest]).is_some()
+            && product(&[traits.gates, hidden.max(1), largest]).is_some();
+        assert!(fits, "a window of {self:?}");
+    }
+}
+
 /// A layer as the kernels see it, and what steers its window.
 #[derive(Clone, Copy)]
 pub struct LayerOf<'a, T: Real> {
@@ -72,7 +85,8 @@ pub struct StateMut<'a, T> {
 /// `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape if it is kept.
 ///
 /// # Panics
-/// Where a slice does not have the size that `dims` gives it, or a cell that reads its hidden state is projected.
+/// Where a slice does not have the size that `dims` gives it, or a cell that reads its hidden state or what is fed is
+/// projected.
 pub fn forward<T: Real>(
     LayerOf { kernel, params, course }: &LayerOf<'_, T>,
     dims: Dims,
@@ -84,15 +98,16 @@ pub fn forward<T: Real>(
     ran(Way::Fused);
     let cpu = dispatch::cpu();
     let traits = kernel.traits();
-    let Traits { gates, carry, extra, two_sided, reads_h, .. } = traits;
+    let Traits { gates, carry, extra, two_sided, reads_h, reads_fed, .. } = traits;
     let Dims { batch, time, input, hidden, output } = dims;
+    dims.check(&traits);
     let (sums, carried) = (gates * hidden, if carry { hidden } else { 0 });
     let (steps, recurrent) = (batch * time, traits.recurrent * hidden);
     assert_eq!((xs.len(), hs.len()), (batch * time * input, batch * time * output), "xs and hs of {dims:?}");
     assert_eq!((state.h.len(), state.c.len()), (batch * output, batch * carried), "the state of {dims:?}");
     assert_eq!((next.h.len(), next.c.len()), (batch * output, batch * carried), "the next state of {dims:?}");
     let projected = !params.weight_hr.is_empty();
-    assert!(if projected { !reads_h } else { output == hidden }, "a projection of {dims:?}");
+    assert!(if projected { !reads_h && !reads_fed } else { output == hidden }, "a projection of {dims:?}");
     check(params, &dims, &traits);
     course.check(&dims);
 

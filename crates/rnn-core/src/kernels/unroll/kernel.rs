@@ -85,6 +85,15 @@ impl Traits {
             "two-sided stages beside a product"
         );
         assert!(!matches!(C::First::READS, Reads::Between), "the first stage reads what it makes");
+        assert!(!matches!(C::First::READS, Reads::Hidden), "the first of two stages reads the hidden state");
+        assert!(
+            !(matches!(C::First::READS, Reads::Fed) && last.reads_fed),
+            "two stages that read what is fed"
+        );
+        assert!(
+            matches!(between, Between::Norm) == matches!(C::Last::READS, Reads::Between),
+            "the last stage reads what is normalised before it, and no product"
+        );
         Self {
             gates,
             first: C::First::GATES,
@@ -151,7 +160,8 @@ mod tests {
     use crate::kernels::pointwise::{Backward, CellNormLstm, Forward, Gru, Inputs, ResetBeforeGru, Tape};
     use std::marker::PhantomData;
 
-    /// `KIND`: 0 for a plain one, 1 for one with an extra, 2 with a c, 3 for one that reads what stands between.
+    /// `KIND`: 0 for a plain one, 1 for one with an extra, 2 with a c, 3 for one that reads what stands between, 4 the hidden
+    /// state, 5 what is fed.
     struct Stage<const GATES: usize, const OWN: usize, const KIND: usize, const TWO_SIDED: bool>;
 
     struct Both<First, Last, const PRODUCT: bool>(PhantomData<fn() -> (First, Last)>);
@@ -163,7 +173,12 @@ mod tests {
     impl<const G: usize, const O: usize, const K: usize, const S: bool> Pointwise for Stage<G, O, K, S> {
         const GATES: usize = G;
         const CARRY: bool = K == 2;
-        const READS: Reads = if K == 3 { Reads::Between } else { Reads::Nothing };
+        const READS: Reads = match K {
+            3 => Reads::Between,
+            4 => Reads::Hidden,
+            5 => Reads::Fed,
+            _ => Reads::Nothing,
+        };
         const EXTRA: bool = K == 1;
         const TWO_SIDED: bool = S;
         const OWN: usize = O;
@@ -208,6 +223,15 @@ mod tests {
         );
         refused::<Both<Reader, Plain, false>>("the first stage reads what it makes");
         refused::<Reader>("the only stage reads what stands between two");
+        refused::<Both<Stage<1, 0, 4, false>, Reader, false>>(
+            "the first of two stages reads the hidden state",
+        );
+        refused::<Both<Stage<1, 0, 5, false>, Stage<1, 0, 5, false>, true>>(
+            "two stages that read what is fed",
+        );
+        let unread = "the last stage reads what is normalised before it, and no product";
+        refused::<Both<Plain, Reader, true>>(unread);
+        refused::<Both<Plain, Plain, false>>(unread);
         for traits in [Traits::of::<Gru>(), Traits::of::<ResetBeforeGru>(), Traits::of::<CellNormLstm>()] {
             assert!(traits.gates <= MAX_GATES);
         }

@@ -4,6 +4,7 @@
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
+use crate::error::{at_least_zero, share};
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
@@ -34,6 +35,12 @@ impl Adam {
 }
 
 impl Rule for Adam {
+    fn check(&self) -> Result<()> {
+        share("Adam: beta1", self.beta1)?;
+        share("Adam: beta2", self.beta2)?;
+        at_least_zero("Adam: epsilon", self.epsilon).map(drop)
+    }
+
     fn kept(&self) -> &'static [&'static str] {
         &["mean", "square"]
     }

@@ -19,6 +19,14 @@ pub const MAX_KEPT: usize = 2;
 
 /// A rule, written over single numbers.
 pub trait Rule: Debug + Clone + Send + Sync + 'static {
+    /// Looks at its numbers, before each step; by default all are right.
+    ///
+    /// # Errors
+    /// Where one is out of its range.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The names of what is kept beside each weight, at most [`MAX_KEPT`]; all begin at zero.
     fn kept(&self) -> &'static [&'static str];
 

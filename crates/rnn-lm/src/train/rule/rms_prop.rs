@@ -2,6 +2,7 @@
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
+use crate::error::{at_least_zero, share};
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
@@ -21,6 +22,11 @@ impl Default for RmsProp {
 }
 
 impl Rule for RmsProp {
+    fn check(&self) -> Result<()> {
+        share("RmsProp: alpha", self.alpha)?;
+        at_least_zero("RmsProp: epsilon", self.epsilon).map(drop)
+    }
+
     fn kept(&self) -> &'static [&'static str] {
         &["square"]
     }

@@ -3,6 +3,7 @@
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
+use crate::error::share;
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
@@ -16,6 +17,10 @@ pub struct Sgd {
 }
 
 impl Rule for Sgd {
+    fn check(&self) -> Result<()> {
+        share("Sgd: momentum", self.momentum).map(drop)
+    }
+
     fn kept(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }

@@ -66,8 +66,17 @@ impl<T: Real> Stream<T> {
     /// state is zero.
     ///
     /// # Panics
-    /// Where a slice does not have the size that belongs to it.
+    /// Where a slice does not have the size that belongs to it, or there is no row or no layer.
     pub fn new(rows: usize, layers: &[LayerToPack<'_, T>], head: Option<(&[T], &[T])>) -> Self {
+        assert!(rows > 0 && !layers.is_empty(), "{rows} rows through {} layers", layers.len());
+        if let (Some((weight, bias)), Some((_, Dims { output, .. }))) = (head, layers.last()) {
+            assert_eq!(
+                Some(weight.len()),
+                bias.len().checked_mul(*output),
+                "weight [{}, {output}]",
+                bias.len()
+            );
+        }
         let cpu = cpu();
         Self {
             cpu,
