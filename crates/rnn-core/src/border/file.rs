@@ -13,14 +13,39 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::invalid(path.display(), "a file that can be read", error))
 }
 
-/// Writes a file that others see whole, or as it was before.
+/// Writes a file that others see whole, or as it was before; behind a link it is the file that the link leads to.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = AtomicWriteFile::open(path).and_then(|mut file| {
+    let place = if path.is_symlink() { path.canonicalize() } else { Ok(path.to_path_buf()) };
+    let written = place.and_then(AtomicWriteFile::open).and_then(|mut file| {
         file.write_all(bytes)?;
         file.commit()
     });
     written.map_err(|error| Error::invalid(path.display(), "a place where a file can be written", error))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_link_stays_a_link_and_what_it_leads_to_keeps_its_rights() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, link) = (folder.path().join("there"), folder.path().join("link"));
+        fs::write(&there, "old").unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("there", &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&there).unwrap(), b"new");
+        assert_eq!(fs::metadata(&there).unwrap().permissions().mode() & 0o777, 0o600);
+        // One that leads nowhere is an error that names it.
+        symlink("nowhere", folder.path().join("lost")).unwrap();
+        let error = write(&folder.path().join("lost"), b"new").unwrap_err().to_string();
+        assert!(error.contains("lost: expected a place where a file can be written"), "{error}");
+    }
 }

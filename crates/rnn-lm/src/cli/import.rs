@@ -72,7 +72,7 @@ impl Import {
         let begun = Begun::new(&self.out)?;
         run.write()?;
         run.save_tensors(tensors)?;
-        begun.keep();
+        begun.keep()?;
         session.say(format_args!("run      {}", self.out.display()));
         session.say(format_args!("measure  rnn-lm evaluate {} FILE", quoted(&self.out)));
         Ok(())

@@ -56,13 +56,19 @@ impl LrFind {
             bail!("--steps: expected at least 10, got {}", self.steps);
         }
         let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
+        // In logarithms: a ratio of the two may be no number.
+        let (low, high) = (from.ln(), to.ln());
+        let mut broke = false;
         let bar = bar(session, self.steps, "steps");
         for (i, window) in windows.endless().take(self.steps).enumerate() {
-            let lr = from * (to / from).powf(i as f64 / (self.steps - 1) as f64);
+            let lr = (low + (high - low) * i as f64 / (self.steps - 1) as f64).exp();
             trainer = trainer.rate(Rate::new(lr, Schedule::Constant));
             let loss = match trainer.step(model.as_mut(), &window?) {
                 Ok(loss) => loss,
-                Err(Error::Diverged { .. }) => break,
+                Err(Error::Diverged { .. }) => {
+                    broke = true;
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             };
             // As the paper smooths: a mean that forgets, without the bias of its beginning.
@@ -72,21 +78,25 @@ impl LrFind {
             bar.inc(1);
             best = f64::min(best, smooth);
             if smooth > 2.0 * best || !smooth.is_finite() {
+                broke = true;
                 break;
             }
         }
         bar.finish_and_clear();
         let (first, lowest) = lowest(&points)?;
         let found = points[lowest].0 / 3.0;
-        let last = points.len() - 1;
-        let sure = first < lowest && lowest < last;
+        // By so much, behind the lowest: less is noise.
+        const RISE: f64 = 1.05;
+        let rose = |(_, loss): &Point| *loss > RISE * points[lowest].1;
+        let rises = broke || points[lowest..].iter().any(rose);
+        let sure = first < lowest && rises;
         if self.json {
             return print(json!({ "lr": if sure { Some(found) } else { None }, "points": points }));
         }
         print(chart(&points))?;
         print(if sure {
             format!("--lr {found:.2e}: a third of the rate at which the loss was lowest")
-        } else if lowest == first {
+        } else if rises {
             format!("the loss rises from the first rates on: begin lower than --from {from:e}")
         } else {
             format!(

@@ -63,7 +63,17 @@ fn try_out(config: &Config, session: &Session) -> Result<Tried> {
     // Measuring goes forward only, which is a third of the work.
     let measured_on = texts.valid.map_or(0.0, |valid| valid.len() as f64 / texts.train.len() as f64);
     let speed = format!("{:.0} {noun}s/s", tokens / learning);
-    Ok(Tried { epoch: learning * (1.0 + measured_on / 3.0), speed })
+    Ok(Tried { epoch: learning * (1.0 + measurements(config, tokens) * measured_on / 3.0), speed })
+}
+
+/// How often it is measured in an epoch of so many tokens.
+fn measurements(config: &Config, tokens: f64) -> f64 {
+    let training = &config.training;
+    let step = training.batch as f64 * training.time as f64 * training.accumulate as f64;
+    match training.evaluate_every {
+        0 => 1.0,
+        every => tokens / step / every as f64,
+    }
 }
 
 /// How many epochs of so many seconds are done in the time, of those that may be.
@@ -74,6 +84,15 @@ fn fitting(seconds: f64, epoch: f64, range: RangeInclusive<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_measured_more_often_takes_longer() {
+        let mut config = Config::default();
+        (config.training.batch, config.training.time, config.training.accumulate) = (10, 20, 2);
+        assert_eq!(measurements(&config, 8000.0), 1.0);
+        config.training.evaluate_every = 5;
+        assert_eq!(measurements(&config, 8000.0), 4.0);
+    }
 
     #[test]
     fn as_many_as_the_time_holds_and_no_fewer_than_are_worth_it() {

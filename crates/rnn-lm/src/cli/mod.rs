@@ -13,6 +13,7 @@ mod noun;
 mod progress;
 mod score;
 mod settings;
+mod stop;
 mod train;
 mod trial;
 mod verdict;
@@ -162,12 +163,16 @@ impl Common {
     fn session(&self) -> Result<Session> {
         /// More than any machine is likely to have.
         const MOST: usize = 512;
+        let mut pool = rayon::ThreadPoolBuilder::new();
         if let Some(threads) = self.threads {
             if !(1..=MOST).contains(&threads) {
                 bail!("--threads: expected at least 1 and at most {MOST}, got {threads}");
             }
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build_global().context("--threads")?;
+            pool = pool.num_threads(threads);
+        }
+        // Here and not where they are first used, which would be no place for an error.
+        if let Err(error) = pool.build_global() {
+            bail!("threads: expected as many as are asked for, got {error} (--threads N asks for fewer)");
         }
         dispatch::asked_for()?;
         let device = rnn_core::device(&self.device).context("--device")?;

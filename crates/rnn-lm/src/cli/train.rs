@@ -4,6 +4,7 @@ use super::minutes::choose_epochs;
 use super::noun::Noun;
 use super::progress::{Progress, time, waiting};
 use super::settings::{Base, said};
+use super::stop::Stop;
 use super::{INTERRUPTED, Session, print, verdict};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
@@ -12,12 +13,10 @@ use rnn_lm::LanguageModel;
 use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
-use rnn_lm::run::{End, Fit, Measured, Run, Stepped, Watch, quoted, vacant};
+use rnn_lm::run::{CHECKPOINT, CONTEXT, End, Fit, MODEL, Measured, Run, Stepped, Watch, quoted, vacant};
 use rnn_lm::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Train a model on a text
@@ -87,14 +86,22 @@ impl Train {
         {
             session.say(format_args!("note: {}: {why}", self.corpus.display()));
         }
-        let out = self.out.unwrap_or_else(|| free(&self.corpus));
+        let mut out = self.out.clone().unwrap_or_else(|| free(&self.corpus));
         vacant(&out)?;
         let stop = Stop::new()?;
         choose_epochs(self.minutes, &mut settings, &text, session)?;
-        let reading = waiting(session, format!("reading {}", self.corpus.display()));
-        let fit = Fit::begin(&out, &settings.config, &session.device);
-        reading.finish_and_clear();
-        let fit = fit?;
+        let fit = loop {
+            let reading = waiting(session, format!("reading {}", self.corpus.display()));
+            let begin = || Fit::begin(&out, &settings.config, &session.device);
+            let fit = stop.while_making(out.clone(), begin);
+            reading.finish_and_clear();
+            // Another training may have taken the name meanwhile; where nobody asked for it any other will do.
+            let other = self.out.is_none().then(|| free(&self.corpus)).filter(|other| *other != out);
+            match (fit, other) {
+                (Err(_), Some(other)) => out = other,
+                (fit, _) => break fit?,
+            }
+        };
         session.say(format_args!("run      {0} (`rnn-lm resume {0}` goes on with it)", quoted(&out)));
         train(fit, session, self.json, &stop)
     }
@@ -102,13 +109,20 @@ impl Train {
 
 impl Resume {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode> {
-        let corpus = Run::open(&self.run)?.config.data.corpus;
+        let run = Run::open(&self.run)?;
+        let (without_best, corpus) = (!run.has(MODEL)? && run.has(CHECKPOINT)?, run.config.data.corpus);
         let stop = Stop::new()?;
         let what = if corpus.is_empty() { self.run.display().to_string() } else { corpus };
         let reading = waiting(session, format!("reading {what}"));
-        let fit = Fit::resume(&self.run, self.epochs, &session.device);
+        let resume = || Fit::resume(&self.run, self.epochs, &session.device);
+        let fit = stop.while_making(self.run.clone(), resume);
         reading.finish_and_clear();
         let fit = fit?;
+        if without_best && fit.run().has(MODEL)? {
+            session.say(format_args!(
+                "note     {MODEL}, the weights that measured best, was missing: it has those of the checkpoint now"
+            ));
+        }
         session.say(format_args!("run      {}, from step {}", self.run.display(), fit.steps()));
         train(fit, session, self.json, &stop)
     }
@@ -144,34 +158,14 @@ fn why_bytes(text: &TextFile) -> Result<Option<String>> {
 
 /// A folder that no run is in.
 fn free(corpus: &Path) -> PathBuf {
-    let name = corpus.file_stem().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    let name = corpus.file_stem().map(|name| name.to_string_lossy().into_owned());
+    // No name that leads elsewhere: that of `..txt` is a dot.
+    let name = name.filter(|name| !name.trim_matches('.').is_empty()).unwrap_or_else(|| "run".into());
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
     // Where it cannot even be looked, another number is no way out.
     let good = |path: &PathBuf| matches!(vacant(path), Ok(()) | Err(rnn_lm::Error::Io { .. }));
     names.find(good).unwrap_or_else(|| Path::new("runs").join(&name))
-}
-
-/// Ctrl-C, or what else asks a process to end.
-struct Stop {
-    asked: Arc<AtomicBool>,
-    /// Whether there is something that would be lost by not waiting.
-    training: Arc<AtomicBool>,
-}
-
-impl Stop {
-    fn new() -> Result<Self> {
-        let stop = Self { asked: Arc::default(), training: Arc::default() };
-        let (asked, training) = (stop.asked.clone(), stop.training.clone());
-        // Who asks twice, or before or after the training, does not want to wait.
-        let interrupted = move || {
-            if !training.load(Ordering::Relaxed) || asked.swap(true, Ordering::Relaxed) {
-                std::process::exit(INTERRUPTED.into());
-            }
-        };
-        ctrlc::set_handler(interrupted).context("Ctrl-C")?;
-        Ok(stop)
-    }
 }
 
 fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<ExitCode> {
@@ -204,20 +198,23 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
             steps / 10
         ));
     }
+    // It is for samples: no reason not to train.
+    let context = run.context().unwrap_or_else(|error| {
+        session.say(format_args!("note     samples go on from nothing: {CONTEXT} cannot be read: {error}"));
+        vec![run.tokenizer.begin()]
+    });
     let mut show = Show {
         progress: Progress::new(session, noun),
         tokenizer: run.tokenizer.clone(),
-        context: run.context()?,
+        context,
         seed: config.training.seed,
         noun,
-        stop: stop.asked.clone(),
+        stop: stop.clone(),
         next_sample: Instant::now() + SAMPLES,
         sampled: false,
         quiet: session.quiet,
     };
-    stop.training.store(true, Ordering::Relaxed);
-    let end = fit.train_on(&mut show);
-    stop.training.store(false, Ordering::Relaxed);
+    let end = stop.while_training(|| fit.train_on(&mut show));
     show.progress.finish();
     let folder = fit.run().folder();
     let end = end.with_context(|| format!("run {}", folder.display()))?;
@@ -262,7 +259,7 @@ struct Show {
     context: Vec<u32>,
     seed: u64,
     noun: Noun,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     next_sample: Instant,
     sampled: bool,
     quiet: bool,
@@ -320,6 +317,6 @@ impl Watch for Show {
     }
 
     fn stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_asked()
     }
 }

@@ -128,7 +128,7 @@ impl Verdict {
             .map(|(name, (_, loss))| ((*name).to_string(), json!(loss.exp())))
             .collect();
         json!({
-            "run": self.run, "steps": self.steps, "token": self.noun.to_string(), "tokens": self.tokens,
+            "run": self.run.display().to_string(), "steps": self.steps, "token": self.noun.to_string(), "tokens": self.tokens,
             "perplexity": self.model.map(f64::exp),
             "bits_per_token": self.model.map(|loss| loss / std::f64::consts::LN_2),
             "yardsticks": yardsticks, "beats_counting": self.wins(),

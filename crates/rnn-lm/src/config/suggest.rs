@@ -45,7 +45,7 @@ impl Config {
     fn learnt(&self, text: &TextFile) -> Result<usize> {
         let options = self.tokens()?;
         let bytes = text.len() as f64 * (1.0 - self.data.holdout);
-        Ok((bytes as usize / bytes_of(options.unit)).min(options.first))
+        Ok((bytes as usize / bytes_of(options.unit, text)?).min(options.first))
     }
 
     /// A warm-up that is a tenth of the training at most: a rate that only ever rises teaches a short text little.
@@ -67,14 +67,23 @@ impl Config {
 const LEAST: u64 = 64;
 
 /// Bytes of a token, rather too many than too few.
-fn bytes_of(unit: Unit) -> usize {
-    match unit {
-        Unit::Word => 8,
-        Unit::Bpe => 6,
+fn bytes_of(unit: Unit, text: &TextFile) -> Result<usize> {
+    Ok(match unit {
+        Unit::Word => 8.max(bytes_of_words(text)?),
+        // Of a short text a piece may be a whole word.
+        Unit::Bpe => 6.max(bytes_of_words(text)?),
         // Of the letters of many scripts.
         Unit::Char => 3,
         Unit::Byte => 1,
-    }
+    })
+}
+
+/// Bytes of a word with the blank before it, by the beginning of a text: some scripts have none between words.
+fn bytes_of_words(text: &TextFile) -> Result<usize> {
+    const SAMPLE: u64 = 1 << 16;
+    let sample = text.first(SAMPLE)?.read()?;
+    let words = sample.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count();
+    Ok(sample.len().div_ceil(words.max(1)))
 }
 
 /// Windows that a short text of so many tokens has some of.
@@ -148,6 +157,20 @@ fn letters(data: Data, bytes: u64) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_without_blanks_has_fewer_words_than_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        for (line, want) in [("you say goodbye and i say hello\n", 5), (&*("世".repeat(40) + "\n"), 121)] {
+            std::fs::write(&path, line.repeat(100)).unwrap();
+            let text = TextFile::open(&path).unwrap();
+            assert_eq!(bytes_of_words(&text).unwrap(), want);
+            let config = Config::suggest(&text, Some(Unit::Word)).unwrap();
+            let words = line.split_whitespace().count() * 90;
+            assert!(config.training.batch * config.training.time < words, "{line}");
+        }
+    }
 
     #[test]
     fn a_short_text_has_windows_too() {

@@ -77,28 +77,29 @@ impl TextFile {
         if len >= self.len() {
             Ok(self.clone())
         } else {
-            Ok(Self { to: self.cut(self.from + len)?, ..self.clone() })
+            Ok(Self { to: self.cut(self.from + len, self.to)?, ..self.clone() })
         }
     }
 
-    /// What comes before the last `share` of it, and that: cut behind the next end of a line, where there is one, or else
-    /// behind a blank.
+    /// What comes before the last `share` of it, and that: cut behind the next end of a line, where there is one that is not the
+    /// end of all, or else behind a blank.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub fn split(&self, share: f64) -> Result<(Self, Self)> {
         let goal = self.from + ((1.0 - share) * self.len() as f64) as u64;
-        let at = self.cut(goal.min(self.to))?;
+        let at = self.cut(goal.min(self.to), self.to.saturating_sub(1))?;
         Ok((Self { to: at, ..self.clone() }, Self { from: at, ..self.clone() }))
     }
 
-    /// A good place to cut, at `goal` or soon after.
-    fn cut(&self, goal: u64) -> Result<u64> {
+    /// A good place to cut, at `goal` or soon after, and not behind `last`; the end of all where there is none.
+    fn cut(&self, goal: u64, last: u64) -> Result<u64> {
         // The byte before: a cut that is good already stays.
         let begin = goal.saturating_sub(1).max(self.from);
         let mut near = Vec::new();
         let part = self.open_at(begin)?.take((self.to - begin).min(PIECE as u64));
         { part }.read_to_end(&mut near).map_err(Error::io(&self.path))?;
+        near.truncate(usize::try_from(last.saturating_sub(begin)).unwrap_or(usize::MAX));
         let behind = |byte: fn(u8) -> bool| near.iter().position(|&b| byte(b)).map(|at| at + 1);
         let at = behind(|b| b == b'\n').or_else(|| behind(|b| b.is_ascii_whitespace())).or_else(|| {
             // Not inside a character.

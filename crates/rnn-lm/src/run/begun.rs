@@ -1,10 +1,11 @@
 //! A folder in which a run is made: the run is whole there in the end, or nothing is that was not there before.
 
-use super::lock::{self, Lock};
-use super::{CONFIG, quoted};
+use super::files::{self, CACHE, CHECKPOINT, CONFIG, LOCK, MODEL, TOKENIZER, UNFINISHED};
+use super::lock::Lock;
+use super::quoted;
 use crate::{Error, Result};
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,19 +37,55 @@ impl Begun {
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = folder.ancestors().take_while(missing).map(Path::to_path_buf).collect();
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let others = fs::read_dir(folder).map_err(Error::io(folder))?;
-        let others = others.flatten().map(|entry| entry.file_name()).collect();
+        let names = || -> Result<HashSet<OsString>> {
+            let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+            Ok(entries.flatten().map(|entry| entry.file_name()).collect())
+        };
+        let before = names()?;
         // Whoever else begins one here has written nothing yet, or is in the way now.
         let lock = Lock::take(folder)?;
-        vacant(folder)?;
-        Ok(Self { traces: Traces { folder: folder.into(), made, others, stay: false }, lock })
+        nothing_in_the_way(folder)?;
+        if folder.join(UNFINISHED).exists() {
+            files::clear(folder, &[LOCK, CACHE].map(OsString::from).into());
+        }
+        let others = names()?.intersection(&before).cloned().collect();
+        let traces = Traces { folder: folder.into(), made, others, stay: false };
+        let mark = folder.join(UNFINISHED);
+        fs::write(&mark, "A run is being made here. If no process is at it, all of this can go.\n")
+            .map_err(Error::io(&mark))?;
+        Ok(Self { traces, lock })
     }
 
     /// The run is whole: it stays.
-    pub fn keep(self) -> Lock {
+    ///
+    /// # Errors
+    /// Where the mark that says it is not cannot be removed.
+    pub fn keep(self) -> Result<Lock> {
         let Self { mut traces, lock } = self;
+        whole(&traces.folder)?;
         traces.stay = true;
-        lock
+        Ok(lock)
+    }
+}
+
+/// Takes away the mark of a run that is made.
+pub(super) fn whole(folder: &Path) -> Result<()> {
+    let mark = folder.join(UNFINISHED);
+    match fs::remove_file(&mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&mark)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what this process has written of a run that is not whole, for who ends it at once; of a run that is whole only what
+/// it was about to write.
+pub fn abandon(folder: &Path) {
+    files::sweep(folder);
+    if folder.join(UNFINISHED).exists() {
+        files::clear(folder, &[CACHE].map(OsString::from).into());
+        // Where there is something else it stays.
+        let _ = fs::remove_dir(folder.join(CACHE));
+        let _ = fs::remove_dir(folder);
     }
 }
 
@@ -58,31 +95,25 @@ impl Drop for Traces {
         if *stay {
             return;
         }
-        let Some((_, around)) = made.split_first() else {
-            // What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it.
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            for entry in entries.filter(|entry| !others.contains(&entry.file_name())) {
-                let path = entry.path();
-                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            }
-            return;
-        };
-        let _ = fs::remove_dir_all(folder);
-        for folder in around {
-            // Only where nobody else put something there meanwhile.
+        // What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it, and
+        // what somebody else put there.
+        files::clear(folder, others);
+        for folder in made {
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// What may lie in a folder in which a training was ended before it began: it is no run.
-const NO_RUN: [&str; 2] = [lock::NAME, super::CACHE];
-
 /// Whether a run can be made there.
 ///
 /// # Errors
-/// Where something is in the way.
+/// Where something is in the way, or another process makes or trains one.
 pub fn vacant(folder: &Path) -> Result<()> {
+    nothing_in_the_way(folder)?;
+    Lock::is_free(folder)
+}
+
+fn nothing_in_the_way(folder: &Path) -> Result<()> {
     if folder.as_os_str().is_empty() {
         return Err(Error::invalid("a run's folder", "a path", "an empty one"));
     }
@@ -94,19 +125,22 @@ pub fn vacant(folder: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io(folder)(error)),
     };
-    if entries.flatten().all(|entry| NO_RUN.iter().any(|name| entry.file_name() == *name)) {
+    let there = |name: &str| folder.join(name).exists();
+    let may_lie_there = |name: &OsStr| match there(UNFINISHED) {
+        true => files::is_ours(name),
+        // Of a training that was ended before it began: ids that took long, and the lock.
+        false => [LOCK, CACHE].iter().any(|one| name == *one),
+    };
+    if entries.flatten().all(|entry| may_lie_there(&entry.file_name())) {
         return Ok(());
     }
     let error =
         Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
     // Weights without a checkpoint came from elsewhere; where there is neither, a training was ended while it began.
-    let there = |name: &str| folder.join(name).exists();
-    Err(
-        match there(CONFIG) && there(super::TOKENIZER) && (there(super::CHECKPOINT) || !there(super::MODEL)) {
-            true => error.hint(format!("`rnn-lm resume {}` goes on with the training in it", quoted(folder))),
-            false => error.hint("choose another with --out"),
-        },
-    )
+    Err(match there(CONFIG) && there(TOKENIZER) && (there(CHECKPOINT) || !there(MODEL)) {
+        true => error.hint(format!("`rnn-lm resume {}` goes on with the training in it", quoted(folder))),
+        false => error.hint("choose another with --out"),
+    })
 }
 
 #[cfg(test)]
@@ -128,6 +162,18 @@ mod tests {
         fs::write(home.path().join("runs/notes"), "mine").unwrap();
         drop(begun);
         assert!(home.path().join("runs/notes").exists() && !home.path().join("runs/of").exists());
+        // And what they put into it.
+        let begun = Begun::new(&new).unwrap();
+        fs::create_dir(new.join("checkpoints")).unwrap();
+        for name in ["notes", "checkpoints/notes"] {
+            fs::write(new.join(name), "mine").unwrap();
+        }
+        fs::write(new.join(CONFIG), "").unwrap();
+        drop(begun);
+        for name in ["notes", "checkpoints/notes"] {
+            assert_eq!(fs::read_to_string(new.join(name)).unwrap(), "mine", "{name}");
+        }
+        assert_eq!(fs::read_dir(&new).unwrap().count(), 2);
         // A folder that was there, and one behind a link.
         let there = home.path().join("there");
         fs::create_dir(&there).unwrap();
@@ -161,9 +207,47 @@ mod tests {
         }
         assert!(!there.join(CONFIG).exists());
         fs::remove_dir_all(there.join("cache")).unwrap();
-        Begun::new(&there).unwrap().keep();
+        Begun::new(&there).unwrap().keep().unwrap();
         assert_eq!(fs::read_dir(&there).unwrap().count(), 1, "its lock");
         vacant(&there).unwrap();
+    }
+
+    #[test]
+    fn what_was_ended_while_it_was_made_is_in_nobodys_way() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("r");
+        let write = |name: &str| fs::write(folder.join(name), "").unwrap();
+        // As by a process that is killed: nothing of it is dropped.
+        let killed = || {
+            let Begun { traces, lock } = Begun::new(&folder).unwrap();
+            std::mem::forget(traces);
+            write(CONFIG);
+            write(".tokenizer.json.AbCdEf");
+            drop(lock);
+        };
+        killed();
+        vacant(&folder).unwrap();
+        let begun = Begun::new(&folder).unwrap();
+        assert!(!folder.join(CONFIG).exists() && !folder.join(".tokenizer.json.AbCdEf").exists());
+        assert!(vacant(&folder).unwrap_err().to_string().contains("one that is in use"));
+        begun.keep().unwrap();
+        vacant(&folder).unwrap();
+        killed();
+        abandon(&folder);
+        assert!(!folder.exists());
+        // Of a run that is whole only what was half written goes, and of what others have nothing.
+        fs::create_dir(&folder).unwrap();
+        [CONFIG, ".model.safetensors.AbCdEf", ".notes.AbCdEf"].into_iter().for_each(write);
+        abandon(&folder);
+        assert!(folder.join(CONFIG).exists() && folder.join(".notes.AbCdEf").exists());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        killed_beside_notes(&folder);
+    }
+
+    /// Where somebody else has files beside what was begun, it is theirs.
+    fn killed_beside_notes(folder: &Path) {
+        fs::write(folder.join(UNFINISHED), "").unwrap();
+        assert!(vacant(folder).unwrap_err().to_string().contains("choose another with --out"));
     }
 
     #[test]

@@ -17,13 +17,21 @@ impl Run {
         if let Some(end) = ids.iter().rposition(|&id| Some(id) == self.tokenizer.line_end()) {
             ids.truncate(end + 1);
         }
-        let mut bytes = self.tokenizer.decode_bytes(&ids)?;
+        let mut bytes = self.written(&ids)?;
         if self.tokenizer.unit() != Unit::Byte {
             // The last piece may be the beginning of a character.
             let whole = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
             bytes.truncate(whole);
         }
         Ok(file::write(&self.path(CONTEXT), &bytes)?)
+    }
+
+    /// As a text that has these ids again: the name of an unknown character would be read letter by letter.
+    fn written(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        let unknown = self.tokenizer.unknown().filter(|_| self.tokenizer.unit() == Unit::Char);
+        let known = ids.split(|&id| Some(id) == unknown).map(|known| self.tokenizer.decode_bytes(known));
+        let known = known.collect::<Result<Vec<_>>>()?;
+        Ok(known.join(char::REPLACEMENT_CHARACTER.to_string().as_bytes()))
     }
 
     /// The ids of `context.txt` behind the end of a line; that end alone where a run has none.
@@ -33,7 +41,9 @@ impl Run {
     pub fn context(&self) -> Result<Vec<u32>> {
         let mut ids = vec![self.tokenizer.begin()];
         if self.has(CONTEXT)? {
-            ids.extend(self.tokenizer.encode_file(&TextFile::open(self.path(CONTEXT))?)?);
+            // As a prompt is: a text that goes on, whose last line ends where it says so.
+            let text = TextFile::open(self.path(CONTEXT))?;
+            ids.extend(self.tokenizer.encode_part(&text.read()?).map_err(|error| text.of(error))?);
         }
         Ok(ids)
     }
@@ -54,6 +64,25 @@ mod tests {
         let ids: Vec<u32> = b"caf\xe9 au lait\n".iter().map(|&byte| byte.into()).collect();
         run.write_context(&Source::Memory(&ids)).unwrap();
         assert_eq!(run.context().unwrap()[1..], ids);
+    }
+
+    #[test]
+    fn unknown_characters_and_lines_that_go_on_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |unit, learnt: &str| {
+            let tokenizer = Tokenizer::train(learnt.as_bytes(), &Options::new(unit)).unwrap();
+            let run = Run::new(folder.path().join(unit.to_string()), Config::default(), tokenizer);
+            run.write().unwrap();
+            run
+        };
+        let chars = run(Unit::Char, "abc\n");
+        let ids = chars.tokenizer.encode("a\u{e9}b\u{e9}\u{e9}\n".as_bytes()).unwrap();
+        assert_eq!(ids.iter().filter(|&&id| Some(id) == chars.tokenizer.unknown()).count(), 3);
+        chars.write_context(&Source::Memory(&ids)).unwrap();
+        assert_eq!(chars.context().unwrap()[1..], ids);
+        let words = run(Unit::Word, "the sea\n");
+        std::fs::write(words.path(CONTEXT), "the").unwrap();
+        assert_eq!(words.context().unwrap(), [words.tokenizer.begin(), words.tokenizer.id("the").unwrap()]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A run's training: window after window, with evaluations, a line of `metrics.jsonl` for each, the best weights kept, and
 //! checkpoints from which it goes on with the bits that it would have had.
 
+use super::begun;
+use super::files::{CACHE, TRAIN_IDS, VALID_IDS};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::windows::Windows;
-use super::{Begun, CACHE, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted};
+use super::{Begun, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted};
 use crate::config::Config;
 use crate::data::Batches;
 use crate::evaluate;
@@ -153,11 +155,12 @@ impl Fit {
         run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
         let metrics = Metrics::open(run.path(METRICS), 0)?;
         keep(&run, &parts.trainer, parts.model.as_ref(), &parts.since)?;
-        Ok(Self::of(run, parts, metrics, begun.keep()))
+        Ok(Self::of(run, parts, metrics, begun.keep()?))
     }
 
     /// Goes on with a run from its last checkpoint; from its beginning where it has neither that nor weights. With `epochs` it
-    /// goes on to another number of them, which its settings then say.
+    /// goes on to another number of them, which its settings then say. Where the best weights are missing, those of the
+    /// checkpoint take their place.
     ///
     /// # Errors
     /// Where a file of it is missing or wrong, another process trains it, or its corpus or its settings are not what they were.
@@ -216,7 +219,13 @@ impl Fit {
             }
             run.write_config()?;
         }
+        // It may have been ended a moment before it was whole.
+        begun::whole(run.folder())?;
         let metrics = Metrics::open(run.path(METRICS), parts.since.tokens)?;
+        // The best weights may be gone, those of the checkpoint are there.
+        if parts.trainer.best().is_some() && !run.has(MODEL)? {
+            parts.trainer.with_average(parts.model.as_mut(), |model| run.save(model))?;
+        }
         Ok(Self::of(run, parts, metrics, lock))
     }
 
@@ -348,7 +357,13 @@ fn moved(error: Error, run: &Run) -> Error {
 fn keep(run: &Run, trainer: &Trainer, model: &dyn LanguageModel, since: &Since) -> Result<()> {
     let path = run.path(CHECKPOINT);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        // Not the run's own, which may have been removed meanwhile: a checkpoint alone is no run.
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io(folder)(error));
+            }
+            _ => {}
+        }
     }
     trainer.checkpoint(model)?.with_notes(since)?.write(&path)
 }
@@ -381,9 +396,8 @@ fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
     let Run { folder, config, tokenizer } = run;
     let cache = |name: &str| folder.join(CACHE).join(name);
     let large = config.data.memory.saturating_mul(1 << 20);
-    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache("train.ids"), large))?;
-    let valid =
-        texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache("valid.ids"), large)));
+    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache(TRAIN_IDS), large))?;
+    let valid = texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache(VALID_IDS), large)));
     let valid = valid.transpose()?;
     if let Some(valid) = valid.as_ref().filter(|valid| valid.source().len() < 2) {
         return Err(Error::invalid("the text to measure on", "at least 2 tokens", valid.source().len())

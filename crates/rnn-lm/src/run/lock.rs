@@ -1,5 +1,6 @@
 //! One training at a time in a folder.
 
+use super::files::{self, LOCK};
 use crate::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -10,16 +11,34 @@ pub struct Lock {
     _file: File,
 }
 
-/// Its file.
-pub(super) const NAME: &str = "lock";
-
 impl Lock {
-    /// Takes the folder's lock.
+    /// Takes the folder's lock, and removes what a process that had it and was killed had half written.
     ///
     /// # Errors
     /// Where another process has it, or the folder cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join(NAME);
+        let lock = Self::of(folder)?;
+        files::sweep(folder);
+        Ok(lock)
+    }
+
+    /// Whether nobody has it.
+    ///
+    /// # Errors
+    /// Where another process has.
+    pub(super) fn is_free(folder: &Path) -> Result<()> {
+        // Where there is no file nobody has it, and where that cannot be opened whoever takes it will say so.
+        match folder.join(LOCK).is_file() {
+            true => Self::of(folder).map(drop).or_else(|error| match error {
+                Error::Io { .. } => Ok(()),
+                other => Err(other),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn of(folder: &Path) -> Result<Self> {
+        let path = folder.join(LOCK);
         let file = File::options().create(true).write(true).truncate(false).open(&path);
         let file = file.map_err(Error::io(&path))?;
         match file.try_lock() {

@@ -10,6 +10,7 @@
 //! | `context.txt` | what a text goes on from where nobody says a prompt; anything can stand there, or nothing |
 //! | `cache/` | ids of a corpus that memory has no room for; made again where it is missing |
 //! | `lock` | empty; held by the process that trains |
+//! | `unfinished` | there while the others are made |
 //!
 //! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is a run
 //! like any other.
@@ -17,6 +18,7 @@
 mod begun;
 mod context;
 mod corpus;
+mod files;
 mod fit;
 mod import;
 mod lock;
@@ -25,8 +27,9 @@ mod since;
 mod weights;
 mod windows;
 
-pub use begun::{Begun, vacant};
+pub use begun::{Begun, abandon, vacant};
 pub use corpus::{Ids, Texts};
+pub use files::{CHECKPOINT, CONFIG, CONTEXT, METRICS, MODEL, TOKENIZER};
 pub use fit::{End, Fit, Measured, Stepped, Watch};
 pub use import::{Imported, Layout};
 pub use lock::Lock;
@@ -179,22 +182,6 @@ impl Run {
         self.model(Way::Fused, &Device::Cpu).map(drop).inspect_err(|_| drop(std::fs::remove_file(&path)))
     }
 }
-
-/// The settings.
-pub const CONFIG: &str = "config.toml";
-/// The tokens.
-pub const TOKENIZER: &str = "tokenizer.json";
-/// The weights.
-pub const MODEL: &str = "model.safetensors";
-/// What a text goes on from.
-pub const CONTEXT: &str = "context.txt";
-/// What was measured.
-pub const METRICS: &str = "metrics.jsonl";
-/// Where the training stands.
-pub const CHECKPOINT: &str = "checkpoints/latest.safetensors";
-
-/// Ids of a corpus that memory has no room for.
-const CACHE: &str = "cache";
 
 /// Whether a file is there; that nobody may look is no answer.
 fn there(path: &Path) -> Result<bool> {

@@ -208,6 +208,11 @@ impl Trainer {
         self.rate.observe(loss)
     }
 
+    /// The best loss taken in, if any was.
+    pub fn best(&self) -> Option<f64> {
+        self.rate.best()
+    }
+
     /// Evaluations since the best one.
     pub fn since_best(&self) -> usize {
         self.rate.since_best()

@@ -108,7 +108,7 @@ fn every_exit_code_that_there_is_stands_in_the_help() {
         {
             std::thread::sleep(Duration::from_millis(5));
         }
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        super::interrupted::interrupt(&child);
         got.push(child.wait().unwrap().code().unwrap());
     } else {
         got.push(130);

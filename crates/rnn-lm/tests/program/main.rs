@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod help;
+mod interrupted;
 mod lines;
 mod measuring;
 mod minutes;

@@ -87,57 +87,6 @@ fn the_settings_of_a_run_make_the_same_run_again() {
 }
 
 #[test]
-fn a_training_that_is_killed_goes_on_with_the_bits_it_would_have_had() {
-    let folder = Folder::new();
-    folder.file("t.txt", text(600));
-    let line = format!("train t.txt {SMALL} --varied --epochs 6 --average nt-asgd --seed 5 --quiet");
-    folder.out(&format!("{line} --out whole"));
-    let mut child = folder.command(&format!("{line} --out killed")).stdout(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    let metrics = folder.path("killed/metrics.jsonl");
-    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no evaluation for a minute");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    folder.out("resume killed --quiet");
-    let [whole, killed] = ["whole", "killed"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
-    assert!(whole == killed);
-    let lines = |run: &str| -> Vec<(Value, Value)> {
-        let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.map(|line| (line["step"].clone(), line["valid_loss"].clone())).collect()
-    };
-    assert_eq!(lines("whole"), lines("killed"));
-    // It is done: going on does nothing, unless to more epochs.
-    folder.out("resume killed --quiet");
-    folder.out("resume killed --epochs 7 --quiet");
-    assert_eq!(lines("killed").len(), 7);
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
-    let folder = Folder::new();
-    folder.file("t.txt", text(3000));
-    let line = format!("train t.txt {SMALL} --epochs 1000 --out r");
-    let child = folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while !folder.path("r/config.toml").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    std::thread::sleep(Duration::from_millis(300));
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("`rnn-lm resume r` goes on"), "{stderr}");
-    assert!(folder.path("r/checkpoints/latest.safetensors").exists());
-}
-
-#[test]
 fn it_ends_early_where_nothing_better_comes_and_measures_as_often_as_it_is_told() {
     let folder = Folder::new();
     folder.file("t.txt", text(150));
@@ -245,6 +194,7 @@ fn any_text_makes_a_run_however_short_it_is() {
         ("three.txt", "abc".to_string()),
         ("line.txt", "a text of one line without an end".to_string()),
         ("spaces.txt", " ".repeat(300)),
+        ("..txt", text(20)),
         ("feeds.txt", "\n".repeat(300)),
         ("few.txt", text(20)),
         ("words.txt", "the <unk> cat\n".repeat(9)),
@@ -257,16 +207,25 @@ fn any_text_makes_a_run_however_short_it_is() {
 }
 
 #[test]
-fn two_that_begin_one_run_at_once_leave_that_of_one_of_them() {
+fn a_text_of_one_line_is_measured_on_its_end_too() {
     let folder = Folder::new();
-    folder.file("t.txt", text(300));
-    for round in 0..4 {
-        let line = |hidden: usize| {
-            format!("train t.txt --tokens word --embed 8 --hidden {hidden} --epochs 1 --quiet --out r{round}")
-        };
-        let mut both: Vec<_> = [8, 16].map(|hidden| folder.command(&line(hidden)).spawn().unwrap()).into();
-        let done = both.iter_mut().filter_map(|child| child.wait().unwrap().success().then_some(())).count();
-        assert_eq!(done, 1, "one of two");
-        folder.out(&format!("evaluate r{round} t.txt"));
+    let line = text(300).replace('\n', " ");
+    for (name, text) in [("with.txt", format!("{line}\n")), ("without.txt", line)] {
+        folder.file(name, text);
+        let said = folder.json(&format!("train {name} {SMALL} --epochs 1 --quiet --out {name}.run"));
+        assert!(said["tokens"].as_u64().unwrap() > 100 && said["perplexity"].is_number(), "{name}: {said}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_may_have_a_name_that_is_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    folder.file("t.txt", text(100));
+    let name = std::ffi::OsStr::from_bytes(b"r\xff");
+    let mut train = folder.command(&format!("train t.txt {SMALL} --epochs 1 --quiet --json --out"));
+    let output = train.arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["perplexity"].is_number());
 }

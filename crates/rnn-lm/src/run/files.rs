@@ -1,0 +1,121 @@
+//! The files of a run by their names, and what a process that was ended leaves of them.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::Path;
+
+/// The settings.
+pub const CONFIG: &str = "config.toml";
+/// The tokens.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The weights.
+pub const MODEL: &str = "model.safetensors";
+/// What a text goes on from.
+pub const CONTEXT: &str = "context.txt";
+/// What was measured.
+pub const METRICS: &str = "metrics.jsonl";
+/// Where the training stands.
+pub const CHECKPOINT: &str = "checkpoints/latest.safetensors";
+
+/// Held by the process that trains.
+pub(super) const LOCK: &str = "lock";
+/// There while a run is made: where no process has the lock, what lies beside it is no run.
+pub(super) const UNFINISHED: &str = "unfinished";
+
+/// Ids of a corpus that memory has no room for: of the text to learn from, and of that to measure on.
+pub(super) const CACHE: &str = "cache";
+pub(super) const TRAIN_IDS: &str = "train.ids";
+pub(super) const VALID_IDS: &str = "valid.ids";
+
+/// Folders inside of a run.
+const FOLDERS: [&str; 2] = ["checkpoints", CACHE];
+/// Files there and in the run.
+const FILES: [&str; 10] = [
+    CONFIG,
+    TOKENIZER,
+    MODEL,
+    CONTEXT,
+    METRICS,
+    LOCK,
+    UNFINISHED,
+    "latest.safetensors",
+    TRAIN_IDS,
+    VALID_IDS,
+];
+
+/// Whether a run has, or may for a moment have, something of this name.
+pub(super) fn is_ours(name: &OsStr) -> bool {
+    is_half(name) || FILES.iter().chain(&FOLDERS).any(|ours| name == *ours)
+}
+
+/// Whether it is a file of ours that was not whole yet: those are written beside their place, under a name of this form.
+fn is_half(name: &OsStr) -> bool {
+    let half = |name: &str| {
+        let (of, _) = name.strip_prefix('.')?.rsplit_once('.')?;
+        Some(FILES.contains(&of))
+    };
+    name.to_str().and_then(half) == Some(true)
+}
+
+/// Removes what a process that was killed had not written to its end. Only who has the folder's lock may.
+pub(super) fn sweep(folder: &Path) {
+    remove(folder, is_half);
+    for inside in FOLDERS {
+        remove(&folder.join(inside), is_half);
+    }
+}
+
+/// Removes all of a run but for what is named, and what is not a run's.
+pub(super) fn clear(folder: &Path, but: &HashSet<OsString>) {
+    for inside in FOLDERS.iter().filter(|inside| !but.contains(OsStr::new(inside))) {
+        let inside = folder.join(inside);
+        remove(&inside, is_ours);
+        // Where somebody else put something there meanwhile it stays.
+        let _ = fs::remove_dir(inside);
+    }
+    remove(folder, |name| is_ours(name) && !but.contains(name));
+}
+
+/// Removes files; what cannot be removed stays.
+fn remove(folder: &Path, which: impl Fn(&OsStr) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if which(&entry.file_name()) && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_whole_is_told_from_what_others_call_so() {
+        for (name, ours, half) in [
+            ("config.toml", true, false),
+            (".config.toml.x7dJ2a", true, true),
+            (".train.ids.AbCdEf", true, true),
+            ("checkpoints", true, false),
+            (".notes.txt.AbCdEf", false, false),
+            ("config.toml.bak", false, false),
+            (".config.toml", false, false),
+            (".git", false, false),
+        ] {
+            assert_eq!((is_ours(name.as_ref()), is_half(name.as_ref())), (ours, half), "{name}");
+        }
+    }
+
+    #[test]
+    fn half_files_have_the_names_that_the_crate_gives_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let half = atomic_write_file::AtomicWriteFile::open(folder.path().join(CONFIG)).unwrap();
+        let names = || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let name = names().next().unwrap();
+        assert!(is_half(&name), "{name:?}");
+        fs::write(folder.path().join(MODEL), "whole").unwrap();
+        sweep(folder.path());
+        assert_eq!(names().collect::<Vec<_>>(), [MODEL]);
+        drop(half);
+    }
+}
