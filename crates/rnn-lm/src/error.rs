@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}{}", path.display(), nearest(path, cause))]
     Io {
         /// The file.
         path: PathBuf,
@@ -83,6 +83,33 @@ impl Error {
     /// Names the file that an input or output error is about.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |cause| Self::Io { path: path.to_path_buf(), cause }
+    }
+}
+
+/// What may have been meant by a file that is not there.
+fn nearest(path: &Path, cause: &std::io::Error) -> String {
+    /// Names that are as much alike as two of which one has a letter more or less.
+    const ALIKE: f64 = 0.85;
+    if cause.kind() != std::io::ErrorKind::NotFound {
+        return String::new();
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let here = folder.as_os_str().is_empty();
+    let Ok(entries) = std::fs::read_dir(if here { Path::new(".") } else { folder }) else {
+        return format!(" (there is no folder {})", folder.display());
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let alike = |other: String| (strsim::jaro_winkler(&name, &other), other);
+    let best = names.map(alike).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match best.filter(|(likeness, _)| *likeness > ALIKE) {
+        Some((_, other)) => format!(" (did you mean {}?)", folder.join(other).display()),
+        None if path.is_relative() => {
+            let here =
+                std::env::current_dir().map_or_else(|_| "here".into(), |here| here.display().to_string());
+            format!(" (seen from {here})")
+        }
+        None => " (nothing of that name is there)".into(),
     }
 }
 

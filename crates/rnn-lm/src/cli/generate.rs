@@ -23,7 +23,7 @@ pub(super) struct Generate {
     /// The folder of the run
     run: PathBuf,
     /// What it goes on with [default: nothing; it then goes on with the run's context.txt, which is not shown]
-    #[arg(long, short, default_value = "", hide_default_value = true)]
+    #[arg(long, short, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     prompt: String,
     /// Tokens to write [default: 100 words or pieces, 500 characters or bytes]
     #[arg(long, allow_negative_numbers = true, short = 'n', value_name = "N")]
@@ -44,7 +44,7 @@ pub(super) struct Generate {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f64,
     /// End where this text appears; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Tokens that are never written, with commas between, or several times; <unk> is one unless this is given
     #[arg(long, value_name = "TOKENS")]
@@ -210,7 +210,9 @@ fn skipped(tokenizer: &Tokenizer, all: &[String]) -> Result<Vec<u32>> {
         for token in tokens.split(',') {
             match id(tokenizer, token) {
                 Some(id) => ids.push(id),
-                None => bail!("--skip: expected tokens of the vocabulary, got {token:?}"),
+                None => bail!(
+                    "--skip: expected tokens of the vocabulary, got {token:?} (`rnn-lm score` shows them as they are)"
+                ),
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) struct LrFind {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     to: Option<f64>,
     /// Steps between them
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
     steps: usize,
     /// Print one JSON object
     #[arg(long)]

@@ -14,6 +14,9 @@ use std::ops::RangeInclusive;
 /// Minutes of training, where nobody says how long: with what is counted for comparison, they are ten at most.
 const MINUTES: f64 = 8.0;
 
+/// More epochs than anybody waits for.
+const MOST: usize = 1_000_000_000;
+
 /// So many epochs as the minutes hold; where nobody says how long, as many more than what is suggested for any machine.
 pub(super) fn choose_epochs(
     minutes: Option<f64>,
@@ -25,7 +28,7 @@ pub(super) fn choose_epochs(
         Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
             bail!("--minutes: expected a number above 0, got {minutes}")
         }
-        Some(_) => 1..=usize::MAX,
+        Some(_) => 1..=MOST,
         None if settings.is_suggested("training", "epochs") => settings.config.suggest_epochs(text)?,
         None => return Ok(()),
     };

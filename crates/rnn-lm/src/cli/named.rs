@@ -5,12 +5,14 @@ use super::settings;
 use clap::{ArgMatches, Command};
 
 /// What the library calls otherwise than the command line does.
-const OTHERWISE: [(&str, &str); 5] = [
+const OTHERWISE: [(&str, &str); 6] = [
     ("Beam: width", "beam"),
     ("Beam: length", "tokens"),
     ("Beam: penalty", "length-penalty"),
     ("generate: repetition", "repetition-penalty"),
     ("Stops: stops", "stop"),
+    // Of `resume`, which has no other setting.
+    ("training.epochs", "epochs"),
 ];
 
 /// What a person knows under another name, and has no one flag for.

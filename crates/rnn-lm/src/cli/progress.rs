@@ -110,7 +110,8 @@ fn line(at: &Stepped, since: &Since, noun: Noun) -> String {
 
 /// How much of `length` of these is done, in a terminal.
 pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
-    let bar = drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {eta} left");
+    let bar =
+        drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {per_sec}, {eta} left");
     bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
 }
 

@@ -46,7 +46,7 @@ impl Score {
             }
             _ => {
                 let name = self.file.display().to_string();
-                (Box::new(File::open(&self.file).with_context(|| name.clone())?), name)
+                (Box::new(File::open(&self.file).map_err(rnn_lm::Error::io(&self.file))?), name)
             }
         };
         let input = BufReader::new(input);

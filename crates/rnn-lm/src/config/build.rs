@@ -22,6 +22,23 @@ pub(crate) fn bias_name(bias: Bias) -> &'static str {
     BIASES.iter().find(|(_, one)| *one == bias).map_or("none", |(name, _)| name)
 }
 
+/// The rules of a step, as settings call them.
+const RULES: [(&str, RuleName); 4] = [
+    ("sgd", RuleName::Sgd),
+    ("adam", RuleName::Adam),
+    ("adamw", RuleName::AdamW),
+    ("rms-prop", RuleName::RmsProp),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum RuleName {
+    Sgd,
+    Adam,
+    /// Adam with its decay beside it.
+    AdamW,
+    RmsProp,
+}
+
 /// In which order windows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -54,6 +71,9 @@ impl Config {
             if value == 0 {
                 return Err(Error::invalid(setting, "at least 1", 0));
             }
+        }
+        if i64::try_from(epochs).is_err() {
+            return Err(Error::invalid("training.epochs", format!("at most {}", i64::MAX), epochs));
         }
         spec.check()?;
         if self.data.max_vocab == 1 {
@@ -198,12 +218,12 @@ impl Config {
             error::share(setting, share)?;
         }
         let &Training { momentum, nesterov, beta1, beta2, .. } = training;
-        let optimizer =
-            match word("training.rule", &training.rule, &[("sgd", 0), ("adam", 1), ("rms-prop", 2)])? {
-                0 => Optimizer::new(Sgd { momentum, nesterov }, lr),
-                1 => Optimizer::new(Adam { beta1, beta2, ..Adam::default() }, lr),
-                _ => Optimizer::new(RmsProp { alpha: beta2, ..RmsProp::default() }, lr),
-            };
+        let rule = word("training.rule", &training.rule, &RULES)?;
+        let optimizer = match rule {
+            RuleName::Sgd => Optimizer::new(Sgd { momentum, nesterov }, lr),
+            RuleName::Adam | RuleName::AdamW => Optimizer::new(Adam { beta1, beta2, ..Adam::default() }, lr),
+            RuleName::RmsProp => Optimizer::new(RmsProp { alpha: beta2, ..RmsProp::default() }, lr),
+        };
         let norm = at_least_zero("training.clip_norm", training.clip_norm)?;
         let value = at_least_zero("training.clip_value", training.clip_value)?;
         let clip = match (norm > 0.0, value > 0.0) {
@@ -215,7 +235,8 @@ impl Config {
                     .hint("one of the two"));
             }
         };
-        let decay = match (at_least_zero("training.decay", training.decay)?, training.decoupled) {
+        let decay = at_least_zero("training.decay", training.decay)?;
+        let decay = match (decay, training.decoupled || rule == RuleName::AdamW) {
             (0.0, _) => Decay::None,
             (by, false) => Decay::Coupled(by),
             (by, true) => Decay::Decoupled(by),
@@ -285,6 +306,17 @@ mod tests {
         let better = Config::preset("book-better").unwrap().spec(10_000).unwrap();
         assert_eq!((better.tied, better.bias, better.init), (true, Bias::Single, Scheme::Book));
         assert_eq!(Config::preset("book-lstm").unwrap().spec(9).unwrap().dropout, Dropout::default());
+    }
+
+    #[test]
+    fn adamw_is_adam_with_its_decay_beside_it() {
+        let made = |text: &str| {
+            let config = Config::parse("c", &format!("[training]\ndecay = 0.1\n{text}"), &Config::default());
+            format!("{:?}", config.unwrap().trainer(9).unwrap())
+        };
+        let adamw = made("rule = \"adamw\"");
+        assert_eq!(adamw, made("rule = \"adam\"\ndecoupled = true"));
+        assert!(adamw.contains("Decoupled(0.1)") && !made("rule = \"adam\"").contains("Decoupled"));
     }
 
     #[test]

@@ -133,7 +133,7 @@ section! {
         accumulate: usize = 1,
         /// Times that the text is read.
         epochs: usize = 2,
-        /// The rule of a step: sgd, adam or rms-prop.
+        /// The rule of a step: sgd, adam, adamw or rms-prop.
         rule: String = "sgd".into(),
         /// The learning rate, for the mean loss of a window.
         lr: f64 = 10.0,
@@ -141,13 +141,13 @@ section! {
         momentum: f64 = 0.0,
         /// Nesterov's momentum, of sgd.
         nesterov: bool = false,
-        /// How long adam remembers gradients.
+        /// How long adam and adamw remember gradients.
         beta1: f64 = 0.9,
-        /// How long adam and rms-prop remember their squares.
+        /// How long adam, adamw and rms-prop remember their squares.
         beta2: f64 = 0.999,
         /// The factor of the weights' decay.
         decay: f64 = 0.0,
-        /// Decay beside the rule (AdamW) instead of in the gradient.
+        /// Decay beside the rule instead of in the gradient; that of adamw is.
         decoupled: bool = false,
         /// The longest gradient, over all parameters; 0 for any.
         clip_norm: f64 = 0.25,

@@ -35,7 +35,8 @@ impl TextFile {
         let path = path.as_ref();
         let about = std::fs::metadata(path).map_err(Error::io(path))?;
         if about.is_dir() {
-            return Err(Error::invalid(path.display(), "a file of text", "a folder"));
+            return Err(Error::invalid(path.display(), "a file of text", "a folder")
+                .hint("name a file in it; `cat` makes one text of several"));
         }
         if !about.is_file() {
             let error = Error::invalid(

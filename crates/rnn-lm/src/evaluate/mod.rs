@@ -75,7 +75,7 @@ const TIME: usize = 64;
 fn check_text(op: &str, model: &dyn LanguageModel, ids: &[u32]) -> Result<()> {
     if ids.len() < 2 {
         let want = "at least 2: a word and the one after it";
-        return Err(Error::invalid(format!("{op}: ids"), want, ids.len()));
+        return Err(Error::invalid(format!("{op}: ids"), want, ids.len()).hint("take a longer text"));
     }
     check_ids(&format!("{op}: ids"), ids, model.vocabulary())
 }

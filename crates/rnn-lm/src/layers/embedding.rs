@@ -15,6 +15,7 @@ use std::collections::HashMap;
 /// // Repeated ids add up.
 /// let grad = TimeEmbedding::backward_rows(&[1, 0, 1], &[1.0, 2.0, 4.0], 1)?;
 /// assert_eq!((grad.ids, grad.values), (vec![1, 0], vec![5.0, 2.0]));
+/// # rnn_lm::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct TimeEmbedding {

@@ -35,13 +35,15 @@ impl Texts {
     /// # Errors
     /// Where one cannot be read or is empty.
     pub fn open(config: &Config) -> Result<Self> {
-        let open = |path: &str| {
-            let text = TextFile::open(path)?;
-            match text.is_empty() {
-                false => Ok(text),
-                true => Err(Error::invalid(path, "a text", "an empty file")),
-            }
-        };
+        let open =
+            |path: &str| {
+                let text = TextFile::open(path)?;
+                match text.is_empty() {
+                    false => Ok(text),
+                    true => Err(Error::invalid(path, "a text", "an empty file")
+                        .hint("name one that has something in it")),
+                }
+            };
         let data = &config.data;
         let train = open(&data.corpus)?;
         if !data.valid.is_empty() {
@@ -88,6 +90,7 @@ impl Texts {
 
 fn blank(text: &TextFile) -> Error {
     Error::invalid(text.path().display(), "a text with at least one token", "one of white space")
+        .hint("--tokens char takes blanks for tokens")
 }
 
 impl Ids {

@@ -40,10 +40,19 @@ impl Imported {
     pub fn read(path: impl AsRef<Path>, layout: Layout) -> Result<Self> {
         let path = path.as_ref();
         let file = StateDict::read(path)?.with_dtype(DType::F32);
-        match layout {
+        let imported = match layout {
             Layout::Book => book(&file, path),
             Layout::Pytorch => pytorch(&file, path),
+        }?;
+        for (name, tensor) in &imported.tensors {
+            // A sum has what is no number among its numbers, or comes to one.
+            if !tensor.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite() {
+                let got = format!("infinite ones or NaN in what is {name} here");
+                return Err(Error::invalid(path.display(), "numbers", got)
+                    .hint("its training diverged: take weights from before that"));
+            }
         }
+        Ok(imported)
     }
 }
 
@@ -55,6 +64,17 @@ fn book(file: &StateDict, path: &Path) -> Result<Imported> {
         Error::invalid(path.display(), "embed_W, lstm_Wx or rnn_Wx, and so on", names.join(", "))
             .hint("`--layout pytorch` is for embedding.weight, rnn.weight_ih_l0, ...")
     })?;
+    let known = |name: &&str| match name.split_once('_') {
+        Some(("embed", rest)) => rest == "W",
+        Some(("affine", rest)) => ["W", "b"].contains(&rest),
+        Some((of, rest)) => of == cell && ["Wx", "Wh", "b"].contains(&rest),
+        None => false,
+    };
+    let others: Vec<&str> = names.iter().copied().filter(|name| !known(name)).collect();
+    if !others.is_empty() {
+        let want = format!("embed_W, {cell}_Wx, {cell}_Wh, {cell}_b, affine_W, affine_b and no more");
+        return Err(Error::invalid(path.display(), want, others.join(", ")));
+    }
     let [wx, wh, b] = ["Wx", "Wh", "b"].map(|name| file.tensor(&format!("{cell}_{name}")));
     let layer = BookLayer { wx: wx?, wh: wh?, b: b? };
     let spec = NetworkSpec::new(kind, matrix(&layer.wx, "Wx")?.0, matrix(&layer.wh, "Wh")?.0);
@@ -90,6 +110,9 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
         return Err(wrong("one direction, without projection", got.into()));
     }
     let others = || shapes.iter().filter(|(name, _)| !name.starts_with(prefix));
+    if let Some((name, dims)) = others().find(|(_, dims)| !(1..=2).contains(&dims.len())) {
+        return Err(wrong("matrices and vectors", format!("{name} {dims:?}")));
+    }
     let tables: Vec<&str> = others().filter(|(_, dims)| dims.len() == 2).map(|(name, _)| *name).collect();
     let vectors: Vec<&str> = others().filter(|(_, dims)| dims.len() == 1).map(|(name, _)| *name).collect();
     let home = |name: &str| name.rsplit_once('.').map_or("", |(home, _)| home).to_string();
@@ -262,6 +285,41 @@ mod tests {
         }
         let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
         assert!(error.contains("whose names end in weight_ih_l0"), "{error}");
+    }
+
+    #[test]
+    fn what_is_too_much_or_no_number_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let (plain, device) = (tensors(CellKind::Gru, &LmSpec::new(11, 4, 6)), Device::Cpu);
+        let refused = |name: &str, tensor: Tensor, layout| {
+            let mut file = plain.clone();
+            file.insert(name.into(), tensor);
+            candle_core::safetensors::save(&file, &path).unwrap();
+            Imported::read(&path, layout).unwrap_err().to_string()
+        };
+        for value in [f32::NAN, f32::INFINITY] {
+            let bias = Tensor::full(value, 11, &device).unwrap();
+            let error = refused("affine.bias", bias, Layout::Pytorch);
+            assert!(
+                error.contains("expected numbers, got infinite ones or NaN in what is affine.bias"),
+                "{error}"
+            );
+        }
+        let error = refused("extra", Tensor::new(1f32, &device).unwrap(), Layout::Pytorch);
+        assert!(error.contains("expected matrices and vectors, got extra []"), "{error}");
+        let tensor = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &device).unwrap();
+        let of_book = [("embed_W", [11, 4]), ("rnn_Wx", [4, 6]), ("rnn_Wh", [6, 6]), ("affine_W", [6, 11])];
+        let mut file: HashMap<String, Tensor> =
+            of_book.iter().map(|(name, dims)| (name.to_string(), tensor(dims))).collect();
+        file.insert("rnn_b".into(), tensor(&[6]));
+        file.insert("affine_b".into(), tensor(&[11]));
+        candle_core::safetensors::save(&file, &path).unwrap();
+        Imported::read(&path, Layout::Book).unwrap();
+        file.insert("lstm_Wh".into(), tensor(&[6, 6]));
+        candle_core::safetensors::save(&file, &path).unwrap();
+        let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();
+        assert!(error.ends_with("affine_b and no more, got lstm_Wh"), "{error}");
     }
 
     #[test]

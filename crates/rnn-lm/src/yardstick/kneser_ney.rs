@@ -3,8 +3,9 @@
 //! A closed vocabulary; no pruning, and line ends are ids like any other.
 
 use super::ngrams::Ngrams;
-use super::{Yardstick, check_ids, is_id};
+use super::{Yardstick, is_id};
 use crate::error::{Error, Result};
+use crate::layers::check_ids;
 
 /// An n-gram model of some order n: the next id depends on the n - 1 before it.
 ///
@@ -299,7 +300,7 @@ mod tests {
         };
         assert!(message(&[0, 1], 2, 0).contains("order: expected 1 to 2, got 0"));
         assert!(message(&[0, 1], 2, 3).contains("order: expected 1 to 2, got 3"));
-        assert!(message(&[0, 2], 2, 1).contains("id at index 1"));
+        assert!(message(&[0, 2], 2, 1).contains("at position 1"));
         assert!(message(&[], 2, 1).contains("ids: expected at least 1 id"));
     }
 }

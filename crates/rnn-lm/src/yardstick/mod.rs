@@ -11,6 +11,7 @@ pub use kneser_ney::KneserNey;
 pub use unigram::Unigram;
 
 use crate::error::{Error, Result};
+use crate::layers::check_ids;
 
 /// A language model that answers one question: how likely is `next` after `history`?
 pub trait Yardstick {
@@ -71,18 +72,6 @@ fn is_id(id: u32, vocabulary: usize) -> bool {
     usize::try_from(id).is_ok_and(|id| id < vocabulary)
 }
 
-/// Refuses a text with ids outside the vocabulary.
-fn check_ids(op: &str, ids: &[u32], vocabulary: usize) -> Result<()> {
-    match ids.iter().position(|&id| !is_id(id, vocabulary)) {
-        None => Ok(()),
-        Some(at) => Err(Error::invalid(
-            format!("{op}: id at index {at}"),
-            format!("an id below the vocabulary's {vocabulary}"),
-            ids[at],
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +102,7 @@ mod tests {
         let uniform = Uniform { vocabulary: 3 };
         assert!(perplexity(&uniform, &[1]).is_err());
         let error = perplexity(&uniform, &[0, 2, 3]).expect_err("range").to_string();
-        assert!(error.contains("index 2") && error.contains("below the vocabulary's 3, got 3"), "{error}");
+        assert!(error.contains("ids below 3") && error.contains("got 3 (at position 2)"), "{error}");
         assert_eq!(uniform.log_prob(&[], 3), f64::NEG_INFINITY);
     }
 }

@@ -1,7 +1,8 @@
 //! The unigram: how often an id came in the training text, whatever stands before it.
 
-use super::{Yardstick, check_ids, is_id};
+use super::{Yardstick, is_id};
 use crate::error::{Error, Result};
+use crate::layers::check_ids;
 
 /// Relative frequencies, as if one id more had been seen and were spread evenly over the vocabulary:
 /// `(count(id) + 1 / V) / (L + 1)`.
@@ -73,6 +74,9 @@ mod tests {
     fn arguments_that_do_not_fit_are_refused() {
         assert!(Unigram::new(&[0], 0).is_err());
         let error = Unigram::new(&[0, 3], 3).expect_err("range").to_string();
-        assert!(error.contains("Unigram::new: id at index 1"), "{error}");
+        assert!(
+            error.contains("Unigram::new: expected ids below 3") && error.contains("at position 1"),
+            "{error}"
+        );
     }
 }

@@ -109,6 +109,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
     // Texts.
     for line in [
         "train missing.txt",
+        "train texd.txt",
+        "train nowhere/text.txt",
         "train folder",
         "train empty.txt",
         "train blank.txt --tokens word",
@@ -117,7 +119,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train /dev/null",
         "train text.txt --first 1152921504606846976",
         "train short.txt --batch 20 --out run",
-        "train line.txt --tokens word --holdout 0.5",
+        "train letter.txt --tokens word --holdout 0.5",
         "train text.txt --valid missing.txt",
         "train text.txt --valid empty.txt",
         "train text.txt --valid line.txt --tokens char --unknown-flag 3",
@@ -201,6 +203,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
     }
     bench.works("resume run --epochs 2 --quiet");
     bench.mistake("resume run --epochs 1");
+    bench.mistake("resume run --epochs 0");
+    bench.mistake("resume run --epochs 18446744073709551615");
     copy(&bench.path("run"), &bench.path("changed"));
     let config = std::fs::read_to_string(bench.path("run/config.toml")).unwrap();
     let config = config.replace("batch = 2 ", "batch = 3 ").replace("rule = \"adam\"", "rule = \"sgd\"");
@@ -269,6 +273,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         bench.mistake(&format!("generate run {flags}"));
     }
     bench.mistake("lr-find text.txt --from 1 --to 0.1");
+    bench.mistake("lr-find text.txt --steps -1");
     bench.mistake("lr-find missing.txt");
     // Weights from elsewhere.
     bench.mistake("import missing.safetensors --layout book --corpus text.txt --out new");

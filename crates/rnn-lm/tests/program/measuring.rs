@@ -49,6 +49,22 @@ fn the_unknown_are_counted() {
     assert_eq!(rate("other.txt"), (4.0 / 16.0, 16));
     assert!(folder.out("evaluate r other.txt").ends_with("\nunknown          25.00 %\n"));
     assert_eq!(rate("t.txt").0, 0.0);
+    // Of characters two of six; bytes and pieces of them know everything.
+    folder.file("abc.txt", "abc cab\n".repeat(40));
+    folder.file("abz.txt", "abz \u{e9}\n");
+    for (tokens, want) in [("char", (2.0 / 6.0, 6)), ("byte", (0.0, 7))] {
+        let line =
+            format!("train abc.txt --tokens {tokens} --embed 4 --hidden 4 --epochs 1 --quiet --out {tokens}");
+        folder.out(&line);
+        let evaluated = folder.json(&format!("evaluate {tokens} abz.txt"));
+        assert_eq!(
+            (evaluated["unknown_rate"].as_f64().unwrap(), evaluated["tokens"].as_u64().unwrap()),
+            want
+        );
+    }
+    let line = "train abc.txt --tokens bpe --max-vocab 260 --embed 4 --hidden 4 --epochs 1 --quiet --out bpe";
+    folder.out(line);
+    assert_eq!(folder.json("evaluate bpe abz.txt")["unknown_rate"], 0.0);
 }
 
 #[test]

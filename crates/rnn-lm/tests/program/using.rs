@@ -14,7 +14,23 @@ fn what_is_measured_depends_neither_on_the_window_nor_on_who_measures() {
     for time in [1, 7, 64, 1000] {
         assert!((perplexity(&format!("--time {time}")) / whole - 1.0).abs() < 1e-5, "time {time}");
     }
+    // Nor on the sizes that it was trained with, which are read there.
+    let config = std::fs::read_to_string(folder.path("r/config.toml")).unwrap();
+    for (batch, time) in [(1, 6), (13, 6), (4, 1), (7, 50)] {
+        let sizes = config.replace("batch = 4 ", &format!("batch = {batch} "));
+        let sizes = sizes.replace("time = 6 ", &format!("time = {time} "));
+        assert_eq!(sizes == config, (batch, time) == (4, 6));
+        folder.file("r/config.toml", sizes);
+        assert!((perplexity("") / whole - 1.0).abs() < 1e-5, "trained with {batch} x {time}");
+    }
+    folder.file("r/config.toml", config);
     let evaluated = folder.json("evaluate r test.txt");
+    // The book's order with one reader is that stream, where no prediction is left over: 1 divides their number, and so does it.
+    let predictions = evaluated["predictions"].as_u64().unwrap();
+    for time in [1, predictions] {
+        let as_book = perplexity(&format!("--batch 1 --time {time}"));
+        assert!((as_book / whole - 1.0).abs() < 1e-5, "the book's, {time} steps");
+    }
     let tokens = evaluated["tokens"].as_u64().unwrap();
     assert_eq!(evaluated["predictions"], tokens - 1);
     assert!(evaluated["unknown_rate"].as_f64().unwrap() > 0.0, "sky is no word of the text: {evaluated}");

@@ -88,11 +88,12 @@ impl Format {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => Ok(Self::Safetensors),
             Some("pt" | "pth") => Ok(Self::Archive),
-            _ => Err(Error::invalid(
-                path.display(),
-                "a name that ends in .safetensors, .pt or .pth",
-                "another",
-            )),
+            other => {
+                let got = other.map_or("none".into(), |other| format!(".{other}"));
+                let want = "a name that ends in .safetensors, .pt or .pth";
+                Err(Error::invalid(path.display(), want, got)
+                    .hint("by that it is known what is in the file: rename it if it is one of these"))
+            }
         }
     }
 }
