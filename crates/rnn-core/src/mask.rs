@@ -4,6 +4,16 @@ use crate::Result;
 use crate::rng::{Stream, bernoulli};
 use candle_core::{DType, Device, Shape, Tensor};
 
+/// How likely a number stays where so many are dropped, and what it is multiplied with then, so that their mean stays (inverted
+/// dropout).
+///
+/// ```
+/// assert_eq!(rnn_core::mask::kept(0.75), (0.25, 4.0));
+/// ```
+pub fn kept(dropped: f64) -> (f64, f64) {
+    (1.0 - dropped, 1.0 / (1.0 - dropped))
+}
+
 /// Numbers that are `one` with probability `rate`, else 0.
 ///
 /// ```

@@ -3,7 +3,7 @@
 use super::plan::Draw;
 use crate::cell::{Cell, State};
 use crate::kernels::unroll::Guides;
-use crate::mask::mask;
+use crate::mask::{kept, mask};
 use crate::rng::Stream;
 use crate::{Error, LayerSpec, Place, Result};
 use candle_core::{DType, Device, Tensor};
@@ -141,7 +141,7 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Zeros with probability `rate`, and factors that make up for them; none where nothing is dropped.
     pub(super) fn dropout(&self, what: &str, rate: f64, shape: &[usize]) -> Result<Option<Tensor>> {
-        (rate > 0.0).then(|| self.ones(what, (1.0 - rate, 1.0 / (1.0 - rate)), shape)).transpose()
+        (rate > 0.0).then(|| self.ones(what, kept(rate), shape)).transpose()
     }
 
     /// Numbers that are `one` with probability `rate`, else 0.

@@ -17,7 +17,7 @@ pub(super) struct Verdict {
     noun: Noun,
     /// Of the model, in nats a token: on the text to measure on, as one stream.
     model: Option<f64>,
-    /// Name and loss of each yardstick.
+    /// Name and perplexity of each yardstick.
     yardsticks: Vec<(String, f64)>,
     /// Why there are none.
     silent: Option<String>,
@@ -71,17 +71,17 @@ impl Verdict {
         let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, &valid)?;
         counting.finish_and_clear();
         verdict.yardsticks = vec![
-            ("nothing known but the vocabulary".into(), (vocabulary as f64).ln()),
-            ("how often each comes (unigram)".into(), unigram.ln()),
-            (format!("phrases counted (Kneser-Ney, order {order})"), phrases.ln()),
+            ("nothing known but the vocabulary".into(), vocabulary as f64),
+            ("how often each comes (unigram)".into(), unigram),
+            (format!("phrases counted (Kneser-Ney, order {order})"), phrases),
         ];
         Ok(verdict)
     }
 
     /// Whether the model has learnt more than counting knows.
     fn wins(&self) -> Option<bool> {
-        let best = self.yardsticks.iter().map(|(_, loss)| *loss).reduce(f64::min)?;
-        Some(self.model? < best)
+        let best = self.yardsticks.iter().map(|(_, perplexity)| *perplexity).reduce(f64::min)?;
+        Some(self.model? < best.ln())
     }
 
     pub(super) fn text(&self) -> String {
@@ -91,8 +91,9 @@ impl Verdict {
             return format!("trained {} steps; no comparison: {why}", self.steps);
         };
         let _ = writeln!(text, "on the {} {}s to measure on:", self.tokens, self.noun);
-        for (name, loss) in self.yardsticks.iter().chain([&("this model".to_string(), model)]) {
-            let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(*loss));
+        let yardsticks = self.yardsticks.iter().map(|(name, perplexity)| (name.as_str(), perplexity.ln()));
+        for (name, loss) in yardsticks.chain([("this model", model)]) {
+            let _ = writeln!(text, "  {name:<42}{}", self.noun.quality(loss));
         }
         let longer = match self.end {
             End::Early => {
@@ -125,7 +126,7 @@ impl Verdict {
         let yardsticks: serde_json::Map<String, Value> = ["uniform", "unigram", "kneser_ney"]
             .iter()
             .zip(&self.yardsticks)
-            .map(|(name, (_, loss))| ((*name).to_string(), json!(loss.exp())))
+            .map(|(name, (_, perplexity))| ((*name).to_string(), json!(perplexity)))
             .collect();
         json!({
             "run": self.run.display().to_string(), "steps": self.steps, "token": self.noun.to_string(), "tokens": self.tokens,

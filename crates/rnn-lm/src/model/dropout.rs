@@ -3,7 +3,7 @@
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use rnn_core::mask::mask;
+use rnn_core::mask::{kept, mask};
 use rnn_core::rng::{Stream, bernoulli};
 use rnn_core::{Penalty, Regularisers, check_rate};
 
@@ -42,6 +42,13 @@ impl Dropout {
     /// Whether there is any: that nothing is dropped is the same whether units were to be locked or not.
     pub fn any(&self) -> bool {
         Self { locked: false, ..*self } != Self::default()
+    }
+
+    /// The penalty of what dropout has left of the outputs, and that of the outputs themselves (Merity et al. 2017: AR looks at
+    /// the former, TAR at the latter).
+    pub(super) fn penalties(&self) -> [Penalty; 2] {
+        let Penalty { activation, temporal } = self.penalty;
+        [Penalty { activation, temporal: 0.0 }, Penalty { activation: 0.0, temporal }]
     }
 
     /// # Errors
@@ -137,11 +144,6 @@ impl Masks {
     pub(super) fn output(&self, hs: &Tensor) -> Result<Tensor> {
         apply(hs, self.output.as_ref())
     }
-}
-
-/// How many stay where so many are dropped, and what they are multiplied with.
-fn kept(rate: f64) -> (f64, f64) {
-    (1.0 - rate, 1.0 / (1.0 - rate))
 }
 
 fn apply(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {

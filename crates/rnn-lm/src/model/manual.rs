@@ -52,16 +52,17 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
         let dropped = masks.output(&hs)?;
         let (loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
         let mut penalty = 0.0;
-        let Penalty { activation, temporal } = dropout.penalty;
-        if activation > 0.0 {
-            let (more, of_penalty) = Penalty { activation, temporal: 0.0 }.by_hand(&dropped)?;
-            (penalty, dhs) = (penalty + more, (dhs + of_penalty)?);
-        }
-        dhs = masks.output(&dhs)?;
-        if temporal > 0.0 {
-            let (more, of_penalty) = Penalty { activation: 0.0, temporal }.by_hand(&hs)?;
-            (penalty, dhs) = (penalty + more, (dhs + of_penalty)?);
-        }
+        let mut add = |of: Penalty, outputs: &Tensor, dhs: Tensor| -> Result<Tensor> {
+            if of == Penalty::default() {
+                return Ok(dhs);
+            }
+            let (more, of_penalty) = of.by_hand(outputs)?;
+            penalty += more;
+            Ok((dhs + of_penalty)?)
+        };
+        let [of_dropped, of_outputs] = dropout.penalties();
+        dhs = masks.output(&add(of_dropped, &dropped, dhs)?)?;
+        dhs = add(of_outputs, &hs, dhs)?;
         self.cache = Some(Cache { ids: window.xs.clone(), masks, tape, state: next.clone(), dhs });
         (self.state, self.penalty) = (Some(next), penalty);
         Ok(loss + penalty)

@@ -11,6 +11,7 @@ mod graph;
 mod head;
 mod infer;
 mod manual;
+pub(crate) mod names;
 mod net;
 mod read;
 mod rnnlm;

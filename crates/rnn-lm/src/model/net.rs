@@ -2,6 +2,7 @@
 
 use super::dropout::{Draw, Dropout, Masks};
 use super::head::Head;
+use super::names;
 use crate::layers::{Cutoffs, TimeEmbedding};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -182,9 +183,10 @@ impl<C: Cell> Net<C> {
         spec.check_count(C::GATES)?;
         let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
         let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
-        let embedding = TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp("embedding"))?;
-        let stack = stack(spec, layer, &vb.pp("rnn"))?.with_way(way);
-        let head = Head::new(spec, embedding.weight(), &vb.pp("affine"))?;
+        let embedding =
+            TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp(names::EMBEDDING))?;
+        let stack = stack(spec, layer, &vb.pp(names::RNN))?.with_way(way);
+        let head = Head::new(spec, embedding.weight(), &vb.pp(names::AFFINE))?;
         Ok(Self { embedding, stack, head, tied: spec.tied, dropout: spec.dropout })
     }
 

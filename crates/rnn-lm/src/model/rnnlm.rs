@@ -79,10 +79,7 @@ impl<C: Cell> Rnnlm<C> {
         let masks = self.net.masks((&numbers, batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(ids, state, &masks, draw)?;
         let mut loss = self.net.head.loss(&dropped, targets)?;
-        let Penalty { activation, temporal } = self.net.dropout.penalty;
-        for (penalty, hs) in
-            [(Penalty { activation, temporal: 0.0 }, &dropped), (Penalty { activation: 0.0, temporal }, &hs)]
-        {
+        for (penalty, hs) in self.net.dropout.penalties().into_iter().zip([&dropped, &hs]) {
             if penalty != Penalty::default() {
                 loss = (loss + penalty.of(hs)?)?;
             }

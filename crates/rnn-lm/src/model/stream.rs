@@ -99,8 +99,7 @@ impl<C: Cell> LmStream for InTensors<'_, C> {
             return Err(Error::invalid("stream: select", want, format!("{rows:?}")));
         }
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        let rows = Tensor::from_slice(&rows, rows.len(), self.net.embedding.weight().device())?;
-        self.state = self.state.try_map(&mut |part| Ok(part.index_select(&rows, 0)?))?;
+        self.state = self.state.select(&rows)?;
         Ok(())
     }
 

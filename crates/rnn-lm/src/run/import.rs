@@ -1,14 +1,16 @@
 //! Weights from elsewhere as those of a run: what the model is, seen from names and shapes, and its parameters under the
 //! names that they have here.
 
-use super::weights::{AFFINE, EMBEDDING, same};
+use super::weights::same;
 use crate::config::{Model, bias_name};
 use crate::model::CellKind;
+use crate::model::names::{AFFINE_BIAS, AFFINE_WEIGHT, EMBEDDING_WEIGHT, RNN};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::Bias;
 use rnn_core::border::pytorch::StateDict;
 use rnn_core::border::{BookLayer, Kind, Network, NetworkSpec};
+use rnn_core::convention::{self, BIAS_HH, WEIGHT_IH};
 use std::path::Path;
 
 /// How weights are laid out.
@@ -98,13 +100,19 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
     let shapes: Vec<(&str, &[usize])> = file.shapes().collect();
     let list = || shapes.iter().map(|(name, dims)| format!("{name} {dims:?}")).collect::<Vec<_>>().join(", ");
     let prefixes: Vec<&str> =
-        shapes.iter().filter_map(|(name, _)| name.strip_suffix("weight_ih_l0")).collect();
+        shapes.iter().filter_map(|(name, _)| name.strip_suffix(&convention::name(WEIGHT_IH, 0))).collect();
     let [prefix] = prefixes[..] else {
         return Err(wrong("one recurrent network, whose names end in weight_ih_l0 and so on", list()));
     };
-    let spec = file.spec(prefix)?;
-    let single = spec.bias && shapes.iter().all(|(name, _)| *name != format!("{prefix}bias_hh_l0"));
-    let network = if single { with_one_bias(file, spec, prefix)? } else { file.network(&spec, prefix)? };
+    let of_file = |error: rnn_core::Error| Error::from(error).at(path.display());
+    let spec = file.spec(prefix).map_err(of_file)?;
+    let single = spec.bias
+        && shapes.iter().all(|(name, _)| *name != format!("{prefix}{}", convention::name(BIAS_HH, 0)));
+    let network = if single {
+        with_one_bias(file, spec, prefix)?
+    } else {
+        file.network(&spec, prefix).map_err(of_file)?
+    };
     if spec.bidirectional || spec.projection.is_some() {
         let got = if spec.bidirectional { "two" } else { "one, with a projection" };
         return Err(wrong("one direction, without projection", got.into()));
@@ -179,7 +187,7 @@ fn is_named(name: &str, as_one_of: &[&str]) -> bool {
 /// A network whose layers have `bias_ih` alone, as the models of this crate may: the other one is zero.
 fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str) -> Result<Network> {
     let tensor = |(name, dims): (String, Vec<usize>)| -> Result<(String, Tensor)> {
-        let tensor = match name.starts_with("bias_hh") {
+        let tensor = match name.starts_with(BIAS_HH) {
             true => Tensor::zeros(dims, DType::F32, &Device::Cpu)?,
             false => file.tensor(&format!("{prefix}{name}"))?,
         };
@@ -207,16 +215,16 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
         Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
     };
     let tied = same(&embedding, &weight)?;
-    let mut tensors = vec![(EMBEDDING.to_string(), embedding)];
+    let mut tensors = vec![(EMBEDDING_WEIGHT.to_string(), embedding)];
     for (name, tensor) in network.tensors() {
-        if bias == Bias::Both || !name.starts_with("bias_hh") {
-            tensors.push((format!("rnn.{name}"), tensor.clone()));
+        if bias == Bias::Both || !name.starts_with(BIAS_HH) {
+            tensors.push((format!("{RNN}.{name}"), tensor.clone()));
         }
     }
     if !tied {
-        tensors.push((AFFINE.into(), weight));
+        tensors.push((AFFINE_WEIGHT.into(), weight));
     }
-    tensors.push(("affine.bias".into(), of_output));
+    tensors.push((AFFINE_BIAS.into(), of_output));
     let model = Model {
         cell: cell.to_string(),
         embed,

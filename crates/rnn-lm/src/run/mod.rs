@@ -192,9 +192,11 @@ fn there(path: &Path) -> Result<bool> {
 ///
 /// ```
 /// assert_eq!(rnn_lm::run::quoted("runs/my book".as_ref()), "'runs/my book'");
+/// assert_eq!(rnn_lm::run::quoted("-book".as_ref()), "./-book"); // which is no flag
 /// ```
 pub fn quoted(path: &Path) -> String {
     let name = path.to_string_lossy();
+    let name = if name.starts_with('-') { format!("./{name}").into() } else { name };
     // What has a zero byte is no path.
     shlex::try_quote(&name).map_or_else(|_| name.to_string(), |quoted| quoted.into_owned())
 }

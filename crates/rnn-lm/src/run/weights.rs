@@ -1,6 +1,7 @@
 //! A model's weights in a file of safetensors, under PyTorch's names: a `state_dict`, there and back.
 
 use super::{MODEL, Run, there};
+use crate::model::names::{AFFINE_WEIGHT, EMBEDDING_WEIGHT};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Tensor};
@@ -13,10 +14,6 @@ use std::path::Path;
 
 /// The key in the file's metadata of what tells the run's tokenizer from others. Files of others have none.
 const TOKENS: &str = "tokens";
-
-/// The names of the table at both ends.
-pub(super) const EMBEDDING: &str = "embedding.weight";
-pub(super) const AFFINE: &str = "affine.weight";
 
 /// Whether two tables are one.
 pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
@@ -49,8 +46,8 @@ impl Run {
         }
         let weights = StateDict::read(self.path(MODEL))?;
         let shapes: IndexMap<_, _> = weights.shapes().collect();
-        let twice = self.config.model.tied && shapes.contains_key(EMBEDDING);
-        let counted = shapes.iter().filter(|(name, _)| !(twice && **name == AFFINE));
+        let twice = self.config.model.tied && shapes.contains_key(EMBEDDING_WEIGHT);
+        let counted = shapes.iter().filter(|(name, _)| !(twice && **name == AFFINE_WEIGHT));
         Ok(Some(counted.map(|(_, dims)| dims.iter().product::<usize>()).sum()))
     }
 }
@@ -68,10 +65,12 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
     let parameters = model.parameters();
     let (tied, has) = (run.config.model.tied, |name: &str| weights.shapes().any(|(other, _)| other == name));
     // A tied model of PyTorch has its one table under two names; files have one of them or both.
-    let name_there = |name| if tied && name == EMBEDDING && !has(EMBEDDING) { AFFINE } else { name };
+    let name_there =
+        |name| if tied && name == EMBEDDING_WEIGHT && !has(EMBEDDING_WEIGHT) { AFFINE_WEIGHT } else { name };
     let again = tied
-        && has(AFFINE)
-        && (!has(EMBEDDING) || same(&weights.tensor(EMBEDDING)?, &weights.tensor(AFFINE)?)?);
+        && has(AFFINE_WEIGHT)
+        && (!has(EMBEDDING_WEIGHT)
+            || same(&weights.tensor(EMBEDDING_WEIGHT)?, &weights.tensor(AFFINE_WEIGHT)?)?);
     let mut wrong = Vec::new();
     for (name, var) in &parameters {
         match weights.shapes().find(|(other, _)| *other == name_there(name)) {
@@ -83,7 +82,7 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
         }
     }
     for (name, _) in weights.shapes() {
-        if parameters.iter().all(|(other, _)| other != name) && !(again && name == AFFINE) {
+        if parameters.iter().all(|(other, _)| other != name) && !(again && name == AFFINE_WEIGHT) {
             wrong.push(format!("{name} is one too many"));
         }
     }

@@ -33,12 +33,13 @@ impl NetworkSpec {
                 let op = format!("NetworkSpec::guess: {prefix}{}", name(parameter, 0));
                 let mut elsewhere: Vec<String> = shapes
                     .keys()
-                    .filter_map(|name| name.strip_suffix("weight_ih_l0"))
+                    .filter_map(|there| there.strip_suffix(&name(WEIGHT_IH, 0)))
                     .map(|prefix| format!("{prefix:?}"))
                     .collect();
                 elsewhere.sort();
                 let hint = match elsewhere.len() {
                     0 => "no name ends in weight_ih_l0".to_string(),
+                    _ if first(WEIGHT_IH).is_some() => "the file is not whole".to_string(),
                     _ => format!("there is one under the prefix {}", elsewhere.join(", ")),
                 };
                 Err(Error::invalid(op, format!("a tensor {want}"), got).hint(hint))
