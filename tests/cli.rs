@@ -159,7 +159,7 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
         (&["--corpus", good, "--tokens", "char", "--valid", one], &["measure on", "at least 2"]),
         (&["--corpus", good, "--threads", "0"], &["--threads", "at least 1", "got 0"]),
         (&["--corpus", good, "--device", "cuda:4093"], &["cuda:4093", "cpu"]),
-        (&["--corpus", good, "--cell", "mgu"], &["--cell", "rnn, lstm or gru", "mgu"]),
+        (&["--corpus", good, "--cell", "mgu"], &["--cell", "rnn, lstm, gru", "mgu"]),
         (&["--corpus", good, "--way", "magic"], &["--way", "fused", "magic"]),
     ];
     for (flags, parts) in cases {

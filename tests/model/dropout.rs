@@ -49,7 +49,7 @@ fn off(a: &Tensor, b: &Tensor) -> f64 {
 #[test]
 fn every_way_drops_the_same() {
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
-        for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+        for cell in CellKind::ALL {
             for dropout in [awd(), Dropout::everywhere(0.5)] {
                 let run = |way| {
                     let mut model = model(cell, dropout, way, dtype);

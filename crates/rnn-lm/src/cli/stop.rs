@@ -3,9 +3,8 @@
 use super::INTERRUPTED;
 use anyhow::{Context, Result};
 use rnn_lm::run::abandon;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether somebody asked it to.
 #[derive(Debug, Clone, Default)]
@@ -13,8 +12,6 @@ pub(super) struct Stop {
     asked: Arc<AtomicBool>,
     /// Whether there is something that would be lost by not waiting.
     training: Arc<AtomicBool>,
-    /// The run that is being made, which is none yet.
-    making: Arc<Mutex<Option<PathBuf>>>,
 }
 
 impl Stop {
@@ -29,20 +26,9 @@ impl Stop {
     /// Who asks twice, or before or after the training, does not want to wait.
     fn ask(&self) {
         if !self.training.load(Ordering::Relaxed) || self.asked.swap(true, Ordering::Relaxed) {
-            if let Some(run) = self.making.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                abandon(&run);
-            }
+            abandon();
             std::process::exit(INTERRUPTED.into());
         }
-    }
-
-    /// While `work` makes a run in a folder, or reads what one needs.
-    pub(super) fn while_making<R>(&self, run: PathBuf, work: impl FnOnce() -> R) -> R {
-        let set = |run| *self.making.lock().unwrap_or_else(PoisonError::into_inner) = run;
-        set(Some(run));
-        let result = work();
-        set(None);
-        result
     }
 
     /// While `work` looks for itself, whenever it can stop, whether it was asked to.

@@ -92,8 +92,7 @@ impl Train {
         choose_epochs(self.minutes, &mut settings, &text, session)?;
         let fit = loop {
             let reading = waiting(session, format!("reading {}", self.corpus.display()));
-            let begin = || Fit::begin(&out, &settings.config, &session.device);
-            let fit = stop.while_making(out.clone(), begin);
+            let fit = Fit::begin(&out, &settings.config, &session.device);
             reading.finish_and_clear();
             // Another training may have taken the name meanwhile; where nobody asked for it any other will do.
             let other = self.out.is_none().then(|| free(&self.corpus)).filter(|other| *other != out);
@@ -114,8 +113,7 @@ impl Resume {
         let stop = Stop::new()?;
         let what = if corpus.is_empty() { self.run.display().to_string() } else { corpus };
         let reading = waiting(session, format!("reading {what}"));
-        let resume = || Fit::resume(&self.run, self.epochs, &session.device);
-        let fit = stop.while_making(self.run.clone(), resume);
+        let fit = Fit::resume(&self.run, self.epochs, &session.device);
         reading.finish_and_clear();
         let fit = fit?;
         if without_best && fit.run().has(MODEL)? {

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use rnn_core::{Scheme, Way};
 
 const V: usize = 23;
-pub(super) const CELLS: [CellKind; 3] = [CellKind::Rnn, CellKind::Lstm, CellKind::Gru];
+pub(super) const CELLS: [CellKind; 3] = CellKind::ALL;
 
 pub(super) fn spec() -> LmSpec {
     LmSpec::new(V, 6, 9).layers(2).init(Scheme::Book)

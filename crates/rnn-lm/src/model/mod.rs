@@ -10,6 +10,7 @@ mod ends;
 mod graph;
 mod head;
 mod infer;
+mod kind;
 mod manual;
 pub(crate) mod names;
 mod net;
@@ -19,19 +20,18 @@ mod stream;
 
 pub use crate::evaluate::Evaluation;
 pub use dropout::Dropout;
+pub use kind::{CellKind, build};
 pub use net::LmSpec;
 pub use read::Reading;
 pub use rnnlm::{Rnnlm, SimpleRnnlm};
 pub use stream::LmStream;
 
+use crate::Result;
 use crate::data::Window;
 use crate::generate::Sampling;
 use crate::train::{Grad, MeanGrad, Optimizer};
-use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor, Var};
-use rnn_core::{GruCell, LstmCell, RnnCell, Way};
-use std::fmt;
-use std::str::FromStr;
+use candle_core::{Tensor, Var};
+use rnn_core::Way;
 
 /// What training and use ask of a language model.
 pub trait LanguageModel: Send {
@@ -159,58 +159,4 @@ trait Engine: Send {
     fn set_state(&mut self, parts: Vec<Tensor>) -> Result<()>;
     /// In the order of the parameters; `None` before a backward.
     fn grads(&self) -> Option<Vec<Grad<'_>>>;
-}
-
-/// Which cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CellKind {
-    /// [`RnnCell`] with tanh.
-    Rnn,
-    /// [`LstmCell`]
-    Lstm,
-    /// [`GruCell`]
-    Gru,
-}
-
-impl CellKind {
-    /// All there are.
-    pub const ALL: [Self; 3] = [Self::Rnn, Self::Lstm, Self::Gru];
-}
-
-impl fmt::Display for CellKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rnn => "rnn",
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
-        })
-    }
-}
-
-impl FromStr for CellKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let named = |cell: &Self| cell.to_string() == name;
-        let error = || Error::invalid("cell", "rnn, lstm or gru", format!("{name:?}"));
-        Self::ALL.into_iter().find(named).ok_or_else(error)
-    }
-}
-
-/// A model of that cell, its parameters drawn from `seed`.
-///
-/// # Errors
-/// Where a size of `spec` is zero or absurd.
-pub fn build(
-    cell: CellKind,
-    spec: &LmSpec,
-    way: Way,
-    (dtype, device): (DType, &Device),
-    seed: u64,
-) -> Result<Box<dyn LanguageModel>> {
-    Ok(match cell {
-        CellKind::Rnn => Box::new(Rnnlm::<RnnCell>::new(spec, way, (dtype, device), seed)?),
-        CellKind::Lstm => Box::new(Rnnlm::<LstmCell>::new(spec, way, (dtype, device), seed)?),
-        CellKind::Gru => Box::new(Rnnlm::<GruCell>::new(spec, way, (dtype, device), seed)?),
-    })
 }

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn what_a_row_generates_after_a_selection_is_what_the_chosen_one_would() {
         let spec = LmSpec::new(5, 3, 4).layers(2);
-        for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+        for cell in CellKind::ALL {
             for way in Way::ALL {
                 let model = build(cell, &spec, way, (DType::F64, &Device::Cpu), 3).unwrap();
                 let mut stream = model.stream(3).unwrap();

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// While a run is made.
 #[derive(Debug)]
@@ -19,12 +20,24 @@ pub struct Begun {
 /// What goes when it goes.
 #[derive(Debug)]
 struct Traces {
-    folder: PathBuf,
+    of: Arc<Folder>,
+    stay: bool,
+}
+
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
     /// The folder and those around it that were not there before, the innermost first.
     made: Vec<PathBuf>,
     /// What was in the folder before.
     others: HashSet<OsString>,
-    stay: bool,
+}
+
+/// What this process is making now.
+static MAKING: Mutex<Vec<Arc<Folder>>> = Mutex::new(Vec::new());
+
+fn making() -> MutexGuard<'static, Vec<Arc<Folder>>> {
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Begun {
@@ -49,7 +62,9 @@ impl Begun {
             files::clear(folder, &[LOCK, CACHE].map(OsString::from).into());
         }
         let others = names()?.intersection(&before).cloned().collect();
-        let traces = Traces { folder: folder.into(), made, others, stay: false };
+        let of = Arc::new(Folder { path: folder.into(), made, others });
+        making().push(of.clone());
+        let traces = Traces { of, stay: false };
         let mark = folder.join(UNFINISHED);
         fs::write(&mark, "A run is being made here. If no process is at it, all of this can go.\n")
             .map_err(Error::io(&mark))?;
@@ -62,7 +77,7 @@ impl Begun {
     /// Where the mark that says it is not cannot be removed.
     pub fn keep(self) -> Result<Lock> {
         let Self { mut traces, lock } = self;
-        whole(&traces.folder)?;
+        whole(&traces.of.path)?;
         traces.stay = true;
         Ok(lock)
     }
@@ -77,29 +92,30 @@ pub(super) fn whole(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes what this process has written of a run that is not whole, for who ends it at once; of a run that is whole only what
-/// it was about to write.
-pub fn abandon(folder: &Path) {
-    files::sweep(folder);
-    if folder.join(UNFINISHED).exists() {
-        files::clear(folder, &[CACHE].map(OsString::from).into());
-        // Where there is something else it stays.
-        let _ = fs::remove_dir(folder.join(CACHE));
-        let _ = fs::remove_dir(folder);
+/// Removes what this process has written of runs that are not whole, for who ends it at once.
+pub fn abandon() {
+    for folder in making().drain(..) {
+        files::sweep(&folder.path);
+        folder.clear();
+    }
+}
+
+impl Folder {
+    /// What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it, and what
+    /// somebody else put there.
+    fn clear(&self) {
+        files::clear(&self.path, &self.others);
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let Self { folder, made, others, stay } = self;
-        if *stay {
-            return;
-        }
-        // What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it, and
-        // what somebody else put there.
-        files::clear(folder, others);
-        for folder in made {
-            let _ = fs::remove_dir(folder);
+        making().retain(|other| !Arc::ptr_eq(other, &self.of));
+        if !self.stay {
+            self.of.clear();
         }
     }
 }
@@ -232,22 +248,10 @@ mod tests {
         assert!(vacant(&folder).unwrap_err().to_string().contains("one that is in use"));
         begun.keep().unwrap();
         vacant(&folder).unwrap();
+        // Where somebody else has files beside what was begun, it is theirs.
         killed();
-        abandon(&folder);
-        assert!(!folder.exists());
-        // Of a run that is whole only what was half written goes, and of what others have nothing.
-        fs::create_dir(&folder).unwrap();
-        [CONFIG, ".model.safetensors.AbCdEf", ".notes.AbCdEf"].into_iter().for_each(write);
-        abandon(&folder);
-        assert!(folder.join(CONFIG).exists() && folder.join(".notes.AbCdEf").exists());
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
-        killed_beside_notes(&folder);
-    }
-
-    /// Where somebody else has files beside what was begun, it is theirs.
-    fn killed_beside_notes(folder: &Path) {
-        fs::write(folder.join(UNFINISHED), "").unwrap();
-        assert!(vacant(folder).unwrap_err().to_string().contains("choose another with --out"));
+        write("notes");
+        assert!(vacant(&folder).unwrap_err().to_string().contains("choose another with --out"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::files::{self, LOCK};
 use crate::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Held while it is there; the operating system takes it from a process that ends, however that ends.
 #[derive(Debug)]
@@ -17,9 +18,19 @@ impl Lock {
     /// # Errors
     /// Where another process has it, or the folder cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
-        let lock = Self::of(folder)?;
-        files::sweep(folder);
-        Ok(lock)
+        /// Who only looks whether it is free has it for a moment.
+        const MOMENT: Duration = Duration::from_millis(100);
+        let begun = Instant::now();
+        loop {
+            match Self::of(folder) {
+                Ok(lock) => {
+                    files::sweep(folder);
+                    return Ok(lock);
+                }
+                Err(error) if error.is_not_found() || begun.elapsed() > MOMENT => return Err(error),
+                Err(_) => std::thread::sleep(MOMENT / 10),
+            }
+        }
     }
 
     /// Whether nobody has it.
