@@ -26,14 +26,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Error::invalid(path.display(), "a place where a file can be written", error))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
+    #[cfg(unix)]
     #[test]
     fn a_link_stays_a_link_and_what_it_leads_to_keeps_its_rights() {
+        use super::write;
+        use std::fs;
+        use std::os::unix::fs::{PermissionsExt, symlink};
         let folder = tempfile::tempdir().unwrap();
         let (there, link) = (folder.path().join("there"), folder.path().join("link"));
         fs::write(&there, "old").unwrap();

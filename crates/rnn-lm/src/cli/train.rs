@@ -13,7 +13,7 @@ use rnn_lm::LanguageModel;
 use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
-use rnn_lm::run::{CHECKPOINT, CONTEXT, End, Fit, MODEL, Measured, Run, Stepped, Watch, quoted, vacant};
+use rnn_lm::run::{CONTEXT, End, Fit, MODEL, Measured, Run, Stepped, Watch, quoted, vacant};
 use rnn_lm::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,12 +94,13 @@ impl Train {
             let reading = waiting(session, format!("reading {}", self.corpus.display()));
             let fit = Fit::begin(&out, &settings.config, &session.device);
             reading.finish_and_clear();
+            let error = match fit {
+                Ok(fit) => break fit,
+                Err(error) => error,
+            };
             // Another training may have taken the name meanwhile; where nobody asked for it any other will do.
             let other = self.out.is_none().then(|| free(&self.corpus)).filter(|other| *other != out);
-            match (fit, other) {
-                (Err(_), Some(other)) => out = other,
-                (fit, _) => break fit?,
-            }
+            out = other.ok_or(error)?;
         };
         session.say(format_args!("run      {0} (`rnn-lm resume {0}` goes on with it)", quoted(&out)));
         train(fit, session, self.json, &stop)
@@ -109,7 +110,7 @@ impl Train {
 impl Resume {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode> {
         let run = Run::open(&self.run)?;
-        let (without_best, corpus) = (!run.has(MODEL)? && run.has(CHECKPOINT)?, run.config.data.corpus);
+        let (without_best, corpus) = (!run.has(MODEL)?, run.config.data.corpus);
         let stop = Stop::new()?;
         let what = if corpus.is_empty() { self.run.display().to_string() } else { corpus };
         let reading = waiting(session, format!("reading {what}"));

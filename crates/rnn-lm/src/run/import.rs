@@ -66,16 +66,11 @@ fn book(file: &StateDict, path: &Path) -> Result<Imported> {
         Error::invalid(path.display(), "embed_W, lstm_Wx or rnn_Wx, and so on", names.join(", "))
             .hint("`--layout pytorch` is for embedding.weight, rnn.weight_ih_l0, ...")
     })?;
-    let known = |name: &&str| match name.split_once('_') {
-        Some(("embed", rest)) => rest == "W",
-        Some(("affine", rest)) => ["W", "b"].contains(&rest),
-        Some((of, rest)) => of == cell && ["Wx", "Wh", "b"].contains(&rest),
-        None => false,
-    };
-    let others: Vec<&str> = names.iter().copied().filter(|name| !known(name)).collect();
+    let known = format!("embed_W, {cell}_Wx, {cell}_Wh, {cell}_b, affine_W, affine_b");
+    let others: Vec<&str> =
+        names.iter().copied().filter(|name| !known.split(", ").any(|one| one == *name)).collect();
     if !others.is_empty() {
-        let want = format!("embed_W, {cell}_Wx, {cell}_Wh, {cell}_b, affine_W, affine_b and no more");
-        return Err(Error::invalid(path.display(), want, others.join(", ")));
+        return Err(Error::invalid(path.display(), format!("{known} and no more"), others.join(", ")));
     }
     let [wx, wh, b] = ["Wx", "Wh", "b"].map(|name| file.tensor(&format!("{cell}_{name}")));
     let layer = BookLayer { wx: wx?, wh: wh?, b: b? };

@@ -22,13 +22,13 @@ impl Lock {
         const MOMENT: Duration = Duration::from_millis(100);
         let begun = Instant::now();
         loop {
-            match Self::of(folder) {
-                Ok(lock) => {
+            match Self::of(folder)? {
+                Some(lock) => {
                     files::sweep(folder);
                     return Ok(lock);
                 }
-                Err(error) if error.is_not_found() || begun.elapsed() > MOMENT => return Err(error),
-                Err(_) => std::thread::sleep(MOMENT / 10),
+                None if begun.elapsed() > MOMENT => return Err(in_use(folder)),
+                None => std::thread::sleep(MOMENT / 10),
             }
         }
     }
@@ -39,30 +39,28 @@ impl Lock {
     /// Where another process has.
     pub(super) fn is_free(folder: &Path) -> Result<()> {
         // Where there is no file nobody has it, and where that cannot be opened whoever takes it will say so.
-        match folder.join(LOCK).is_file() {
-            true => Self::of(folder).map(drop).or_else(|error| match error {
-                Error::Io { .. } => Ok(()),
-                other => Err(other),
-            }),
+        match folder.join(LOCK).is_file() && matches!(Self::of(folder), Ok(None)) {
+            true => Err(in_use(folder)),
             false => Ok(()),
         }
     }
 
-    fn of(folder: &Path) -> Result<Self> {
+    /// The lock, unless another process has it.
+    fn of(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(LOCK);
         let file = File::options().create(true).write(true).truncate(false).open(&path);
         let file = file.map_err(Error::io(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::invalid(
-                folder.display(),
-                "a run that no other process trains",
-                "one that is in use",
-            )
-            .hint("wait for that process, or stop it")),
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
         }
     }
+}
+
+fn in_use(folder: &Path) -> Error {
+    Error::invalid(folder.display(), "a run that no other process trains", "one that is in use")
+        .hint("wait for that process, or stop it")
 }
 
 #[cfg(test)]

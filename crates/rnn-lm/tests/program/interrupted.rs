@@ -34,12 +34,8 @@ fn a_training_that_is_killed_goes_on_with_the_bits_it_would_have_had() {
     let line = format!("train t.txt {SMALL} --varied --epochs 6 --average nt-asgd --seed 5 --quiet");
     folder.out(&format!("{line} --out whole"));
     let mut child = folder.command(&format!("{line} --out killed")).stdout(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
     let metrics = folder.path("killed/metrics.jsonl");
-    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no evaluation for a minute");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for("evaluations", || std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
     folder.out("resume killed --quiet");
@@ -64,11 +60,7 @@ fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
     folder.file("t.txt", text(3000));
     let line = format!("train t.txt {SMALL} --epochs 1000 --out r");
     let child = folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while !folder.path("r/config.toml").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for("settings", || folder.path("r/config.toml").exists());
     std::thread::sleep(Duration::from_millis(300));
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
