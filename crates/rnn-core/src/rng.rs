@@ -71,18 +71,26 @@ pub fn bernoulli<T>(stream: &mut Stream, count: usize, rate: f64, one: T) -> Vec
 where
     T: Copy + Default + Send + Sync,
 {
-    /// Numbers that a member of the team draws at a time.
+    /// Numbers that a member of the team draws at a time, and whose bits it has at hand.
     const BLOCK: usize = 1 << 14;
+    const AT_HAND: usize = 256;
     // Rates are known to 2^-32; a rate of 1 and above never fails.
     let below = (rate * 2f64.powi(32)) as u64;
     let (bits, first) = (&stream.bits, stream.bits.get_word_pos());
+    // Looked up and not branched to: no processor foresees which it will be.
+    let either = [T::default(), one];
     let mut drawn = vec![T::default(); count];
     team::pieces(&mut drawn, BLOCK, &|i, drawn| {
         // Each block begins where the one before it ends, whoever draws that.
         let mut bits = bits.clone();
         bits.set_word_pos(first + (i * BLOCK) as u128);
-        for drawn in drawn {
-            *drawn = if u64::from(bits.next_u32()) < below { one } else { T::default() };
+        let mut words = [[0u8; 4]; AT_HAND];
+        for drawn in drawn.chunks_mut(AT_HAND) {
+            let words = &mut words[..drawn.len()];
+            bits.fill_bytes(words.as_flattened_mut());
+            for (drawn, word) in drawn.iter_mut().zip(words) {
+                *drawn = either[usize::from(u64::from(u32::from_le_bytes(*word)) < below)];
+            }
         }
     });
     stream.bits.set_word_pos(first + count as u128);
