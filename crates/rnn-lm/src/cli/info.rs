@@ -6,8 +6,7 @@ use super::progress::time;
 use super::train::in_vain;
 use anyhow::Result;
 use clap::Args;
-use rnn_core::border::file;
-use rnn_lm::run::{CHECKPOINT, METRICS, Run};
+use rnn_lm::run::{CHECKPOINT, Run};
 use rnn_lm::train::{Checkpoint, Place};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,10 +26,7 @@ impl Info {
         let run = Run::open(&self.run)?;
         let (model, training) = (&run.config.model, &run.config.training);
         let parameters = run.parameters()?;
-        // A line that is none is left out, as `resume` does.
-        let metrics = run.has(METRICS)?.then(|| file::read(&run.path(METRICS))).transpose()?;
-        let metrics = String::from_utf8_lossy(&metrics.unwrap_or_default()).into_owned();
-        let lines: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let lines = run.measured()?;
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rfind(|line| line["best"] == true);
         let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;

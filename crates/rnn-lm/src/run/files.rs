@@ -1,6 +1,6 @@
 //! The files of a run by their names, and what a process that was ended leaves of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
@@ -23,37 +23,35 @@ pub(super) const LOCK: &str = "lock";
 /// There while a run is made: where no process has the lock, what lies beside it is no run.
 pub(super) const UNFINISHED: &str = "unfinished";
 
-/// Ids of a corpus that memory has no room for: of the text to learn from, and of that to measure on.
+/// Where ids of a corpus are that memory has no room for: of the text to learn from, and of that to measure on.
 pub(super) const CACHE: &str = "cache";
-pub(super) const TRAIN_IDS: &str = "train.ids";
-pub(super) const VALID_IDS: &str = "valid.ids";
+pub(super) const TRAIN_IDS: &str = "cache/train.ids";
+pub(super) const VALID_IDS: &str = "cache/valid.ids";
 
-/// Folders inside of a run.
-const FOLDERS: [&str; 2] = ["checkpoints", CACHE];
-/// Files there and in the run.
-const FILES: [&str; 10] = [
-    CONFIG,
-    TOKENIZER,
-    MODEL,
-    CONTEXT,
-    METRICS,
-    LOCK,
-    UNFINISHED,
-    "latest.safetensors",
-    TRAIN_IDS,
-    VALID_IDS,
-];
+/// All of them.
+const ALL: [&str; 10] =
+    [CONFIG, TOKENIZER, MODEL, CONTEXT, METRICS, CHECKPOINT, LOCK, UNFINISHED, TRAIN_IDS, VALID_IDS];
+
+/// Their names, wherever they are.
+fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|file| file.rsplit_once('/').map_or(*file, |(_, name)| name))
+}
+
+/// The folders inside of a run.
+fn folders() -> BTreeSet<&'static str> {
+    ALL.iter().filter_map(|file| Some(file.rsplit_once('/')?.0)).collect()
+}
 
 /// Whether a run has, or may for a moment have, something of this name.
 pub(super) fn is_ours(name: &OsStr) -> bool {
-    is_half(name) || FILES.iter().chain(&FOLDERS).any(|ours| name == *ours)
+    is_half(name) || names().chain(folders()).any(|ours| name == ours)
 }
 
 /// Whether it is a file of ours that was not whole yet: those are written beside their place, under a name of this form.
 fn is_half(name: &OsStr) -> bool {
     let half = |name: &str| {
         let (of, _) = name.strip_prefix('.')?.rsplit_once('.')?;
-        Some(FILES.contains(&of))
+        Some(names().any(|name| name == of))
     };
     name.to_str().and_then(half) == Some(true)
 }
@@ -61,14 +59,14 @@ fn is_half(name: &OsStr) -> bool {
 /// Removes what a process that was killed had not written to its end. Only who has the folder's lock may.
 pub(super) fn sweep(folder: &Path) {
     remove(folder, is_half);
-    for inside in FOLDERS {
+    for inside in folders() {
         remove(&folder.join(inside), is_half);
     }
 }
 
 /// Removes all of a run but for what is named, and what is not a run's.
 pub(super) fn clear(folder: &Path, but: &HashSet<OsString>) {
-    for inside in FOLDERS.iter().filter(|inside| !but.contains(OsStr::new(inside))) {
+    for inside in folders().into_iter().filter(|inside| !but.contains(OsStr::new(inside))) {
         let inside = folder.join(inside);
         remove(&inside, is_ours);
         // Where somebody else put something there meanwhile it stays.

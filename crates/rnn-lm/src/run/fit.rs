@@ -2,7 +2,7 @@
 //! checkpoints from which it goes on with the bits that it would have had.
 
 use super::begun;
-use super::files::{CACHE, TRAIN_IDS, VALID_IDS};
+use super::files::{TRAIN_IDS, VALID_IDS};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::windows::Windows;
@@ -393,11 +393,11 @@ fn measure(
 }
 
 fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
-    let Run { folder, config, tokenizer } = run;
-    let cache = |name: &str| folder.join(CACHE).join(name);
+    let Run { config, tokenizer, .. } = run;
     let large = config.data.memory.saturating_mul(1 << 20);
-    let train = Ids::encode(&texts.train, tokenizer, config.data.first, (&cache(TRAIN_IDS), large))?;
-    let valid = texts.valid.as_ref().map(|text| Ids::encode(text, tokenizer, 0, (&cache(VALID_IDS), large)));
+    let ids = |text, first, cache| Ids::encode(text, tokenizer, first, (&run.path(cache), large));
+    let train = ids(&texts.train, config.data.first, TRAIN_IDS)?;
+    let valid = texts.valid.as_ref().map(|text| ids(text, 0, VALID_IDS));
     let valid = valid.transpose()?;
     if let Some(valid) = valid.as_ref().filter(|valid| valid.source().len() < 2) {
         return Err(Error::invalid("the text to measure on", "at least 2 tokens", valid.source().len())

@@ -8,6 +8,20 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// What stands in it; nothing where it is not there.
+pub(super) fn read(path: &Path) -> Result<Vec<Value>> {
+    Ok(if there(path)? { lines(&text(path)?).map(|(_, value)| value).collect() } else { Vec::new() })
+}
+
+fn text(path: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(path)?).into_owned())
+}
+
+/// Its lines, and what each says; one that was cut off says nothing and is left out.
+fn lines(text: &str) -> impl Iterator<Item = (&str, Value)> {
+    text.lines().filter_map(|line| Some((line, serde_json::from_str(line).ok()?)))
+}
+
 /// The file, and where it is.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -18,15 +32,11 @@ impl Metrics {
     /// Goes on after so many tokens: what was written of later ones was of a training that went no further than a checkpoint.
     pub(super) fn open(path: PathBuf, tokens: usize) -> Result<Self> {
         if there(&path)? {
-            let text = String::from_utf8_lossy(&file::read(&path)?).into_owned();
-            let learnt = |line: &&str| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                line.get("tokens")?.as_u64()
-            };
-            let kept: String = text
-                .lines()
-                .filter(|line| learnt(line).is_some_and(|learnt| learnt <= tokens as u64))
-                .fold(String::new(), |kept, line| kept + line + "\n");
+            let text = text(&path)?;
+            let learnt = |line: &Value| line.get("tokens").and_then(Value::as_u64);
+            let kept: String = lines(&text)
+                .filter(|(_, value)| learnt(value).is_some_and(|learnt| learnt <= tokens as u64))
+                .fold(String::new(), |kept, (line, _)| kept + line + "\n");
             if kept != text {
                 file::write(&path, kept.as_bytes())?;
             }

@@ -43,6 +43,7 @@ use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::Way;
 use rnn_core::border::file;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A run's folder, its settings and its tokenizer.
@@ -118,6 +119,14 @@ impl Run {
     /// Where nobody may look.
     pub fn has(&self, name: &str) -> Result<bool> {
         there(&self.path(name))
+    }
+
+    /// What was measured while it was trained, an object each: the lines of `metrics.jsonl`, but for one that was cut off.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; that there is none is no error.
+    pub fn measured(&self) -> Result<Vec<Value>> {
+        metrics::read(&self.path(METRICS))
     }
 
     /// The model that its settings say, as it begins.
