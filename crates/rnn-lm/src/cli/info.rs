@@ -29,12 +29,16 @@ impl Info {
         let lines = run.measured()?;
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rfind(|line| line["best"] == true);
-        let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose()?;
-        let place = checkpoint.as_ref().map(Checkpoint::place).transpose()?;
+        // All else can be said of a run whose checkpoint is damaged, or an earlier version's.
+        let read = || Checkpoint::read(run.path(CHECKPOINT))?.place();
+        let place = run.has(CHECKPOINT)?.then(read).transpose();
+        let unreadable = place.as_ref().err().map(ToString::to_string);
+        let place = place.ok().flatten();
         if self.json {
             let stands = place.map(|at| json!({ "step": at.steps, "epochs": at.epochs, "window": at.read }));
             return print(json!({
                 "config": serde_json::to_value(&run.config)?, "vocabulary": run.tokenizer.len(), "stands": stands,
+                "unreadable": unreadable,
                 "parameters": parameters, "measured": lines.len(), "best": best, "last": lines.last(),
             }));
         }
@@ -69,6 +73,9 @@ impl Info {
                     epochs + 1
                 ),
             })?;
+        }
+        if let Some(why) = unreadable {
+            print(format_args!("checkpoint  {why}"))?;
         }
         for (name, line) in [("best", best), ("last", lines.last())] {
             if let Some((line, loss)) = line.and_then(|line| Some((line, loss(line)?))) {

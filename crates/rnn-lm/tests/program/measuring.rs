@@ -125,3 +125,22 @@ trained     {} steps, epoch 3 of 3, {:.0} s\n",
     let said = folder.out("info r");
     assert!(said.contains(" steps, epoch 4 of 9, ") && said.contains(" s; `resume` goes on\n"), "{said}");
 }
+
+#[test]
+fn info_says_what_can_be_said_where_the_checkpoint_is_damaged() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out r"));
+    let (whole, json) = (folder.out("info r"), folder.json("info r"));
+    assert!(json["unreadable"].is_null() && json["stands"]["step"].as_u64() > Some(0), "{json}");
+    folder.file("r/checkpoints/latest.safetensors", "no checkpoint");
+    let (said, json) = (folder.out("info r"), folder.json("info r"));
+    let without = |text: &str, name: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with(name));
+        lines.map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(without(&said, "checkpoint"), without(&whole, "trained"));
+    let why = said.lines().find_map(|line| line.strip_prefix("checkpoint  ")).unwrap();
+    assert!(why.starts_with("r/checkpoints/latest.safetensors: expected "), "{why}");
+    assert_eq!((json["unreadable"].as_str(), json["stands"].is_null()), (Some(why), true));
+}
