@@ -10,6 +10,7 @@ mod lr_find;
 mod minutes;
 mod named;
 mod noun;
+mod plot;
 mod progress;
 mod score;
 mod settings;
@@ -77,6 +78,7 @@ enum Command {
     LrFind(lr_find::LrFind),
     Config(config::Show),
     Info(info::Info),
+    Plot(plot::Plot),
     Import(import::Import),
     Completions(completions::Completions),
 }
@@ -145,6 +147,7 @@ impl Cli {
             Command::LrFind(find) => done(find.run(&session, matches)),
             Command::Config(show) => done(show.run(matches)),
             Command::Info(info) => done(info.run()),
+            Command::Plot(plot) => done(plot.run()),
             Command::Import(import) => done(import.run(&session, matches)),
             Command::Completions(completions) => done(completions.run()),
         };

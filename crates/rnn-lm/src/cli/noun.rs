@@ -19,10 +19,23 @@ impl Noun {
 
     /// A loss in nats as people of the field say it: perplexity of what is large, bits of what is small.
     pub(super) fn quality(self, loss: f64) -> String {
-        match self.is_large() {
-            true => format!("perplexity {:.1}", loss.exp()),
-            false => format!("{:.3} bits a {self}", loss / std::f64::consts::LN_2),
-        }
+        let (measure, figure) = (self.measure(), self.short(self.figure(loss)));
+        if self.is_large() { format!("{measure} {figure}") } else { format!("{figure} {measure}") }
+    }
+
+    /// What that is.
+    pub(super) fn measure(self) -> String {
+        if self.is_large() { "perplexity".into() } else { format!("bits a {self}") }
+    }
+
+    /// Its number.
+    pub(super) fn figure(self, loss: f64) -> f64 {
+        if self.is_large() { loss.exp() } else { loss / std::f64::consts::LN_2 }
+    }
+
+    /// As many digits of it as say something.
+    pub(super) fn short(self, figure: f64) -> String {
+        if self.is_large() { format!("{figure:.1}") } else { format!("{figure:.3}") }
     }
 }
 

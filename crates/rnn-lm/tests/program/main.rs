@@ -7,6 +7,7 @@ mod interrupted;
 mod lines;
 mod measuring;
 mod minutes;
+mod pictures;
 mod rates;
 mod streams;
 mod terminal;
