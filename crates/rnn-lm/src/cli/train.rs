@@ -236,7 +236,11 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
         print(verdict.json())?;
     } else {
         print(verdict.text())?;
-        session.say(format_args!("\nwhat it writes: `rnn-lm generate {} --prompt TEXT`", quoted(folder)));
+        let folder = quoted(folder);
+        session.say(format_args!("\nwhat it writes: `rnn-lm generate {folder} --prompt TEXT`"));
+        if fit.run().measured()?.len() > 1 {
+            session.say(format_args!("how it learnt:  `rnn-lm plot {folder}`"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

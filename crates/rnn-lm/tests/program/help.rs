@@ -42,7 +42,7 @@ fn flags(help: &str) -> Vec<(String, String)> {
 fn every_flag_of_every_command_has_a_text() {
     let folder = Folder::new();
     let commands = commands(&folder);
-    assert_eq!(commands.len(), 10, "{commands:?}");
+    assert_eq!(commands.len(), 11, "{commands:?}");
     // Every setting is a flag of those that take settings.
     let config = folder.out("config");
     let mut section = "";
