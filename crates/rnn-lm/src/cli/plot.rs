@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use plotters::prelude::*;
 use rnn_core::border::file;
-use rnn_lm::run::{Run, quoted};
+use rnn_lm::run::{METRICS, Run, quoted};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,12 @@ impl Curve {
             learning: points("train_loss"),
         };
         let most = curve.measured.len().max(curve.learning.len());
+        if most == 0 {
+            bail!(
+                "{}: expected a run that was measured while it was trained, got one without {METRICS}, or with an empty one                  (`rnn-lm evaluate` measures any)",
+                folder.display()
+            );
+        }
         if most < 2 {
             bail!(
                 "{}: expected two evaluations at least, to draw a line between, got {most} (`rnn-lm resume {} --epochs N` makes \

@@ -50,8 +50,15 @@ fn what_cannot_be_drawn_is_said_and_no_picture_is_touched() {
     folder.out(&format!("train t.txt {SMALL} --epochs 2 --quiet --out words"));
     folder.out("train t.txt --tokens char --hidden 8 --epochs 2 --quiet --out letters");
     folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out one"));
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out never"));
+    std::fs::remove_file(folder.path("never/metrics.jsonl")).unwrap();
     folder.file("plot.svg", "an older picture");
     for (line, why) in [
+        (
+            "plot never",
+            "never: expected a run that was measured while it was trained, got one without metrics",
+        ),
+        ("plot words --out never", "--out: never: "),
         ("plot words letters", "letters: expected a run of words, as those before it, got one of characters"),
         (
             "plot one",
