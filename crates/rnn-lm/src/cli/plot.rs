@@ -43,7 +43,8 @@ impl Plot {
         let mut curves = Vec::new();
         for folder in &self.runs {
             let run = Run::open(folder)?;
-            let (of_this, of_all) = (Noun::of(&run.tokenizer), *noun.get_or_insert(Noun::of(&run.tokenizer)));
+            let of_this = Noun::of(&run.tokenizer);
+            let of_all = *noun.get_or_insert(of_this);
             if of_this != of_all {
                 bail!(
                     "{}: expected a run of {of_all}s, as those before it, got one of {of_this}s (a {of_this} says another \
@@ -77,7 +78,8 @@ impl Curve {
         let most = curve.measured.len().max(curve.learning.len());
         if most == 0 {
             bail!(
-                "{}: expected a run that was measured while it was trained, got one without {METRICS}, or with an empty one                  (`rnn-lm evaluate` measures any)",
+                "{}: expected a run that was measured while it was trained, got one without {METRICS}, or with an empty one \
+                 (`rnn-lm evaluate` measures any)",
                 folder.display()
             );
         }
@@ -94,12 +96,12 @@ impl Curve {
 
     /// The name, and the lowest it came to.
     fn label(&self, noun: Noun) -> String {
-        let lowest = |points: &[Point]| points.iter().map(|(_, figure)| *figure).min_by(f64::total_cmp);
-        match (lowest(&self.measured), lowest(&self.learning)) {
-            (Some(lowest), _) => format!("{}: {}", self.name, noun.short(lowest)),
-            (None, Some(lowest)) => format!("{}: {} while learning", self.name, noun.short(lowest)),
-            (None, None) => self.name.clone(),
-        }
+        let (points, when) = match self.measured.is_empty() {
+            true => (&self.learning, " while learning"),
+            false => (&self.measured, ""),
+        };
+        let lowest = points.iter().map(|(_, figure)| *figure).fold(f64::INFINITY, f64::min);
+        format!("{}: {}{when}", self.name, noun.short(lowest))
     }
 }
 

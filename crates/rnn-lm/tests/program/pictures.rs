@@ -56,7 +56,7 @@ fn what_cannot_be_drawn_is_said_and_no_picture_is_touched() {
     for (line, why) in [
         (
             "plot never",
-            "never: expected a run that was measured while it was trained, got one without metrics",
+            "never: expected a run that was measured while it was trained, got one without metrics.jsonl, or with an empty one (`rnn-lm evaluate` measures any)",
         ),
         ("plot words --out never", "--out: never: "),
         ("plot words letters", "letters: expected a run of words, as those before it, got one of characters"),
