@@ -5,7 +5,7 @@ use rnn_core::{
     LayerSpec, LstmCell, Parameters, Penalty, Regularisers, Scheme, Stack, TimeRnn, Way, last_ran,
 };
 use rnn_lm::config::Config;
-use rnn_lm::data::{Batches, Streams, Window};
+use rnn_lm::data::{Batches, IGNORE, Streams, Window};
 use rnn_lm::model::{CellKind, Dropout, LanguageModel, LmSpec, Rnnlm, build};
 use rnn_lm::train::Trainer;
 
@@ -137,6 +137,44 @@ fn each_part_of_it_changes_the_loss_of_a_window() {
 }
 
 #[test]
+fn what_stands_behind_a_rows_end_changes_nothing() {
+    // The rows have 3, 2 and no steps; ids that the text does not have stand behind their ends.
+    let window = |padding: u32| {
+        let ids = |numbers: [u32; 9]| numbers.map(|id| if id == 0 { padding } else { id }).to_vec();
+        Window {
+            xs: ids([1, 2, 3, 4, 5, 0, 0, 0, 0]),
+            ts: vec![2, 3, 4, 5, 6, IGNORE, IGNORE, IGNORE, IGNORE],
+            batch: 3,
+            time: 3,
+            first: true,
+            targets: 5,
+            share: 1.0,
+        }
+    };
+    let penalty = Penalty { activation: 2.0, temporal: 1.0 };
+    let spec = LmSpec::new(V, 8, 12).dropout(Dropout { output: 0.4, penalty, ..Dropout::default() });
+    let run = |way, padding| {
+        let mut model = build(CellKind::Lstm, &spec, way, (DType::F64, &Device::Cpu), 5).unwrap();
+        let loss = model.forward(&window(padding)).unwrap();
+        model.backward().unwrap();
+        (loss, model.penalty(), model.gradients().unwrap())
+    };
+    let (_, of_reference, reference) = run(Way::Reference, 20);
+    for way in [Way::Reference, Way::Manual, Way::Fused] {
+        let (loss, penalty, gradients) = run(way, 20);
+        let (other_loss, other_penalty, others) = run(way, 21);
+        assert_eq!((loss, penalty), (other_loss, other_penalty), "{way:?}");
+        assert!((penalty - of_reference).abs() < 1e-14 && penalty > 1e-3, "{way:?}: {penalty}");
+        for (((name, gradient), (_, other)), (_, want)) in gradients.iter().zip(&others).zip(&reference) {
+            assert_eq!(off(gradient, other), 0.0, "{way:?}: {name}");
+            assert!(off(gradient, want) < 1e-13, "{way:?}: {name}");
+        }
+        let of_padding = gradients[0].1.narrow(0, 20, 2).unwrap();
+        assert_eq!(off(&of_padding, &of_padding.zeros_like().unwrap()), 0.0, "{way:?}");
+    }
+}
+
+#[test]
 fn the_number_of_the_window_fixes_what_is_dropped() {
     let mut model = model(CellKind::Lstm, awd(), Way::Fused, DType::F32);
     let first = window(0);
@@ -163,7 +201,7 @@ fn what_cannot_be_is_refused() {
     let error = refused(Dropout { recurrent: Regularisers { input: 0.1, ..none.recurrent }, ..none }, spec);
     assert!(error.contains("0 for input and output"), "{error}");
     let error = refused(none, |dropout| spec(dropout).last(9));
-    assert!(error.contains("expected 9, the size of the last layer, got 8"), "{error}");
+    assert!(error.contains("expected 9, the size of the last layer, of tied weights, got 8"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rnn_core::{Bias, LstmCell, Scheme, Way, last_ran, reset_last_ran};
 use rnn_lm::data::{Batches, IGNORE, Streams, Window};
 use rnn_lm::layers::TimeSoftmaxWithLoss;
 use rnn_lm::model::{CellKind, LanguageModel, LmSpec, Rnnlm, build};
-use rnn_lm::train::{Clip, Optimizer, Sgd, Trainer};
+use rnn_lm::train::{Clip, Optimizer, Rate, Schedule, Sgd, Trainer};
 use rnn_lm::{Error, Result};
 
 const CELLS: [CellKind; 3] = [CellKind::Rnn, CellKind::Lstm, CellKind::Gru];
@@ -281,6 +281,44 @@ fn windows_taken_together_have_the_mean_of_their_shares_of_the_rate() {
     for shares in [[0.5, 1.0], [1.0, 0.5]] {
         assert_eq!(trained(shares, 0.25), want, "{shares:?}");
     }
+}
+
+#[test]
+fn the_last_step_of_an_epoch_has_the_windows_that_are_left() {
+    let other = Window { first: true, ..Streams::new(&corpus(), 4, 7).unwrap().window(0, 1).unwrap() };
+    let trained = |every, windows: usize| {
+        let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
+        let rate = Rate::new(0.5, Schedule::Decay { after: 1, divide: 2.0 });
+        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.5)).rate(rate).accumulate(every);
+        for number in 0..windows {
+            let window = if number % 2 == 0 { &window() } else { &other };
+            trainer.step(model.as_mut(), window).unwrap();
+        }
+        trainer.epoch_ends(model.as_mut()).unwrap();
+        assert_eq!((trainer.steps(), trainer.epochs(), trainer.read(), trainer.lr()), (2, 1, 0, 0.25));
+        let after = weights(model.as_ref());
+        // Nothing is left of them.
+        trainer.epoch_ends(model.as_mut()).unwrap();
+        assert_eq!((trainer.steps(), weights(model.as_ref())), (2, after.clone()));
+        after
+    };
+    // Two windows, each from a state of zeros, and the first one once more.
+    let got = trained(2, 3);
+    let want = {
+        let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
+        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.5)).accumulate(2);
+        trainer.step(model.as_mut(), &window()).unwrap();
+        trainer.step(model.as_mut(), &other).unwrap();
+        let mut single = Optimizer::new(Sgd::default(), 0.5);
+        model.forward(&window()).unwrap();
+        model.backward().unwrap();
+        model.update(&mut single).unwrap();
+        weights(model.as_ref())
+    };
+    for (a, b) in got.concat().iter().zip(&want.concat()) {
+        assert!((a - b).abs() < 1e-14, "{a} {b}");
+    }
+    assert_ne!(got, trained(2, 4), "the control has another window in its second step");
 }
 
 #[test]

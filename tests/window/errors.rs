@@ -216,7 +216,7 @@ fn what_a_language_model_is_asked_that_it_cannot_answer() {
     }
     says(
         make(&spec.tied(true)).map(drop),
-        &["LmSpec: embed of tied weights: expected 4, the hidden size, got 3", "as wide"],
+        &["LmSpec: embed: expected 4, the hidden size, of tied weights, got 3", "as wide"],
     );
     for absurd in [LmSpec { hidden: usize::MAX, ..spec }, LmSpec { vocabulary: 1 << 40, ..spec }] {
         says(make(&absurd).map(drop), &["LmSpec: expected at most", "parameters"]);

@@ -3,7 +3,10 @@
 use crate::numbers::{numbers as of, off, random};
 use crate::small::{H, N, T, layer, parameters, start, xs};
 use candle_core::{DType, Device, Tensor};
-use rnn_core::{Cell, GruCell, LayerSpec, LstmCell, Plan, Recurrent, Regularisers, Stack, State, TimeRnn};
+use rnn_core::{
+    Cell, GruCell, LayerSpec, LstmCell, Plan, Recurrent, Regularisers, ResetBeforeGruCell, Stack, State,
+    TimeRnn,
+};
 
 fn regularised(regularisers: Regularisers) -> (TimeRnn<LstmCell>, Plan) {
     let layer: TimeRnn<LstmCell> = layer(DType::F64);
@@ -44,6 +47,28 @@ fn weight_drop_gives_the_raw_weight_its_gradient_where_it_was_not_dropped() {
     assert!(off(&hs, &whole) > 1e-3, "the mask changes the outputs");
     let (inferred, _) = dropped.infer(&xs, &state).unwrap();
     assert_eq!(off(&inferred, &whole), 0.0, "inference uses the whole weight");
+}
+
+#[test]
+fn weight_drop_is_of_every_recurrent_weight_there_is() {
+    let gru: TimeRnn<ResetBeforeGruCell> = layer(DType::F64);
+    let gru = gru.with_regularisers(Regularisers { weight: 0.4, ..Regularisers::default() }).unwrap();
+    let (xs, state, plan) = (xs(DType::F64), start(&gru, N, DType::F64), Plan::new().draw(5, 2));
+    let (hs, _) = gru.forward_with(&xs, &state, &plan).unwrap();
+    let grads = hs.sum_all().unwrap().backward().unwrap();
+    let (hs, _, tape) = gru.forward_taped_with(&xs, &state, &plan).unwrap();
+    let by_hand = gru.backward(tape, &hs.ones_like().unwrap(), &state.zeros_like().unwrap()).unwrap().params;
+    let mut dropped = Vec::new();
+    for ((name, weight), (_, taped)) in gru.cell().params().recurrent().into_iter().zip(by_hand.recurrent()) {
+        let grad = grads.get(weight).unwrap();
+        assert_eq!(off(grad, taped), 0.0, "{name}");
+        let grad = of(grad);
+        let zeros = grad.iter().filter(|&&grad| grad == 0.0).count();
+        assert!((zeros as f64 / grad.len() as f64 - 0.4).abs() < 0.15, "{name}: {zeros} of {}", grad.len());
+        dropped.push((name, grad[..H * H].iter().map(|&grad| grad == 0.0).collect::<Vec<_>>()));
+    }
+    assert_eq!([dropped[0].0, dropped[1].0], ["weight_hh", "weight_hn"]);
+    assert_ne!(dropped[0].1, dropped[1].1, "each has a mask of its own");
 }
 
 #[test]

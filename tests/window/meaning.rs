@@ -138,21 +138,41 @@ fn a_plan_that_does_not_fit_is_an_error() {
 
 #[test]
 fn penalties_are_those_of_plain_ops() {
-    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
-        for time in [1, 2, 6] {
+    let penalty = Penalty { activation: 0.7, temporal: 0.3 };
+    // Half floats take the way of a GPU.
+    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6), (DType::F16, 5e-3)] {
+        for lengths in [[1; 3], [2; 3], [6; 3], [6, 1, 4], [0, 6, 2]] {
+            let time = lengths.into_iter().max().unwrap();
             let hs = Var::from_tensor(&random(&[3, time, 4], dtype, "hs")).unwrap();
-            let penalty = Penalty { activation: 0.7, temporal: 0.3 };
-            let mut want = (hs.sqr().unwrap().mean_all().unwrap() * 0.7).unwrap();
-            if time > 1 {
-                let change =
-                    (hs.narrow(1, 1, time - 1).unwrap() - hs.narrow(1, 0, time - 1).unwrap()).unwrap();
-                want = (want + (change.sqr().unwrap().mean_all().unwrap() * 0.3).unwrap()).unwrap();
+            // All steps that there are behind one another, and all changes.
+            let (mut steps, mut changes) = (Vec::new(), Vec::new());
+            for (n, length) in lengths.into_iter().enumerate() {
+                let row = |from, count| hs.narrow(0, n, 1).unwrap().narrow(1, from, count).unwrap();
+                if length > 0 {
+                    steps.push(row(0, length));
+                }
+                if length > 1 {
+                    changes.push((row(1, length - 1) - row(0, length - 1)).unwrap());
+                }
             }
-            let got = penalty.of(&hs).unwrap();
-            assert!(numbers::relative(&got, &want) < tolerance, "T = {time}");
+            let mean = |parts: &[Tensor]| Tensor::cat(parts, 1).unwrap().sqr().unwrap().mean_all().unwrap();
+            let mut want = (mean(&steps) * 0.7).unwrap();
+            if !changes.is_empty() {
+                want = (want + (mean(&changes) * 0.3).unwrap()).unwrap();
+            }
+            let got =
+                penalty.of(&hs, lengths.iter().any(|&length| length < time).then_some(&lengths)).unwrap();
+            assert!(numbers::relative(&got, &want) < tolerance, "{dtype:?} {lengths:?}: {got} {want}");
             let grad = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap().get(&hs).unwrap().clone();
-            assert!(numbers::relative(&grad(&got), &grad(&want)) < tolerance, "T = {time}");
+            assert!(numbers::relative(&grad(&got), &grad(&want)) < tolerance, "{dtype:?} {lengths:?}");
         }
+    }
+    let hs = random(&[2, 3, 4], DType::F32, "hs");
+    for (lengths, want) in [
+        ([3].as_slice(), "Penalty: lengths: expected 2, one a row, got 1"),
+        (&[3, 4], "Penalty: length of row 1: expected at most 3, the steps of the window, got 4"),
+    ] {
+        assert_eq!(penalty.by_hand(&hs, Some(lengths)).unwrap_err().to_string(), want);
     }
 }
 
@@ -161,9 +181,9 @@ fn penalties_of_no_outputs_are_zero() {
     let penalty = Penalty { activation: 0.7, temporal: 0.3 };
     for (dtype, dims) in [(DType::F64, [0, 2, 3]), (DType::F32, [2, 0, 3]), (DType::F16, [2, 3, 0])] {
         let hs = Var::zeros(&dims, dtype, &Device::Cpu).unwrap();
-        let (value, dhs) = penalty.by_hand(&hs).unwrap();
+        let (value, dhs) = penalty.by_hand(&hs, None).unwrap();
         assert_eq!((value, dhs.dims()), (0.0, dims.as_slice()));
-        let value = penalty.of(&hs).unwrap();
+        let value = penalty.of(&hs, None).unwrap();
         assert_eq!(of(&value), [0.0]);
         assert_eq!(value.backward().unwrap().get(&hs).unwrap().dims(), dims);
     }

@@ -133,3 +133,22 @@ fn sliding_truncation_refuses_layers_that_read_from_the_end() {
     refused(Stack::from_layers(vec![forward.clone(), reverse]).unwrap());
     assert!(Sliding::new(forward, 2, 4).is_ok());
 }
+
+#[test]
+fn sliding_truncation_refuses_layers_that_draw_masks() {
+    fn refused<R: Recurrent>(layer: R) {
+        let Err(error) = Sliding::new(layer, 2, 4) else { panic!("a layer that drops slides") };
+        let error = error.to_string();
+        assert!(error.contains("Sliding: layer: expected a layer without dropout"), "{error}");
+    }
+    let rates = Regularisers { weight: 0.1, ..Regularisers::default() };
+    let plain = layer::<TimeRnn<GruCell>>(DType::F32);
+    refused(plain.clone().with_regularisers(rates).unwrap());
+    let stack = |layers| {
+        Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(D, H), layers, &parameters(DType::F32).builder())
+            .unwrap()
+    };
+    refused(stack(2).with_dropout(0.5).unwrap());
+    // Between layers, of which there is one.
+    assert!(Sliding::new(stack(1).with_dropout(0.5).unwrap(), 2, 4).is_ok());
+}

@@ -1,6 +1,6 @@
 //! Random numbers that depend on nothing but a seed, a purpose and a step.
 //!
-//! A [`Stream`] is ChaCha8 keyed by (seed, purpose) with the step as its counter block, so that drawing for one
+//! A [`Stream`] is ChaCha8 keyed by (seed, purpose) with the step as its stream number, so that drawing for one
 //! purpose never moves another, and step 1,000 can be drawn without the 999 before it. Same numbers on every machine.
 
 use crate::kernels::team;

@@ -16,7 +16,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A file is not UTF-8.
-    #[error("{}: not UTF-8: the first bad byte is at offset {offset} (convert the file, for example with iconv)", path.display())]
+    #[error("{}: not UTF-8: the first bad byte is at offset {offset} (convert the file, for example with iconv; bytes as tokens take any)", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
@@ -69,6 +69,18 @@ impl Error {
         match self {
             Self::Core(rnn_core::Error::Invalid { op, expected, got, hint }) => {
                 let op = format!("{place}: {op}");
+                Self::Core(rnn_core::Error::Invalid { op, expected, got, hint })
+            }
+            other => other,
+        }
+    }
+
+    /// The same of an operation that others know by another name, where `name` has one.
+    #[must_use]
+    pub(crate) fn renamed<'a>(self, name: impl FnOnce(&str) -> Option<&'a str>) -> Self {
+        match self {
+            Self::Core(rnn_core::Error::Invalid { op, expected, got, hint }) => {
+                let op = name(&op).map_or(op.clone(), str::to_string);
                 Self::Core(rnn_core::Error::Invalid { op, expected, got, hint })
             }
             other => other,

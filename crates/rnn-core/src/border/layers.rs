@@ -84,7 +84,8 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// Where its layers differ in more than the size of the input, or a cell has parameters of its own.
+    /// Where its layers differ in more than the size of the input, a cell has parameters of its own, or a layer of one direction
+    /// reads from the end, for which there is no name.
     pub fn of<R: Layer>(stack: &Stack<R>) -> Result<Self>
     where
         R::Cell: Known,
@@ -94,6 +95,15 @@ impl Network {
         for (layer, made) in stack.layers().iter().enumerate() {
             for (direction, way) in Direction::BOTH.into_iter().zip(made.directions()) {
                 let (cell, place) = (way.cell(), Place { layer, direction });
+                if cell.spec().place.direction != direction {
+                    let op = format!("Network::of: layer {layer}");
+                    return Err(Error::invalid(
+                        op,
+                        "a layer that reads forward, or both ways",
+                        "one that reads from the end",
+                    )
+                    .hint("reverse its input and its outputs outside, or make the stack of Bidirectional"));
+                }
                 let of_cell = NetworkSpec {
                     projection: cell.spec().projection,
                     layers: stack.layers().len(),

@@ -1,6 +1,8 @@
 //! The parameters of one recurrent layer: which there are, their names and shapes, and the products they take part in.
 
-use crate::convention::{BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH, name};
+use crate::convention::{
+    BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HN, WEIGHT_HR, WEIGHT_IH, name,
+};
 use crate::{Error, Result, Scheme};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -185,6 +187,22 @@ impl LayerParams {
     pub fn own(&self, parameter: &str) -> Result<&Tensor> {
         let found = self.own.iter().find(|(name, _)| *name == parameter).map(|(_, tensor)| tensor);
         found.ok_or_else(|| Error::invalid("LayerParams::own", parameter, "no such parameter"))
+    }
+
+    /// The weights that the hidden state before a step goes through, with their names: `weight_hh`, and `weight_hn` where a cell
+    /// has one.
+    pub fn recurrent(&self) -> Vec<(&'static str, &Tensor)> {
+        let own =
+            self.own.iter().filter(|(name, _)| *name == WEIGHT_HN).map(|(name, weight)| (*name, weight));
+        [(WEIGHT_HH, &self.weight_hh)].into_iter().chain(own).collect()
+    }
+
+    /// One of them.
+    pub(crate) fn recurrent_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        match name {
+            WEIGHT_HH => Some(&mut self.weight_hh),
+            name => self.own.iter_mut().find(|(own, _)| *own == name).map(|(_, weight)| weight),
+        }
     }
 
     /// The name of each parameter there is without its place, in PyTorch's order.

@@ -92,6 +92,10 @@ impl<C: Cell> Recurrent for Bidirectional<C> {
     fn goes_forward(&self) -> bool {
         false
     }
+
+    fn draws(&self) -> bool {
+        self.forward.draws() || self.reverse.draws()
+    }
 }
 
 impl<C: Cell> Layer for Bidirectional<C> {

@@ -77,6 +77,11 @@ pub trait Recurrent {
     fn goes_forward(&self) -> bool {
         true
     }
+
+    /// Whether training draws masks, so that a plan has to say which.
+    fn draws(&self) -> bool {
+        false
+    }
 }
 
 /// The gradients that a layer's backward by hand gives.

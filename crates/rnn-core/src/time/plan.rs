@@ -2,6 +2,7 @@
 
 use crate::convention::Direction;
 use crate::{Error, Result};
+use candle_core::Tensor;
 
 /// What is said of a window: how long its rows are, where sequences begin, and from which draw its masks are.
 ///
@@ -65,13 +66,7 @@ impl Plan {
     /// Where something does not fit a window of N rows and T steps.
     pub(super) fn check(&self, (batch, time): (usize, usize)) -> Result<()> {
         if let Some(lengths) = &self.lengths {
-            if lengths.len() != batch {
-                return Err(Error::invalid("Plan: lengths", format!("{batch}, one a row"), lengths.len()));
-            }
-            if let Some((n, length)) = lengths.iter().enumerate().find(|&(_, &length)| length > time) {
-                let op = format!("Plan: length of row {n}");
-                return Err(Error::invalid(op, format!("at most {time}, the steps of the window"), length));
-            }
+            check_lengths("Plan", lengths, (batch, time))?;
         }
         match &self.resets {
             Some(resets) if resets.len() != batch * time => {
@@ -93,4 +88,30 @@ impl Plan {
         };
         Some((0..resets.len()).map(|i| at(i / time, i % time)).collect())
     }
+}
+
+/// # Errors
+/// Where there is not one length a row, or one is beyond the window.
+pub(super) fn check_lengths(op: &str, lengths: &[usize], (batch, time): (usize, usize)) -> Result<()> {
+    if lengths.len() != batch {
+        return Err(Error::invalid(format!("{op}: lengths"), format!("{batch}, one a row"), lengths.len()));
+    }
+    match lengths.iter().enumerate().find(|&(_, &length)| length > time) {
+        Some((n, length)) => {
+            let op = format!("{op}: length of row {n}");
+            Err(Error::invalid(op, format!("at most {time}, the steps of the window"), length))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `xs [N, T, D]` with zeros behind each row's end, whatever stands there.
+pub(super) fn without_padding(xs: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+    let (batch, time, _) = xs.dims3()?;
+    if lengths.iter().all(|&length| length >= time) {
+        return Ok(xs.clone());
+    }
+    let active: Vec<u8> = (0..batch * time).map(|i| u8::from(i % time < lengths[i / time])).collect();
+    let active = Tensor::from_vec(active, (batch, time, 1), xs.device())?.broadcast_as(xs.shape())?;
+    Ok(active.where_cond(xs, &xs.zeros_like()?)?)
 }

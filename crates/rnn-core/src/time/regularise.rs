@@ -1,7 +1,7 @@
 //! Regularisers of a recurrent layer, and their masks, which a seed fixes.
 
 use super::plan::Draw;
-use crate::cell::{Cell, State};
+use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::unroll::Guides;
 use crate::mask::{kept, mask};
 use crate::rng::Stream;
@@ -25,7 +25,8 @@ pub struct Regularisers {
     pub output: f64,
     /// Units of the hidden state that the recurrent product takes, likewise.
     pub recurrent: f64,
-    /// Single weights of `weight_hh`, the same ones at all steps and rows (Merity et al. 2018).
+    /// Single weights of `weight_hh`, and of a `weight_hn` where a cell has one, the same ones at all steps and rows (Merity et
+    /// al. 2018).
     pub weight: f64,
     /// Units of the hidden state that keep their value at a step, others at each step (Krueger et al. 2017).
     pub zoneout_h: f64,
@@ -87,8 +88,21 @@ pub(super) struct Masks {
     pub(super) input: Option<Tensor>,
     /// `[N, P]`
     pub(super) output: Option<Tensor>,
-    /// `[G*H, P]`
-    pub(super) weight: Option<Tensor>,
+    /// Of each recurrent weight, by its name.
+    pub(super) weights: Vec<(&'static str, Tensor)>,
+}
+
+impl Masks {
+    /// Recurrent weights, or their gradients, without what is dropped of them.
+    pub(super) fn drop_weights(&self, params: &LayerParams) -> Result<LayerParams> {
+        let mut params = params.clone();
+        for (name, mask) in &self.weights {
+            if let Some(weight) = params.recurrent_mut(name) {
+                *weight = (&*weight * mask)?;
+            }
+        }
+        Ok(params)
+    }
 }
 
 impl Regularisers {
@@ -122,10 +136,14 @@ impl Regularisers {
         }
         let Some(source) = source else { return Ok(Masks::default()) };
         guides.mask = source.dropout("recurrent", self.recurrent, &[batch, output])?;
+        let mut weights = Vec::new();
+        for (what, (name, weight)) in ["weight", "weight_hn"].into_iter().zip(cell.params().recurrent()) {
+            weights.extend(source.dropout(what, self.weight, weight.dims())?.map(|mask| (name, mask)));
+        }
         Ok(Masks {
             input: source.dropout("input", self.input, &[batch, input])?,
             output: source.dropout("output", self.output, &[batch, output])?,
-            weight: source.dropout("weight", self.weight, cell.params().weight_hh.dims())?,
+            weights,
         })
     }
 }

@@ -46,7 +46,7 @@ impl<R: Recurrent> Sliding<R> {
     /// A layer that takes `every` steps (k1) and goes `back` steps (k2), from a state of zeros.
     ///
     /// # Errors
-    /// Where `every` is zero, or `back` is less, or the layer does not read forwards alone.
+    /// Where `every` is zero, or `back` is less, or the layer does not read forwards alone or draws masks.
     pub fn new(layer: R, every: usize, back: usize) -> Result<Self> {
         if every == 0 || back < every {
             let want = "at least 1 step every time, and at least as many back";
@@ -56,6 +56,11 @@ impl<R: Recurrent> Sliding<R> {
             let want = "a layer that goes forward alone";
             return Err(Error::invalid("Sliding: layer", want, "one that reads its window from the end")
                 .hint("what comes behind the newest steps is not there yet"));
+        }
+        if layer.draws() {
+            let want = "a layer without dropout and other regularisers";
+            return Err(Error::invalid("Sliding: layer", want, "one that draws masks")
+                .hint("steps are computed again, and masks of which window they had is not said anywhere"));
         }
         Ok(Self { layer, every, back, inputs: VecDeque::new(), start: None, last: None })
     }

@@ -259,6 +259,11 @@ impl<R: Layer> Recurrent for Stack<R> {
     fn goes_forward(&self) -> bool {
         self.layers.iter().all(R::goes_forward)
     }
+
+    fn draws(&self) -> bool {
+        // Dropout is between layers.
+        self.dropout > 0.0 && self.layers.len() > 1 || self.layers.iter().any(R::draws)
+    }
 }
 
 /// One state for each layer of a stack, never none.

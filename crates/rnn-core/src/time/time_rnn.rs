@@ -1,7 +1,7 @@
 //! A cell over T steps: one layer, in the way that was asked for.
 
 use super::locked::drop_units;
-use super::plan::Plan;
+use super::plan::{Plan, without_padding};
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent};
 use crate::autograd::{Flat, record};
@@ -168,7 +168,7 @@ impl<C: Cell> TimeRnn<C> {
         let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
         let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
         let hs = drop_units(&hs, masks.output.as_ref(), way)?;
-        let params = masks.weight.is_some().then(|| cell.params().clone());
+        let params = (!masks.weights.is_empty()).then(|| cell.params().clone());
         Ok((hs, next, TimeTape { tape, of: self.kind(), params, masks }))
     }
 
@@ -197,9 +197,7 @@ impl<C: Cell> TimeRnn<C> {
         let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
         let dropped = |dxs: Tensor| drop_units(&dxs, masks.input.as_ref(), self.way());
         grads.dxs = grads.dxs.map(dropped).transpose()?;
-        if let Some(mask) = &masks.weight {
-            grads.params.weight_hh = (&grads.params.weight_hh * mask)?;
-        }
+        grads.params = masks.drop_weights(&grads.params)?;
         Ok(grads)
     }
 
@@ -252,14 +250,12 @@ impl<C: Cell> TimeRnn<C> {
             }
             masks = self.regularisers.masks(&self.cell, xs, draw, &mut guides)?;
         }
-        let mut cell = self.cell.clone();
-        if let Some(mask) = &masks.weight {
-            let mut params = cell.params().clone();
-            params.weight_hh = (&params.weight_hh * mask)?;
-            cell = cell.with_params(params);
-        }
+        let cell = match masks.weights.is_empty() {
+            true => self.cell.clone(),
+            false => self.cell.with_params(masks.drop_weights(self.cell.params())?),
+        };
         let xs = match &guides.lengths {
-            Some(lengths) => without_padding(xs, lengths)?,
+            Some(lengths) => finite(xs, lengths)?,
             None => xs.clone(),
         };
         let xs = drop_units(&xs, masks.input.as_ref(), self.way())?;
@@ -374,6 +370,10 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
     fn goes_forward(&self) -> bool {
         self.cell.spec().place.direction == Direction::Forward
     }
+
+    fn draws(&self) -> bool {
+        self.regularisers.any()
+    }
 }
 
 impl<C: Cell> Layer for TimeRnn<C> {
@@ -424,17 +424,12 @@ fn split<S: State>(state: &S, outputs: Vec<Tensor>) -> Result<(Tensor, S)> {
     Ok((hs, unroll::with_parts(state, outputs)?))
 }
 
-/// The input with zeros behind each end, where what stands there is not finite: it has no gradient, and zero times
-/// infinity would be one.
-fn without_padding(xs: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-    let (batch, time, _) = xs.dims3()?;
+/// The input, with zeros behind each end where what stands there is not finite: it has no gradient, and zero times infinity
+/// would be one.
+fn finite(xs: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+    let time = xs.dim(1)?;
     let shortest = lengths.iter().copied().min().unwrap_or(time);
     let padded = xs.detach().narrow(1, shortest, time - shortest)?;
-    let of_all = padded.abs()?.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-    if of_all.is_finite() {
-        return Ok(xs.clone());
-    }
-    let active: Vec<u8> = (0..batch * time).map(|i| u8::from(i % time < lengths[i / time])).collect();
-    let active = Tensor::from_vec(active, (batch, time, 1), xs.device())?.broadcast_as(xs.shape())?;
-    Ok(active.where_cond(xs, &xs.zeros_like()?)?)
+    let of_all = padded.abs()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    if of_all.is_finite() { Ok(xs.clone()) } else { without_padding(xs, lengths) }
 }

@@ -10,7 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use rnn_core::border::pytorch::StateDict;
 use rnn_core::border::{Kind, Known, Network, NetworkSpec};
 use rnn_core::{
-    Bias, Bidirectional, GruCell, Layer, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell, Stack, TimeRnn,
+    Bias, Bidirectional, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell,
+    Stack, TimeRnn,
 };
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -285,6 +286,10 @@ fn a_stack_that_is_not_of_the_network() {
             Stack::from_layers(vec![layer(0, Bias::Both, 3, 2), layer(hidden, bias, hidden, 3)]).unwrap();
         says(Network::of(&mixed), &["Network::of: layer l1: expected what the first one is"]);
     }
+    // PyTorch has no name for a layer that reads from the end alone.
+    let reverse = LayerSpec::new(2, 3).direction(Direction::Reverse);
+    let reverse = Stack::<TimeRnn<GruCell>>::new(reverse, 1, &parameters.builder()).unwrap();
+    says(Network::of(&reverse), &["Network::of: layer 0: expected a layer that reads forward, or both ways"]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Config {
         if i64::try_from(epochs).is_err() {
             return Err(Error::invalid("training.epochs", format!("at most {}", i64::MAX), epochs));
         }
-        spec.check()?;
+        spec.check().map_err(as_setting)?;
         if self.data.max_vocab == 1 {
             return Err(Error::invalid("data.max_vocab", "0, or at least 2: <unk> and a word", 1));
         }
@@ -199,15 +199,15 @@ impl Config {
         if model.cutoffs.is_empty() {
             return Ok(spec);
         }
-        let cutoffs = Cutoffs::new(&model.cutoffs);
-        Ok(spec.adaptive(cutoffs.map_err(|error| error.hint("as in model.cutoffs = [2000, 10000]"))?))
+        let cutoffs = Cutoffs::new(&model.cutoffs).map_err(as_setting);
+        Ok(spec.adaptive(cutoffs.map_err(|error| error.hint("as in cutoffs = [2000, 10000]"))?))
     }
 
-    /// The training, of windows of which an epoch has so many.
+    /// The training, which is to have so many steps in all: a cosine ends there.
     ///
     /// # Errors
     /// Where a setting is a word that is none of its, or a number out of its range.
-    pub fn trainer(&self, per_epoch: usize) -> Result<Trainer> {
+    pub fn trainer(&self, steps: u64) -> Result<Trainer> {
         let training = &self.training;
         let lr = positive("training.lr", training.lr)?;
         for (setting, share) in [
@@ -232,7 +232,7 @@ impl Config {
             (false, true) => Clip::Value(value),
             (true, true) => {
                 return Err(Error::invalid("training.clip_value", "0 where clip_norm is not", value)
-                    .hint("one of the two"));
+                    .hint("one of the two: clip_norm = 0 leaves the value alone"));
             }
         };
         let decay = at_least_zero("training.decay", training.decay)?;
@@ -241,14 +241,25 @@ impl Config {
             (by, false) => Decay::Coupled(by),
             (by, true) => Decay::Decoupled(by),
         };
-        let divide = positive("training.divide", training.divide)?;
+        let divide = training.divide;
+        if !(divide >= 1.0 && divide.is_finite()) {
+            return Err(Error::invalid("training.divide", "a number of at least 1", divide)
+                .hint("the rate is divided by it: 2 halves it"));
+        }
         let schedules = [
             ("constant", Schedule::Constant),
             ("plateau", Schedule::Plateau { divide }),
             ("decay", Schedule::Decay { after: training.after, divide }),
-            ("cosine", Schedule::Cosine { warmup: training.warmup, steps: training.steps(per_epoch) }),
+            ("cosine", Schedule::Cosine { warmup: training.warmup, steps }),
         ];
         let schedule = word("training.schedule", &training.schedule, &schedules)?;
+        if matches!(schedule, Schedule::Decay { after: 0, .. }) {
+            return Err(Error::invalid(
+                "training.after",
+                "at least 1, the last epoch with the whole rate",
+                0,
+            ));
+        }
         let patience = usize::try_from(training.patience).unwrap_or(usize::MAX);
         let averages = [
             ("never", Averaging::Never),
@@ -262,11 +273,15 @@ impl Config {
     }
 }
 
-impl Training {
-    /// Steps of all epochs, each of so many windows.
-    pub fn steps(&self, per_epoch: usize) -> u64 {
-        (per_epoch as u64).saturating_mul(self.epochs as u64) / self.accumulate.max(1) as u64
-    }
+/// An error of a model's sizes under the name of the setting that is to change.
+pub(crate) fn as_setting(error: Error) -> Error {
+    const SETTINGS: [(&str, &str); 4] = [
+        ("LmSpec: embed", "model.embed"),
+        ("LmSpec: cutoffs", "model.cutoffs"),
+        ("Cutoffs::new: cutoffs", "model.cutoffs"),
+        ("TimeAdaptive: cutoffs", "model.cutoffs"),
+    ];
+    error.renamed(|op| Some(SETTINGS.iter().find(|(name, _)| *name == op)?.1))
 }
 
 /// What is called so.
@@ -289,6 +304,9 @@ fn word<W: Clone>(setting: &str, got: &str, words: &[(&str, W)]) -> Result<W> {
 mod tests {
     use super::*;
     use crate::config::PRESETS;
+    use crate::model::build;
+    use candle_core::{DType, Device};
+    use rnn_core::Way;
 
     #[test]
     fn the_papers_recipes() {
@@ -298,8 +316,11 @@ mod tests {
         assert_eq!((spec.init, spec.dropout), (Scheme::Uniform(0.05), Dropout::everywhere(0.5)));
         assert_eq!(spec.bias, Bias::Both);
         // A rate of 1 and a norm of 5 for a loss that is summed over 35 steps.
-        let mut trainer = medium.trainer(1327).unwrap();
-        let rates: Vec<f64> = (0..8).map(|_| (trainer.lr(), trainer.epoch_ends()).0 / 35.0).collect();
+        let mut trainer = medium.trainer(39 * 1328).unwrap();
+        let small = LmSpec::new(2, 1, 1);
+        let mut model = build(CellKind::Rnn, &small, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+        let mut epoch = || (trainer.lr(), trainer.epoch_ends(model.as_mut()).unwrap()).0 / 35.0;
+        let rates: Vec<f64> = (0..8).map(|_| epoch()).collect();
         assert_eq!(rates[..6], [1.0; 6]);
         assert!((rates[6] - 1.0 / 1.2).abs() < 1e-12 && (rates[7] - 1.0 / 1.44).abs() < 1e-12);
         assert!((medium.training.clip_norm * 35.0 - 5.0).abs() < 1e-12);
@@ -342,12 +363,20 @@ mod tests {
                 "[training]\nclip_value = 1",
                 "training.clip_value: expected 0 where clip_norm is not, got 1 (one of",
             ),
+            (
+                "[training]\ndivide = 0.5",
+                "training.divide: expected a number of at least 1, got 0.5 (the rate",
+            ),
             ("[training]\nbeta2 = 1", "training.beta2: expected at least 0 and below 1, got 1"),
             (
                 "[training]\nschedule = \"step\"",
                 "training.schedule: expected constant, plateau, decay, cosine,",
             ),
             ("[training]\norder = \"any\"", "training.order: expected streams, book, got \"any\""),
+            (
+                "[training]\nschedule = \"decay\"\nafter = 0",
+                "training.after: expected at least 1, the last epoch with the whole rate, got 0",
+            ),
             ("[training]\nepochs = 0", "training.epochs: expected at least 1, got 0"),
             (
                 "[model]\ncell = \"gru\"\n[dropout]\nzoneout_c = 0.1",
@@ -355,11 +384,11 @@ mod tests {
             ),
             (
                 "[model]\ntied = true\nembed = 99",
-                "LmSpec: embed of tied weights: expected 100, the hidden size",
+                "model.embed: expected 100, the hidden size, of tied weights, got 99",
             ),
             (
                 "[model]\ntied = true\ncutoffs = [10]",
-                "LmSpec: cutoffs of tied weights: expected none, got an adaptive softmax (its words",
+                "model.cutoffs: expected none with tied weights, got an adaptive softmax (its words",
             ),
         ] {
             let config = Config::parse("c", text, &Config::default()).unwrap();

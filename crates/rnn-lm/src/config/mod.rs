@@ -17,12 +17,14 @@
 mod section;
 
 mod build;
+mod idle;
 mod presets;
 mod suggest;
 mod text;
 
 pub use build::Order;
-pub(crate) use build::bias_name;
+pub(crate) use build::{as_setting, bias_name};
+pub use idle::Idle;
 pub use presets::PRESETS;
 pub use text::Setting;
 
@@ -129,7 +131,7 @@ section! {
         order: String = "streams".into(),
         /// Windows of lengths that are drawn (of streams).
         varied: bool = false,
-        /// Windows whose gradients make a step.
+        /// Windows whose gradients make a step; the last one of an epoch has those that are left.
         accumulate: usize = 1,
         /// Times that the text is read.
         epochs: usize = 2,
@@ -158,7 +160,7 @@ section! {
         /// By what plateau (an evaluation no better) and decay (each epoch) divide the rate.
         divide: f64 = 4.0,
         /// Epochs with the whole rate, of the schedule decay.
-        after: usize = 0,
+        after: usize = 1,
         /// Steps in which the rate rises, of the schedule cosine.
         warmup: u64 = 0,
         /// Average of the weights: never, after (a step) or nt-asgd.

@@ -142,6 +142,12 @@ impl Config {
             let at = format!("{name}:{}", line(text, section.span().start));
             let sections: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).collect();
             let known = SECTIONS.iter().find(|(known, _)| *known == section.get_ref());
+            if known.is_some() && settings.get_ref().as_table().is_none() {
+                let want = format!("[{}], and its settings below", section.get_ref());
+                let got =
+                    text.get(settings.span()).and_then(|value| value.lines().next()).unwrap_or_default();
+                return Err(Error::invalid(at, want, got));
+            }
             let (Some((_, known)), Some(settings)) = (known, settings.get_ref().as_table()) else {
                 let named = section.get_ref();
                 return Err(unknown(&at, "a section", named, &sections, home_of(named)));
@@ -325,7 +331,8 @@ mod tests {
             ("[training]\nlr = \"1\"\n", "run.toml:2: training.lr: expected a number, got \"1\""),
             ("[data]\ntokens = 3\n", "run.toml:2: data.tokens: expected a text, got 3"),
             ("[model]\nhidden = \n", "run.toml:2: expected TOML, got "),
-            ("model = 3\n", "run.toml:1: expected a section, got \"model\""),
+            ("model = 3\n", "run.toml:1: expected [model], and its settings below, got 3"),
+            ("[[model]]\nhidden = 3\n", "run.toml:1: expected [model], and its settings below, got "),
         ] {
             let error = Config::parse("run.toml", text, &Config::default()).unwrap_err().to_string();
             assert!(error.starts_with(want), "{text:?}: {error}");

@@ -29,6 +29,28 @@ pub struct Window {
     pub share: f64,
 }
 
+impl Window {
+    /// Steps of each row up to its last target; nothing where every row has all T.
+    ///
+    /// ```
+    /// use rnn_lm::data::{Batches, Streams};
+    /// let streams = Streams::new(&[10, 11, 12, 13, 14, 15, 16, 17], 2, 3)?; // rows of 4 and 3 predictions
+    /// assert_eq!(streams.window(0, 0)?.lengths(), None);
+    /// assert_eq!(streams.window(0, 1)?.lengths(), Some(vec![1, 0]));
+    /// # Ok::<(), rnn_lm::Error>(())
+    /// ```
+    pub fn lengths(&self) -> Option<Vec<usize>> {
+        lengths(&self.ts, self.time)
+    }
+}
+
+/// The same of targets `[N, T]`, row by row.
+pub(crate) fn lengths(ts: &[u32], time: usize) -> Option<Vec<usize>> {
+    let length = |row: &[u32]| row.iter().rposition(|&target| target != IGNORE).map_or(0, |last| last + 1);
+    let lengths: Vec<usize> = ts.chunks(time.max(1)).map(length).collect();
+    lengths.iter().any(|&length| length < time).then_some(lengths)
+}
+
 /// Windows by number, epoch after epoch; so a training that knows where it is can go on anywhere.
 pub trait Batches {
     /// The windows of an epoch; epochs are counted from 0.

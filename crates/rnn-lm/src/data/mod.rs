@@ -11,6 +11,7 @@ mod tokens;
 mod varied;
 mod vocabulary;
 
+pub(crate) use batches::lengths;
 pub use batches::{Batches, BookBatches, IGNORE, Streams, Window};
 pub use corpus::Corpus;
 pub use id_file::{IdFile, IdFileWriter};

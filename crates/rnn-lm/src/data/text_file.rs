@@ -139,11 +139,14 @@ impl TextFile {
         Ok(())
     }
 
-    /// What is wrong with a byte of it, said of the file.
+    /// What is wrong with a byte of it or a token, said of the file.
     pub(crate) fn of(&self, error: Error) -> Error {
         match error {
             Error::BadText { offset } => {
                 Error::NotUtf8 { path: self.path.clone(), offset: self.from as usize + offset }
+            }
+            Error::Core(rnn_core::Error::Invalid { ref op, .. }) if op.starts_with("Tokenizer::") => {
+                error.at(self.path.display())
             }
             other => other,
         }

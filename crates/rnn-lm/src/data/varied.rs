@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// [`Streams`] cut at other places in each epoch.
 ///
-/// A window's length is normal with deviation 5 about T, or about T/2 once in twenty times, and at least 5. Its share
-/// of the learning rate ([`Window::share`]) is its length over T. Every prediction of an epoch is seen once.
+/// A window's length is normal with deviation 5 about T, or about T/2 once in twenty times, at least 5, and at most twice the
+/// greater of T and 5. Its share of the learning rate ([`Window::share`]) is its length over T, so that a T below 5, which no
+/// window is as short as, makes rates greater than the one that is set. Every prediction of an epoch is seen once.
 ///
 /// ```
 /// use rnn_lm::data::{Batches, Streams, Varied};

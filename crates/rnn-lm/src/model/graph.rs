@@ -26,6 +26,16 @@ impl<C: Cell> Graph<C> {
     }
 }
 
+/// The mean of `[N, T, H]` over the first `lengths[n]` steps of each row; zero where there are none.
+fn mean_of(numbers: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+    let (batch, time, size) = numbers.dims3()?;
+    let counts: Vec<f64> =
+        (0..batch * time).map(|i| f64::from(u8::from(i % time < lengths[i / time]))).collect();
+    let counts = Tensor::from_vec(counts, (batch, time, 1), numbers.device())?.to_dtype(numbers.dtype())?;
+    let count = (lengths.iter().sum::<usize>() * size).max(1);
+    Ok((numbers.broadcast_mul(&counts)?.sum_all()? / count as f64)?)
+}
+
 impl<C: Cell> Engine for Graph<C> {
     fn forward(&mut self, window: &Window, draw: Draw) -> Result<f64> {
         // Gradients of a window before would be taken for this one's.
@@ -41,10 +51,12 @@ impl<C: Cell> Engine for Graph<C> {
         let mut loss = self.net.head.reference(&dropped, &window.ts)?;
         let of_targets = number(&loss)?;
         let Penalty { activation, temporal } = self.net.dropout.penalty;
-        loss = (loss + (dropped.sqr()?.mean_all()? * activation)?)?;
+        let lengths = window.lengths().unwrap_or_else(|| vec![window.time; window.batch]);
+        loss = (loss + (mean_of(&dropped.sqr()?, &lengths)? * activation)?)?;
         if window.time > 1 {
             let (before, after) = (hs.narrow(1, 0, window.time - 1)?, hs.narrow(1, 1, window.time - 1)?);
-            loss = (loss + ((after - before)?.sqr()?.mean_all()? * temporal)?)?;
+            let changes: Vec<usize> = lengths.iter().map(|length| length.saturating_sub(1)).collect();
+            loss = (loss + (mean_of(&(after - before)?.sqr()?, &changes)? * temporal)?)?;
         }
         let value = number(&loss)?;
         self.penalty = value - of_targets;

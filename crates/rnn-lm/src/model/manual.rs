@@ -51,12 +51,12 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
         let (hs, next, tape) = stack.forward_taped(&xs, &state, &plan)?;
         let dropped = masks.output(&hs)?;
         let (loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
-        let mut penalty = 0.0;
+        let (mut penalty, lengths) = (0.0, window.lengths());
         let mut add = |of: Penalty, outputs: &Tensor, dhs: Tensor| -> Result<Tensor> {
             if of == Penalty::default() {
                 return Ok(dhs);
             }
-            let (more, of_penalty) = of.by_hand(outputs)?;
+            let (more, of_penalty) = of.by_hand(outputs, lengths.as_deref())?;
             penalty += more;
             Ok((dhs + of_penalty)?)
         };

@@ -87,7 +87,8 @@ pub trait LanguageModel: Send {
     fn seek(&mut self, windows: u64);
 
     /// Name and variable of each parameter, in order: `embedding.weight`, `rnn.*`, `affine.weight` where it
-    /// is not tied to the first, `affine.bias`.
+    /// is not tied to the first, `affine.bias`; of an adaptive softmax `affine.head.weight` and `affine.tail.*` instead of
+    /// these two.
     fn parameters(&self) -> Vec<(String, Var)>;
 
     /// Name and gradient of each parameter in the same order, after a backward. Copies; for looking, not for training.

@@ -126,16 +126,16 @@ impl LmSpec {
             return Err(Error::invalid("LmSpec: layers", format!("at most {MOST_LAYERS}"), layers));
         }
         if self.tied && self.cutoffs.is_some() {
-            return Err(Error::invalid("LmSpec: cutoffs of tied weights", "none", "an adaptive softmax").hint(
+            return Err(Error::invalid("LmSpec: cutoffs", "none with tied weights", "an adaptive softmax").hint(
                 "its words have vectors of several sizes, so there is no one table to share; it goes with tied = false",
             ));
         }
         if self.tied && embed != output {
             let want = match self.last {
-                None => format!("{hidden}, the hidden size"),
-                Some(last) => format!("{last}, the size of the last layer"),
+                None => format!("{hidden}, the hidden size, of tied weights"),
+                Some(last) => format!("{last}, the size of the last layer, of tied weights"),
             };
-            return Err(Error::invalid("LmSpec: embed of tied weights", want, embed)
+            return Err(Error::invalid("LmSpec: embed", want, embed)
                 .hint("one table serves both ends, so a word is as wide at the one as at the other"));
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::ends::{InKernels, InOps};
 use super::net::{LmSpec, Net};
 use super::{Dropout, Engine, Evaluation, LanguageModel, LmStream, Reading, infer, read, stream};
 use super::{chain::Chain, graph::Graph, manual::Manual};
-use crate::data::Window;
+use crate::data::{Window, lengths};
 use crate::error;
 use crate::evaluate::Order;
 use crate::generate::{Sampling, Writing};
@@ -79,9 +79,10 @@ impl<C: Cell> Rnnlm<C> {
         let masks = self.net.masks((&numbers, batch), draw)?;
         let (hs, dropped, next) = self.net.outputs(ids, state, &masks, draw)?;
         let mut loss = self.net.head.loss(&dropped, targets)?;
+        let lengths = lengths(targets, time);
         for (penalty, hs) in self.net.dropout.penalties().into_iter().zip([&dropped, &hs]) {
             if penalty != Penalty::default() {
-                loss = (loss + penalty.of(hs)?)?;
+                loss = (loss + penalty.of(hs, lengths.as_deref())?)?;
             }
         }
         Ok((loss, next))

@@ -66,16 +66,8 @@ struct Parts {
 impl Parts {
     fn new(run: &Run, texts: &Texts, device: &Device) -> Result<Self> {
         let (train, valid) = ids(texts, run)?;
-        let windows = Windows::new(&run.config, &train)?.windows(0);
-        let training = &run.config.training;
-        let total_steps = training.steps(windows);
-        if total_steps == 0 {
-            let most =
-                format!("at most {}, the windows of {} epochs", windows * training.epochs, training.epochs);
-            return Err(Error::invalid("training.accumulate", most, training.accumulate)
-                .hint("else there is not one step"));
-        }
-        let trainer = run.config.trainer(windows)?;
+        let total_steps = Windows::new(&run.config, &train)?.steps(&run.config.training)?;
+        let trainer = run.config.trainer(total_steps)?;
         let model = run.untrained(Way::Fused, device)?;
         let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
         let since = Since { corpus, settings, ..Since::default() };
@@ -223,7 +215,8 @@ impl Fit {
         begun::whole(run.folder())?;
         let metrics = Metrics::open(run.path(METRICS), parts.since.tokens)?;
         // The best weights may be gone, those of the checkpoint are there.
-        if parts.trainer.best().is_some() && !run.has(MODEL)? {
+        let measured = parts.trainer.best().is_some() || parts.since.beside.is_some();
+        if measured && !run.has(MODEL)? {
             parts.trainer.with_average(parts.model.as_mut(), |model| run.save(model))?;
         }
         Ok(Self::of(run, parts, metrics, lock))
@@ -259,7 +252,7 @@ impl Fit {
         self.trainer.steps()
     }
 
-    /// Steps of all epochs together, about: where windows are of lengths that are drawn, every epoch has others.
+    /// Steps of all epochs together.
     pub fn total_steps(&self) -> u64 {
         self.total_steps
     }
@@ -283,25 +276,27 @@ impl Fit {
             if trainer.epochs() >= training.epochs {
                 return Ok(End::Done);
             }
-            let windows = batches.windows(trainer.epochs());
-            let window = batches.window(trainer.epochs(), trainer.read())?;
+            let epoch = trainer.epochs();
+            let windows = batches.windows(epoch);
+            let window = batches.window(epoch, trainer.read())?;
             let (before, lr) = (trainer.steps(), trainer.lr());
             let loss = trainer.step(model, &window)?;
             since.nats += (loss - model.penalty()) * window.targets as f64;
             since.targets += window.targets;
             since.tokens += window.targets;
+            let read = trainer.read();
+            let ends = read == windows;
+            if ends {
+                trainer.epoch_ends(model)?;
+            }
             let at = Stepped {
-                epoch: (trainer.epochs() + 1, training.epochs),
-                window: (trainer.read(), windows),
+                epoch: (epoch + 1, training.epochs),
+                window: (read, windows),
                 step: trainer.steps(),
                 loss: since.nats / since.targets as f64,
                 tokens: since.tokens,
                 lr,
             };
-            let ends = trainer.read() == windows;
-            if ends {
-                trainer.epoch_ends();
-            }
             watch.stepped(&at, model);
             let stop = watch.stop();
             let stepped = trainer.steps() > before;
@@ -314,11 +309,17 @@ impl Fit {
                 watch.measuring();
                 let measured = measure(trainer, model, valid.as_deref(), training.batch)?;
                 let loss = measured.unwrap_or(at.loss);
-                let best = trainer.observe(loss);
+                let mut best =
+                    if due { trainer.observe(loss) } else { trainer.best().is_none_or(|best| loss < best) };
+                best &= since.beside.is_none_or(|beside| loss < beside);
                 if best {
                     trainer.with_average(model, |model| run.save(model))?;
                 }
-                (since.nats, since.targets) = (0.0, 0);
+                if due {
+                    (since.nats, since.targets) = (0.0, 0);
+                } else if best {
+                    since.beside = Some(loss);
+                }
                 since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
                 // Before the checkpoint: a line too many is taken back, one that is missing is not made up for.
                 metrics.write(&json!({

@@ -35,7 +35,7 @@ pub use import::{Imported, Layout};
 pub use lock::Lock;
 pub use windows::Windows;
 
-use crate::config::{Config, Rates};
+use crate::config::{Config, Rates, as_setting};
 use crate::data::read_text;
 use crate::model::build;
 use crate::tokenizer::Tokenizer;
@@ -136,6 +136,7 @@ impl Run {
     pub fn untrained(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         let spec = self.config.spec(self.tokenizer.len())?;
         build(self.config.cell()?, &spec, way, (DType::F32, device), self.config.training.seed)
+            .map_err(as_setting)
     }
 
     /// The model with the weights of `model.safetensors`.

@@ -1,9 +1,9 @@
 //! The windows of a training, in the order that its settings say.
 
 use super::Ids;
-use crate::Result;
-use crate::config::{Config, Order};
+use crate::config::{Config, Order, Training};
 use crate::data::{Batches, BookBatches, Streams, Varied, Window};
+use crate::{Error, Result};
 
 /// In one of the orders that there are.
 #[derive(Debug)]
@@ -32,7 +32,30 @@ impl<'a> Windows<'a> {
             Order::Streams => Self::Streams(Streams::new(ids.source(), batch, time)?),
         })
     }
+
+    /// Steps of all epochs together. Where lengths are drawn epochs differ: a cosine is to end with the last of them.
+    ///
+    /// # Errors
+    /// Where a step shall have more windows than an epoch.
+    pub fn steps(&self, training: &Training) -> Result<u64> {
+        let Training { epochs, accumulate, .. } = *training;
+        let windows = self.windows(0);
+        if accumulate > windows {
+            let most = format!("at most {windows}, the windows of an epoch");
+            return Err(Error::invalid("training.accumulate", most, accumulate)
+                .hint("no step has windows of two epochs, so that none would have as many"));
+        }
+        let steps = |epoch| self.windows(epoch).div_ceil(accumulate.max(1)) as u64;
+        Ok(match self {
+            // Of a number that nobody waits for the rest is about the same.
+            Self::Varied(_) if epochs <= DRAWN => (0..epochs).map(steps).sum(),
+            _ => steps(0).saturating_mul(epochs as u64),
+        })
+    }
 }
+
+/// Epochs whose lengths are drawn to be counted, which takes less than a second.
+const DRAWN: usize = 10_000;
 
 impl Batches for Windows<'_> {
     fn windows(&self, epoch: usize) -> usize {

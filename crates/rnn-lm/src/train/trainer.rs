@@ -35,7 +35,7 @@ pub enum Averaging {
 ///     for window in Streams::new(&ids, 2, 7)?.epoch(epoch) {
 ///         trainer.step(model.as_mut(), &window?)?;
 ///     }
-///     trainer.epoch_ends();
+///     trainer.epoch_ends(model.as_mut())?;
 /// }
 /// assert!(model.evaluate(&ids, 16)?.perplexity() < 2.0);
 /// # rnn_lm::Result::Ok(())
@@ -108,7 +108,8 @@ impl Trainer {
         Self { averaging, ..self }
     }
 
-    /// With so many windows a step: the mean of their gradients is that of one window with all their targets.
+    /// With so many windows a step: the mean of their gradients is that of one window with all their targets. The last step of
+    /// an epoch has those that are left.
     #[must_use]
     pub fn accumulate(self, windows: usize) -> Self {
         Self { every: windows.max(1), ..self }
@@ -140,10 +141,9 @@ impl Trainer {
     /// [`Error::Diverged`] where the loss or the gradients' norm is not finite, before any weight has been touched;
     /// and those of the model.
     pub fn step(&mut self, model: &mut dyn LanguageModel, window: &Window) -> Result<f64> {
-        let step = usize::try_from(self.steps).unwrap_or(usize::MAX).saturating_add(1);
         let loss = model.forward(window)?;
         if !loss.is_finite() {
-            return Err(Error::Diverged { step, what: "loss", value: loss });
+            return Err(Error::Diverged { step: self.next_step(), what: "loss", value: loss });
         }
         model.backward()?;
         let together = self.every > 1;
@@ -152,11 +152,35 @@ impl Trainer {
         }
         self.read += 1;
         self.shares += window.share;
-        if together && self.mean.windows() < self.every {
-            return Ok(loss);
+        if !together || self.mean.windows() >= self.every {
+            self.update(model)?;
         }
-        self.optimizer.lr = self.lr() * std::mem::take(&mut self.shares) / self.every as f64;
-        let updated = if together {
+        Ok(loss)
+    }
+
+    /// An epoch is over: windows that wait for others make a step without them, and schedules that count epochs go on.
+    ///
+    /// # Errors
+    /// Those of a [`Self::step`].
+    pub fn epoch_ends(&mut self, model: &mut dyn LanguageModel) -> Result<()> {
+        if self.mean.windows() > 0 {
+            self.update(model)?;
+        }
+        self.epochs += 1;
+        self.read = 0;
+        Ok(())
+    }
+
+    /// The number of the next step, counted from 1.
+    fn next_step(&self) -> usize {
+        usize::try_from(self.steps).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
+    /// Makes a step of the windows that were taken in since the last one.
+    fn update(&mut self, model: &mut dyn LanguageModel) -> Result<()> {
+        let gathered = self.mean.windows();
+        self.optimizer.lr = self.lr() * std::mem::take(&mut self.shares) / gathered.max(1) as f64;
+        let updated = if gathered > 0 {
             let grads = self.mean.grads().iter().map(|mean| Grad::Dense(Values::Tensor(mean)));
             self.optimizer.step(&vars(model), &grads.collect::<Vec<_>>())
         } else {
@@ -164,7 +188,7 @@ impl Trainer {
         };
         self.mean.clear();
         updated.map_err(|error| match error {
-            Error::Diverged { what, value, .. } => Error::Diverged { step, what, value },
+            Error::Diverged { what, value, .. } => Error::Diverged { step: self.next_step(), what, value },
             other => other,
         })?;
         self.averages |= self.averaging == Averaging::After(self.steps);
@@ -172,13 +196,7 @@ impl Trainer {
             self.average.add(&vars(model))?;
         }
         self.steps += 1;
-        Ok(loss)
-    }
-
-    /// An epoch is over: schedules that count epochs go on.
-    pub fn epoch_ends(&mut self) {
-        self.epochs += 1;
-        self.read = 0;
+        Ok(())
     }
 
     /// Does `f` with a model that has the mean of the weights, where there is one, and gives it its own back.
@@ -261,7 +279,7 @@ impl Trainer {
     pub fn resume(&mut self, model: &mut dyn LanguageModel, checkpoint: &Checkpoint) -> Result<()> {
         let numbers: Numbers = checkpoint.numbers()?;
         let parameters = model.parameters();
-        self.check_none_too_many(&parameters, checkpoint, numbers.averaged > 0)?;
+        self.check_none_too_many(&parameters, checkpoint, &numbers)?;
         let found = |prefix: &str| -> Result<Vec<Tensor>> {
             let of = |(name, var): &(String, Var)| fitting(checkpoint, &format!("{prefix}.{name}"), var);
             parameters.iter().map(of).collect()
@@ -294,12 +312,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// Whether all that a checkpoint has is wanted: nothing is of another model, another rule, or a mean that is not taken.
+    /// Whether all that a checkpoint has is wanted: nothing is of another model, another rule, a mean that is not taken, or a
+    /// step of more windows.
     fn check_none_too_many(
         &self,
         parameters: &[(String, Var)],
         checkpoint: &Checkpoint,
-        averaged: bool,
+        numbers: &Numbers,
     ) -> Result<()> {
         let names = || parameters.iter().map(|(name, _)| name.as_str());
         for (prefix, known) in
@@ -312,9 +331,14 @@ impl Trainer {
                 return Err(Error::invalid("Trainer::resume", want, format!("{} too", odd.join(", "))));
             }
         }
-        if averaged && matches!(self.averaging, Averaging::Never) {
+        if numbers.averaged > 0 && matches!(self.averaging, Averaging::Never) {
             let want = "no mean of the weights, which is never taken";
             return Err(Error::invalid("Trainer::resume", want, "one"));
+        }
+        let (_, windows) = numbers.accumulated;
+        if windows > 0 && windows >= self.every {
+            let want = format!("fewer windows waiting for a step than the {} that make one", self.every);
+            return Err(Error::invalid("Trainer::resume", want, windows));
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl<B: Batches> Hand<B> {
                 nats += (loss - model.penalty()) * window.targets as f64;
                 (targets, tokens) = (targets + window.targets, tokens + window.targets);
                 if number == count {
-                    trainer.epoch_ends();
+                    trainer.epoch_ends(model).unwrap();
                 }
                 let step = trainer.steps();
                 let due = match self.every {
@@ -210,7 +210,7 @@ fn by_adam_with_windows_that_vary_and_are_gathered() {
             Dropout { input: 0.1, between: 0.2, output: 0.3, locked: true, recurrent, ..Dropout::default() };
         let spec = LmSpec::new(vocabulary, 8, 8).layers(2).bias(Bias::Both).init(Scheme::Pytorch).tied(true);
         let batches = Varied::new(Streams::new(ids, 4, 9).unwrap(), 3);
-        let steps = batches.windows(0) as u64 * 5 / 2;
+        let steps = (0..5).map(|epoch| batches.windows(epoch).div_ceil(2) as u64).sum();
         let adam = Optimizer::new(Adam { beta1: 0.8, beta2: 0.95, ..Adam::default() }, 0.02);
         let trainer = Trainer::new(adam.decay(Decay::Decoupled(0.02)).clip(Clip::Norm(0.05)))
             .rate(Rate::new(0.02, Schedule::Cosine { warmup: 5, steps }))

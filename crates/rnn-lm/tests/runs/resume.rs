@@ -6,6 +6,16 @@ use std::collections::BTreeSet;
 
 const STEPS: u64 = 200;
 
+/// How many steps were done after each window.
+#[derive(Default)]
+struct Steps(Vec<u64>);
+
+impl Watch for Steps {
+    fn stepped(&mut self, at: &Stepped, _: &dyn rnn_lm::LanguageModel) {
+        self.0.push(at.step);
+    }
+}
+
 /// Stops after so many windows, in all processes.
 struct Until {
     read: u64,
@@ -46,6 +56,8 @@ struct Seen {
     within: BTreeSet<u64>,
     /// How many stops were not at an epoch's end.
     inside: usize,
+    /// How many were between the windows of a step.
+    between: usize,
     /// At how many stops the checkpoint had tensors of each kind.
     kinds: BTreeMap<String, usize>,
 }
@@ -53,11 +65,13 @@ struct Seen {
 /// Trains once, then once more with a stop at every tenth step; of each `copied`-th stop a copy goes on to the end without
 /// another. Where several windows make a step, stops fall before each of them.
 fn stopped_everywhere(bench: &Bench, config: &Config, copied: usize) -> Seen {
-    let gathers = config.training.accumulate as u64;
+    let gathers = config.training.accumulate;
     let whole = bench.path("whole");
     let mut fit = bench.begin("whole", config);
-    assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done);
+    let mut steps = Steps::default();
+    assert_eq!(fit.train_on(&mut steps).unwrap(), End::Done);
     assert!((STEPS..STEPS + 10).contains(&fit.steps()), "{} steps", fit.steps());
+    assert_eq!(fit.steps(), fit.total_steps());
     drop(fit);
 
     let mut seen = Seen::default();
@@ -66,7 +80,11 @@ fn stopped_everywhere(bench: &Bench, config: &Config, copied: usize) -> Seen {
     let mut fit = bench.begin("stopped", config);
     for (number, step) in (10..STEPS).step_by(10).enumerate() {
         let from = format!("from step {step}");
-        watch.stop = step * gathers + number as u64 % gathers;
+        // The last step of an epoch may have fewer windows.
+        let first = steps.0.partition_point(|&done| done < step);
+        let at = (first + number % gathers).min(steps.0.partition_point(|&done| done <= step) - 1);
+        watch.stop = at as u64 + 1;
+        seen.between += usize::from(at > first);
         assert_eq!(fit.train_on(&mut watch).unwrap(), End::Stopped, "{from}");
         drop(fit);
         let place = Checkpoint::read(stopped.join(CHECKPOINT)).unwrap().place().unwrap();
@@ -177,8 +195,9 @@ fn with_windows_that_vary_are_gathered_and_lie_in_a_file_and_a_mean_of_the_weigh
     let last = steps[steps.len() - 1];
     let want = (7..last).step_by(7).chain([last]);
     assert!(steps.iter().copied().eq(want), "{steps:?}");
-    // Twelve stops are between the windows of a step; some are before the mean begins and some behind.
-    assert_eq!(seen.kinds.get("gradient"), Some(&12));
+    // Many stops are between the windows of a step; some are before the mean begins and some behind.
+    assert!(seen.between > 8, "{}", seen.between);
+    assert_eq!(seen.kinds.get("gradient"), Some(&seen.between));
     assert!(seen.kinds.get("average").is_some_and(|&stops| (2..18).contains(&stops)), "{:?}", seen.kinds);
 }
 
@@ -211,4 +230,71 @@ fn in_the_order_of_the_book_where_the_state_lives_longer_than_an_epoch() {
     // The rate has fallen by the end: what it depends on went from stop to stop.
     let measured = metrics(&bench.path("whole"));
     assert!(measured[measured.len() - 1]["lr"].as_f64().unwrap() < 0.03, "{measured:?}");
+}
+
+#[test]
+fn more_epochs_are_what_they_would_have_been_from_the_start() {
+    let bench = Bench::new();
+    // 25 windows of 4 x 6 an epoch; evaluations fall inside of epochs, and neither end falls on one.
+    bench.file("train.txt", text(100, 1));
+    let valid = bench.file("valid.txt", text(30, 2));
+    for (name, rest) in [
+        ("plateau", "schedule = \"plateau\"\ndivide = 2\nlr = 8"),
+        ("nt-asgd", "average = \"nt-asgd\"\npatience = 1\nlr = 12"),
+    ] {
+        for measured in [format!("valid = {valid:?}"), "holdout = 0".into()] {
+            let config = |epochs: usize| {
+                let toml = format!(
+                    "[data]\n{measured}\n[model]\nembed = 6\nhidden = 6
+                    [training]\nbatch = 4\ntime = 6\nevaluate_every = 9\nepochs = {epochs}\n{rest}"
+                );
+                bench.config("train.txt", &toml, &Config::default())
+            };
+            let folder = |which: &str| format!("{name}-{}-{which}", measured.len());
+            let whole = folder("whole");
+            assert_eq!(bench.begin(&whole, &config(5)).train_on(&mut Nobody).unwrap(), End::Done);
+            let short = folder("short");
+            assert_eq!(bench.begin(&short, &config(2)).train_on(&mut Nobody).unwrap(), End::Done);
+            let ended = metrics(&bench.path(&short));
+            assert_eq!(ended[ended.len() - 1]["step"], 50, "the end is measured");
+            let mut fit = Fit::resume(bench.path(&short), Some(5), &Device::Cpu).unwrap();
+            assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done);
+            drop(fit);
+            let [got, want] = [&short, &whole].map(|run| tensors(&bench.path(run).join(CHECKPOINT)));
+            assert!(got == want, "{name}, {measured}: other weights, or another mean of them");
+            // What was measured at the shorter end stands beside the rest; all other lines are the same.
+            let lines = |run: &str| {
+                let all = metrics(&bench.path(run)).into_iter().filter(|line| line["step"] != 50);
+                all.map(|line| [line["step"].clone(), line["lr"].clone(), line["train_loss"].clone()])
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(lines(&short), lines(&whole), "{name}, {measured}");
+            if name == "plateau" {
+                let last = &lines(&whole)[lines(&whole).len() - 1];
+                assert!(last[1].as_f64().unwrap() < 8.0, "the rate has fallen: {last:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cosine_ends_with_the_last_window_where_lengths_are_drawn() {
+    let bench = Bench::new();
+    bench.file("train.txt", text(100, 1));
+    for seed in 1..=6 {
+        let toml = format!(
+            "[model]\nembed = 4\nhidden = 4\n[training]\nbatch = 2\ntime = 10\nvaried = true\nepochs = 7
+            rule = \"adam\"\nlr = 0.01\nschedule = \"cosine\"\naccumulate = 2\nseed = {seed}"
+        );
+        let config = bench.config("train.txt", &toml, &Config::default());
+        let mut fit = bench.begin(&seed.to_string(), &config);
+        assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done);
+        let steps = fit.total_steps();
+        assert_eq!(fit.steps(), steps, "seed {seed}");
+        let lines = metrics(&bench.path(&seed.to_string()));
+        let last = lines[lines.len() - 1]["lr"].as_f64().unwrap();
+        // The step before the one at which it would be nothing.
+        let want = 0.005 * (1.0 + (std::f64::consts::PI * (steps - 1) as f64 / steps as f64).cos());
+        assert!((last - want).abs() < 1e-15, "seed {seed}: {last} {want}");
+    }
 }
