@@ -4,7 +4,7 @@ use super::settings::{Base, presets};
 use super::write;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
-use rnn_lm::data::TextFile;
+use rnn_lm::run::Texts;
 use std::path::PathBuf;
 
 /// Print the settings that a run would have, each with what it means
@@ -27,7 +27,7 @@ impl Show {
         let text = if self.list {
             presets()
         } else {
-            let corpus = self.corpus.as_ref().map(TextFile::open).transpose()?;
+            let corpus = self.corpus.as_ref().map(Texts::to_learn_from).transpose()?;
             self.base.settings(corpus.as_ref(), flags)?.config.to_toml()?
         };
         write(&text)

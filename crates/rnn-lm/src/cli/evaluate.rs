@@ -95,7 +95,7 @@ impl Evaluate {
         self.check(flags)?;
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
-        let ids = run.tokenizer.encode_file(&text).with_context(|| self.file.display().to_string())?;
+        let ids = run.tokenizer.encode_file(&text)?;
         let unknown =
             run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
         let evaluation = self

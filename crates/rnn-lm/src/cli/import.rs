@@ -44,7 +44,7 @@ enum Named {
 impl Import {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         vacant(&self.out)?;
-        let text = TextFile::open(&self.corpus).context("--corpus")?;
+        let text = Texts::to_learn_from(&self.corpus).context("--corpus")?;
         let mut config = self.base.settings(Some(&text), flags)?.config;
         let layout = match self.layout {
             Named::Book => Layout::Book,
@@ -58,6 +58,14 @@ impl Import {
             true => tokenizer(&config, &text, vocabulary)?,
             false => Texts { train: text, valid: None }.tokenizer(&config)?,
         };
+        if tokenizer.len() != vocabulary && !config.data.tokenizer.is_empty() {
+            bail!(
+                "{}: expected a tokenizer of {vocabulary} {}s, as the weights have, got one of {}",
+                config.data.tokenizer,
+                Noun::of(&tokenizer),
+                tokenizer.len()
+            );
+        }
         if tokenizer.len() != vocabulary {
             bail!(
                 "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it the \

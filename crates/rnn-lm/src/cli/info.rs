@@ -69,7 +69,8 @@ impl Info {
                     format!("trained     {steps} steps, epoch {epochs} of {of}{took}; `resume` goes on")
                 }
                 (false, _) => format!(
-                    "trained     {steps} steps, {read} windows into epoch {} of {of}; `resume` goes on",
+                    "trained     {steps} steps, {read} window{} into epoch {} of {of}; `resume` goes on",
+                    if read == 1 { "" } else { "s" },
                     epochs + 1
                 ),
             })?;

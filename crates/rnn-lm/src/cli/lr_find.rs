@@ -7,8 +7,8 @@ use super::{Session, print};
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args};
 use rnn_lm::Error;
-use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::run::Windows;
+use rnn_lm::data::Batches;
+use rnn_lm::run::{Texts, Windows};
 use rnn_lm::train::{Rate, Schedule};
 use serde_json::json;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(super) struct LrFind {
     /// The first rate [default: a thousandth of the settings']
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     from: Option<f64>,
-    /// The last rate [default: a hundred times the settings']
+    /// The last rate [default: a thousand times the settings']
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     to: Option<f64>,
     /// Steps between them
@@ -42,13 +42,13 @@ type Point = (f64, f64);
 
 impl LrFind {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
-        let text = TextFile::open(&self.corpus)?;
+        let text = Texts::to_learn_from(&self.corpus)?;
         let mut config = self.base.settings(Some(&text), flags)?.config;
         config.data.corpus = self.corpus.display().to_string();
         let Trial { ids, mut model, mut trainer, .. } = Trial::new(&text, &config, session)?;
         let training = &config.training;
         let windows = Windows::new(&config, &ids)?;
-        let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e2));
+        let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e3));
         if !(from > 0.0 && to > from && to.is_finite()) {
             bail!("--from and --to: expected rates above 0, the second above the first, got {from} and {to}");
         }
@@ -100,7 +100,7 @@ impl LrFind {
             format!("the loss rises from the first rates on: begin lower than --from {from:e}")
         } else {
             format!(
-                "the loss has not risen yet at the last rate: go further than --to {to:e}, or take more --steps"
+                "the loss has hardly risen at the last rate: go further than --to {to:e}, or take more --steps"
             )
         })
     }

@@ -166,12 +166,18 @@ impl Common {
     fn session(&self) -> Result<Session> {
         /// More than any machine is likely to have.
         const MOST: usize = 512;
+        /// What rayon reads where nobody says `--threads`.
+        const THREADS: &str = "RAYON_NUM_THREADS";
         let mut pool = rayon::ThreadPoolBuilder::new();
         if let Some(threads) = self.threads {
             if !(1..=MOST).contains(&threads) {
                 bail!("--threads: expected at least 1 and at most {MOST}, got {threads}");
             }
             pool = pool.num_threads(threads);
+        } else if let Ok(asked) = std::env::var(THREADS)
+            && asked.trim().parse::<usize>().is_ok_and(|threads| threads > MOST)
+        {
+            bail!("{THREADS}: expected at most {MOST}, got {asked}");
         }
         // Here and not where they are first used, which would be no place for an error.
         if let Err(error) = pool.build_global() {

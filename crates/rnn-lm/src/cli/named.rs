@@ -16,13 +16,11 @@ const OTHERWISE: [(&str, &str); 6] = [
 ];
 
 /// What a person knows under another name, and has no one flag for.
-const KNOWN_AS: [(&str, &str); 6] = [
+const KNOWN_AS: [(&str, &str); 4] = [
     ("Streams::new: ids", "the text"),
     ("BookBatches::new: ids", "the text"),
     ("evaluate: ids", "the text"),
     ("LmSpec", "the model"),
-    ("LmSpec: embed of tied weights", "--embed of tied weights"),
-    ("LmSpec: cutoffs of tied weights", "--cutoffs of tied weights"),
 ];
 
 /// An error of a command that these flags were given.

@@ -22,7 +22,7 @@ pub(super) struct Plot {
     /// The folders of the runs
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// The picture, an SVG; one that is there is replaced
+    /// The picture, an SVG; one that is there is replaced; - is standard output
     #[arg(long, short, value_name = "FILE", default_value = "plot.svg")]
     out: PathBuf,
 }
@@ -39,6 +39,7 @@ struct Curve {
 
 impl Plot {
     pub(super) fn run(self) -> Result<()> {
+        self.check_name()?;
         let mut noun = None;
         let mut curves = Vec::new();
         for folder in &self.runs {
@@ -55,8 +56,30 @@ impl Plot {
             curves.push(Curve::of(folder, &run, of_this)?);
         }
         let Some(noun) = noun else { bail!("expected a run to draw, got none") };
-        file::write(&self.out, picture(&curves, noun)?.as_bytes()).context("--out")?;
+        let svg = picture(&curves, noun)?;
+        if self.is_standard_output() {
+            return print(svg);
+        }
+        file::write(&self.out, svg.as_bytes()).context("--out")?;
         print(self.out.display())
+    }
+
+    fn is_standard_output(&self) -> bool {
+        self.out.as_os_str() == "-"
+    }
+
+    /// A picture under another ending would be opened as what it is not, or take the place of something else.
+    fn check_name(&self) -> Result<()> {
+        let is_svg = self.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg"));
+        let is_no_file = self.out.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
+        if is_svg || is_no_file || self.is_standard_output() {
+            return Ok(());
+        }
+        bail!(
+            "--out: expected a name that ends in .svg, or - for standard output, got {} (a browser shows an SVG, and other \
+             programs make other pictures of it)",
+            self.out.display()
+        )
     }
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueHint};
-use rnn_lm::config::{Config, PRESETS, Setting};
+use rnn_lm::config::{Config, Idle, PRESETS, Setting};
 use rnn_lm::data::TextFile;
 use rnn_lm::tokenizer::Tokenizer;
 use std::path::PathBuf;
@@ -93,10 +93,24 @@ impl Said<'_> {
 }
 
 impl Settings<'_> {
+    /// What was said and has no effect, with what it is for.
+    pub(super) fn without_effect(&self) -> Vec<String> {
+        let Said { flags, .. } = &self.said;
+        let idle = self.config.idle().into_iter().filter_map(|Idle { section, name, purpose }| {
+            let flag = flag_of(&format!("{section}.{name}"), flags).map(|flag| format!("--{flag}"));
+            // One rate for all places is not meant for each.
+            let flag = flag.filter(|flag| flag != "--dropout");
+            Some(format!("{} has no effect here: it is for {purpose}", flag?))
+        });
+        idle.collect()
+    }
+
     /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
     pub(super) fn is_suggested(&self, section: &str, name: &str) -> bool {
         let Said { flags, preset, .. } = &self.said;
-        !preset && said(flags, name).is_none() && self.said.in_file(section, name).is_none()
+        !preset
+            && said(flags, &name.replace('_', "-")).is_none()
+            && self.said.in_file(section, name).is_none()
     }
 }
 
@@ -165,8 +179,26 @@ impl Base {
             let output = if model.last == 0 { model.hidden } else { model.last };
             model.tied = model.embed == output && model.cutoffs.is_empty();
         }
-        if let Some(text) = text.filter(|_| settings.is_suggested("training", "warmup")) {
-            settings.config.suggest_warmup(text)?;
+        let suggested = |name| settings.is_suggested("training", name);
+        let (rate, clip) = (suggested("lr") && !suggested("rule"), suggested("clip_norm"));
+        let (windows, epochs) = (suggested("batch") && suggested("time"), suggested("epochs"));
+        let warmup = suggested("warmup");
+        if rate {
+            settings.config.suggest_rate();
+        }
+        if clip && settings.config.training.clip_value > 0.0 {
+            settings.config.training.clip_norm = 0.0;
+        }
+        if let Some(text) = text {
+            if windows {
+                settings.config.suggest_windows(text)?;
+            }
+            if epochs {
+                settings.config.training.epochs = *settings.config.suggest_epochs(text)?.start();
+            }
+            if warmup {
+                settings.config.suggest_warmup(text)?;
+            }
         }
         settings.config.check().or_else(|error| match &of_file {
             // What is wrong in the file has its line, what flags made wrong has not.

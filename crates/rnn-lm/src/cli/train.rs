@@ -3,7 +3,7 @@
 use super::minutes::choose_epochs;
 use super::noun::Noun;
 use super::progress::{Progress, time, waiting};
-use super::settings::{Base, said};
+use super::settings::Base;
 use super::stop::Stop;
 use super::{INTERRUPTED, Session, print, verdict};
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use rnn_lm::LanguageModel;
 use rnn_lm::config::Config;
 use rnn_lm::data::TextFile;
 use rnn_lm::generate::Sampling;
-use rnn_lm::run::{CONTEXT, End, Fit, MODEL, Measured, Run, Stepped, Watch, quoted, vacant};
+use rnn_lm::run::{CONFIG, CONTEXT, End, Fit, MODEL, Measured, Run, Stepped, Texts, Watch, quoted, vacant};
 use rnn_lm::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ pub(super) struct Resume {
 
 impl Train {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<ExitCode> {
-        let text = TextFile::open(&self.corpus)?;
+        let text = Texts::to_learn_from(&self.corpus)?;
         let mut settings = self.base.settings(Some(&text), flags)?;
         let config = &mut settings.config;
         config.data.corpus = whole(&self.corpus)?;
@@ -80,11 +80,17 @@ impl Train {
             config.data.valid = whole(Path::new(&config.data.valid)).context("data.valid")?;
         }
         name_tokenizer(config)?;
-        if config.data.tokens == "byte"
-            && said(flags, "tokens").is_none()
-            && let Some(why) = why_bytes(&text)?
-        {
-            session.say(format_args!("note: {}: {why}", self.corpus.display()));
+        let chosen = config.data.tokenizer.is_empty() && settings.is_suggested("data", "tokens");
+        let why = match settings.config.data.tokens.as_str() {
+            "byte" if chosen => why_bytes(&text)?,
+            "word" if chosen => Some(WHY_WORDS.into()),
+            _ => None,
+        };
+        if let Some(why) = why {
+            session.say(format_args!("note     {}: {why}", self.corpus.display()));
+        }
+        for what in settings.without_effect() {
+            session.say(format_args!("note     {what}"));
         }
         let mut out = self.out.clone().unwrap_or_else(|| free(&self.corpus));
         vacant(&out)?;
@@ -143,7 +149,10 @@ pub(super) fn name_tokenizer(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Why a text is learnt byte by byte where nobody asked for that.
+/// Why a text is learnt word by word where nobody asked for that.
+const WHY_WORDS: &str = "it has <unk>, as texts that were prepared for words have: learnt word by word (--tokens char: by letters)";
+
+/// Why one is learnt byte by byte.
 fn why_bytes(text: &TextFile) -> Result<Option<String>> {
     let start = text.first(1 << 20)?.read()?;
     if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
@@ -216,6 +225,14 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
     let end = stop.while_training(|| fit.train_on(&mut show));
     show.progress.finish();
     let folder = fit.run().folder();
+    if let Err(rnn_lm::Error::Diverged { .. }) = end {
+        session.say(format_args!(
+            "note     a run keeps its settings: `rnn-lm train {} --config {} --out ANOTHER` begins anew, with --lr or --clip-norm \
+             as flags",
+            quoted(Path::new(&fit.run().config.data.corpus)),
+            quoted(&folder.join(CONFIG)),
+        ));
+    }
     let end = end.with_context(|| format!("run {}", folder.display()))?;
     match end {
         End::Stopped => {

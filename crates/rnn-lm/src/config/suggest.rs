@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 
 impl Config {
     /// What to begin with for this text: a model, and the fewest epochs of [`Self::suggest_epochs`]. Where nobody says what a
-    /// token is, it is a word if the text was prepared for that (it has `<unk>`), a byte if it is not UTF-8, and else a
-    /// character.
+    /// token is, it is a word if the text was prepared for that (one in a thousand is `<unk>`), a byte if it is not UTF-8, and
+    /// else a character.
     ///
     /// # Errors
     /// Where the text cannot be read.
@@ -38,7 +38,28 @@ impl Config {
     /// # Errors
     /// Where tokens are none of those that there are.
     pub fn suggest_epochs(&self, text: &TextFile) -> Result<RangeInclusive<usize>> {
-        Ok(Pace::of(self.tokens()?.unit).epochs(text.len()))
+        let options = self.tokens()?;
+        let first = (options.first as u64).saturating_mul(bytes_of(options.unit, text)? as u64);
+        Ok(Pace::of(options.unit).epochs(text.len().min(first)))
+    }
+
+    /// A rate that goes with the rule where somebody chose that: one of Adam's teaches SGD nothing.
+    pub fn suggest_rate(&mut self) {
+        if self.training.rule == "sgd" {
+            // Without gates gradients are large.
+            let plain = self.model.cell == "rnn";
+            self.training.lr = if plain { 1.0 } else { Training::default().lr };
+        }
+    }
+
+    /// Windows that are not too long for what of this text is learnt from, which may be less than was thought before.
+    ///
+    /// # Errors
+    /// Where tokens are none of those that there are, or the text cannot be read.
+    pub fn suggest_windows(&mut self, text: &TextFile) -> Result<()> {
+        let tokens = self.learnt(text)?;
+        shorten(&mut self.training, tokens);
+        Ok(())
     }
 
     /// Tokens to learn from, rather too few than too many.
@@ -96,11 +117,14 @@ fn shorten(training: &mut Training, tokens: usize) {
 fn look(text: &TextFile) -> Result<Unit> {
     const SAMPLE: u64 = 1 << 20;
     let sample = text.first(SAMPLE)?.read()?;
-    Ok(match std::str::from_utf8(&sample) {
-        Err(_) => Unit::Byte,
-        Ok(sample) if sample.split_whitespace().any(|word| word == "<unk>") => Unit::Word,
-        Ok(_) => Unit::Char,
-    })
+    let Ok(sample) = std::str::from_utf8(&sample) else { return Ok(Unit::Byte) };
+    let (mut words, mut unknown) = (0, 0);
+    for word in sample.split_whitespace() {
+        words += 1;
+        unknown += usize::from(word == "<unk>");
+    }
+    // One that only talks of it is not prepared.
+    Ok(if unknown > 0 && unknown * 1000 >= words { Unit::Word } else { Unit::Char })
 }
 
 /// How long to learn from tokens of a kind.

@@ -125,8 +125,9 @@ impl Drop for Traces {
 /// # Errors
 /// Where something is in the way, or another process makes or trains one.
 pub fn vacant(folder: &Path) -> Result<()> {
-    nothing_in_the_way(folder)?;
-    Lock::is_free(folder)
+    // Before what lies there: nobody goes on with a run that is being trained.
+    Lock::is_free(folder)?;
+    nothing_in_the_way(folder)
 }
 
 fn nothing_in_the_way(folder: &Path) -> Result<()> {
@@ -154,7 +155,10 @@ fn nothing_in_the_way(folder: &Path) -> Result<()> {
         Error::invalid(folder.display(), "a folder that is not there yet, or is empty", "one with files");
     // Weights without a checkpoint came from elsewhere; where there is neither, a training was ended while it began.
     Err(match there(CONFIG) && there(TOKENIZER) && (there(CHECKPOINT) || !there(MODEL)) {
-        true => error.hint(format!("`rnn-lm resume {}` goes on with the training in it", quoted(folder))),
+        true => error.hint(format!(
+            "`rnn-lm resume {}` goes on with the training in it, --out takes another folder",
+            quoted(folder)
+        )),
         false => error.hint("choose another with --out"),
     })
 }

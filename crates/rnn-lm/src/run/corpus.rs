@@ -35,19 +35,10 @@ impl Texts {
     /// # Errors
     /// Where one cannot be read or is empty.
     pub fn open(config: &Config) -> Result<Self> {
-        let open =
-            |path: &str| {
-                let text = TextFile::open(path)?;
-                match text.is_empty() {
-                    false => Ok(text),
-                    true => Err(Error::invalid(path, "a text", "an empty file")
-                        .hint("name one that has something in it")),
-                }
-            };
         let data = &config.data;
-        let train = open(&data.corpus)?;
+        let train = Self::to_learn_from(&data.corpus)?;
         if !data.valid.is_empty() {
-            return Ok(Self { train, valid: Some(open(&data.valid)?) });
+            return Ok(Self { train, valid: Some(Self::to_learn_from(&data.valid)?) });
         }
         // Whoever learns a few words by heart is measured on them.
         if data.holdout == 0.0 || data.first > 0 {
@@ -60,6 +51,19 @@ impl Texts {
                 .hint("take a longer text, or --holdout 0 to measure on nothing"));
         }
         Ok(Self { train, valid: Some(valid) })
+    }
+
+    /// A text that has something in it.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is empty.
+    pub fn to_learn_from(path: impl AsRef<Path>) -> Result<TextFile> {
+        let text = TextFile::open(&path)?;
+        match text.is_empty() {
+            false => Ok(text),
+            true => Err(Error::invalid(path.as_ref().display(), "a text", "an empty file")
+                .hint("name one that has something in it")),
+        }
     }
 
     /// The tokenizer that the settings name, or else the one that is made of the text to learn from, of its first 256 MiB

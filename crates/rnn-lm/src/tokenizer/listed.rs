@@ -83,7 +83,7 @@ impl Listed {
     pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
         let tokens = self.split(text).take(count);
         self.vocabulary.encode_or("Tokenizer::encode", self.unknown, tokens).map_err(|error| {
-            error.hint("a tokenizer has <unk> where it was made with Unknown::Add, or with a maximum size (data.max_vocab), and a run where data.first is 0")
+            error.hint("a vocabulary has <unk> for such tokens where it was made with Unknown::Add, as it is where data.first is 0, or with a maximum size")
         })
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(tokenizer.encode(b"a b").expect("ids"), [2, 0, 1]);
         assert_eq!((tokenizer.unknown(), tokenizer.begin()), (None, 1));
         let error = tokenizer.encode(b"a z").expect_err("unknown").to_string();
-        assert!(error.contains("index 1") && error.contains("got \"z\" (a tokenizer has <unk>"), "{error}");
+        assert!(error.contains("index 1") && error.contains("got \"z\" (a vocabulary has <unk>"), "{error}");
         assert!(Tokenizer::of_vocabulary(Unit::Byte, vocabulary).is_err());
         let none = Arc::new(Vocabulary::from_tokens(Vec::<String>::new()).expect("vocabulary"));
         assert!(Tokenizer::of_vocabulary(Unit::Char, none).is_err());

@@ -124,6 +124,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train text.txt --valid empty.txt",
         "train text.txt --valid line.txt --tokens char --unknown-flag 3",
         "train text.txt --valid letter.txt --tokens char",
+        "train text.txt --first 20 --valid other.txt --tokens word",
+        "lr-find empty.txt",
     ] {
         bench.mistake(line);
     }
@@ -156,6 +158,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--tokenizer missing.json",
         "--holdout 1",
         "--schedule step",
+        "--schedule plateau --divide 0.5",
+        "--schedule decay --after 0",
         "--clip-norm 1 --clip-value 1",
         "--tokens word --tied --embed 8 --hidden 16 --last 0",
         "--order book --varied",
@@ -175,6 +179,9 @@ fn each_is_named_with_its_value_and_the_way_out() {
         ("value.toml", "[model]\ncell = \"lstmm\"\n"),
         ("range.toml", "[model]\nhidden = 8\n\n[data]\nholdout = 1.5\n"),
         ("type.toml", "[model]\nhidden = \"large\"\n"),
+        ("number.toml", "model = 3\n"),
+        ("cutoffs.toml", "[model]\ncutoffs = [10, 5]\n"),
+        ("tied.toml", "[model]\nembed = 8\nhidden = 16\ntied = true\n"),
         ("broken.toml", "[model\nhidden = 20\n"),
     ] {
         bench.file(name, text.as_bytes());
@@ -183,6 +190,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     // Folders of runs.
     bench.works(&format!("train text.txt {QUICK} --out run"));
     bench.works(&format!("train other.txt {QUICK} --out other"));
+    bench.works(&format!("train other.txt {QUICK} --max-vocab 5 --out few"));
     bench.mistake("train text.txt --out run");
     bench.mistake("train text.txt --out text.txt");
     bench.mistake("train text.txt --out text.txt/run");
@@ -200,6 +208,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         let lock = std::fs::File::create(bench.path("run/lock")).unwrap();
         lock.lock().unwrap();
         bench.mistake("resume run");
+        bench.mistake("train text.txt --out run");
     }
     bench.works("resume run --epochs 2 --quiet");
     bench.mistake("resume run --epochs 1");
@@ -275,12 +284,15 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("lr-find text.txt --from 1 --to 0.1");
     bench.mistake("lr-find text.txt --steps -1");
     bench.mistake("lr-find missing.txt");
+    bench.mistake("plot run --out picture.png");
     // Weights from elsewhere.
     bench.mistake("import missing.safetensors --layout book --corpus text.txt --out new");
     bench.mistake("import not-a-model.safetensors --layout book --corpus text.txt --out new");
     bench.mistake("import text.txt --layout pytorch --corpus text.txt --out new");
     bench.mistake("import run/model.safetensors --layout book --corpus text.txt --out new");
     bench.mistake("import run/model.safetensors --layout pytorch --corpus short.txt --tokens word --out new");
+    bench.mistake("import run/model.safetensors --layout pytorch --corpus text.txt --tokens word --tokenizer few/tokenizer.json --out new");
+    bench.mistake("import run/model.safetensors --layout pytorch --corpus empty.txt --out new");
     bench.mistake("import run/model.safetensors --layout pytorch --corpus text.txt --out run");
     bench.works("import run/model.safetensors --layout pytorch --corpus text.txt --tokens word --out imported --quiet");
     bench.mistake(

@@ -10,6 +10,7 @@ mod minutes;
 mod pictures;
 mod rates;
 mod streams;
+mod suggested;
 mod terminal;
 mod training;
 mod using;

@@ -53,12 +53,17 @@ fn what_cannot_be_drawn_is_said_and_no_picture_is_touched() {
     folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out never"));
     std::fs::remove_file(folder.path("never/metrics.jsonl")).unwrap();
     folder.file("plot.svg", "an older picture");
+    std::fs::create_dir(folder.path("never.svg")).unwrap();
     for (line, why) in [
         (
             "plot never",
             "never: expected a run that was measured while it was trained, got one without metrics.jsonl, or with an empty one (`rnn-lm evaluate` measures any)",
         ),
-        ("plot words --out never", "--out: never: "),
+        ("plot words --out never.svg", "--out: never.svg: "),
+        (
+            "plot words --out p.png",
+            "--out: expected a name that ends in .svg, or - for standard output, got p.png",
+        ),
         ("plot words letters", "letters: expected a run of words, as those before it, got one of characters"),
         (
             "plot one",
@@ -72,6 +77,7 @@ fn what_cannot_be_drawn_is_said_and_no_picture_is_touched() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && said.contains(why), "{line}: {said}");
     }
+    assert!(folder.out("plot words --out -").starts_with("<svg"));
     assert_eq!(std::fs::read_to_string(folder.path("plot.svg")).unwrap(), "an older picture");
     assert!(folder.out("plot letters").contains("plot.svg"));
     assert!(std::fs::read_to_string(folder.path("plot.svg")).unwrap().contains("bits a character"));

@@ -23,7 +23,7 @@ fn the_rate_is_a_third_of_that_at_which_the_loss_was_lowest() {
     let line = format!("lr-find t.txt {SMALL} --steps 60");
     let (risen, still, inside) = (
         "the loss rises from the first rates on: begin lower than --from 3e1",
-        "the loss has not risen yet at the last rate: go further than --to 1e-2, or take more --steps",
+        "the loss has hardly risen at the last rate: go further than --to 1e-2, or take more --steps",
         "a third of the rate at which the loss was lowest",
     );
     // In the last of them the very first loss, which is that of one window, is lower than all that follow.

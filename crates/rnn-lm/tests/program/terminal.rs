@@ -123,3 +123,14 @@ fn quiet_draws_nothing_in_a_terminal() {
         assert!(bytes(&loud.path("out")) == bytes(&quiet.path("out")), "{line}");
     }
 }
+
+#[test]
+fn threads_of_the_environment_are_bounded_as_those_of_the_flag_are() {
+    let folder = Folder::new();
+    for (threads, works) in [("2", true), ("100000", false)] {
+        let output = folder.command("config --list").env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert_eq!(output.status.success(), works, "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.contains("RAYON_NUM_THREADS: expected at most 512, got 100000"), !works, "{said}");
+    }
+}

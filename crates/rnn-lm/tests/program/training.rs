@@ -127,28 +127,6 @@ fn a_few_words_are_learnt_by_heart_whatever_words_stand_behind_them() {
 }
 
 #[test]
-fn tied_weights_that_were_only_suggested_give_way_to_an_adaptive_softmax() {
-    let folder = Folder::new();
-    folder.file("t.txt", text(80));
-    let line = "train t.txt --tokens word --embed 16 --hidden 16 --batch 4 --time 6 --epochs 1 --quiet --cutoffs 5 --out";
-    folder.out(&format!("{line} r"));
-    assert!(folder.out("config --config r/config.toml").contains("tied = false"));
-    let refused = folder.run(&format!("{line} s --tied"));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("cutoffs of tied weights") && said.contains("tied = false"), "{said}");
-    // What a file says goes before what is suggested, as what a flag says.
-    folder.file("u.txt", "the <unk> cat\n".repeat(200));
-    folder.file("size.toml", "[model]\nhidden = 12\n");
-    for settings in ["--hidden 12", "--config size.toml"] {
-        let config = folder.out(&format!("config u.txt {settings}"));
-        assert!(config.contains("hidden = 12") && config.contains("tied = false"), "{settings}: {config}");
-    }
-    folder.file("tied.toml", "[model]\nhidden = 12\ntied = true\n");
-    let refused = folder.run("config u.txt --config tied.toml");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("embed of tied weights"), "{refused:?}");
-}
-
-#[test]
 fn what_lies_in_the_folder_that_a_training_was_to_have_stays_where_it_fails() {
     let folder = Folder::new();
     folder.file("t.txt", text(20));

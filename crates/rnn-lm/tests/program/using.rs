@@ -118,7 +118,7 @@ fn a_rate_is_found_and_completions_are_printed() {
     );
     // Where it does not see training break down it names no rate.
     assert!(folder.json(&format!("{line} --to 0.1"))["lr"].is_null());
-    assert!(folder.out(&format!("{line} --to 0.1")).contains("has not risen yet"));
+    assert!(folder.out(&format!("{line} --to 0.1")).contains("has hardly risen"));
     for shell in ["bash", "zsh", "fish"] {
         assert!(folder.out(&format!("completions {shell}")).contains("dropout-weight"), "{shell}");
     }
