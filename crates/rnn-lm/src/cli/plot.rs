@@ -61,7 +61,8 @@ impl Plot {
             return print(svg);
         }
         file::write(&self.out, svg.as_bytes()).context("--out")?;
-        print(self.out.display())
+        // Behind what went through a pipe nothing else is to come.
+        if self.out.is_file() { print(self.out.display()) } else { Ok(()) }
     }
 
     fn is_standard_output(&self) -> bool {
