@@ -1,6 +1,6 @@
 //! Trains a recurrent language model on real text and shows that it learned.
 //!
-//! With no argument: a word-level LSTM on the King James text that comes with a crate, in one to three minutes on
+//! With no argument: a word-level LSTM on the King James text that comes with a crate, in one to four minutes on
 //! two cores. With `--corpus FILE` on any text of yours.
 
 mod progress;
