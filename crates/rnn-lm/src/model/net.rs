@@ -158,7 +158,9 @@ impl LmSpec {
         match total {
             Some(total) if total <= MOST => Ok(()),
             _ => {
-                let got = format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}");
+                let last = self.last.map_or_else(String::new, |last| format!(", last {last}"));
+                let got =
+                    format!("vocabulary {vocabulary}, embed {embed}, hidden {hidden}, layers {layers}{last}");
                 Err(Error::invalid("LmSpec", format!("at most {MOST} parameters"), got)
                     .hint("a smaller one of these"))
             }

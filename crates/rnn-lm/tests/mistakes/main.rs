@@ -165,6 +165,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--order book --varied",
         "--batch 100000",
         "--hidden 1000000",
+        "--last 1000000000",
         "--device cuda:0",
         "--device gpu",
         "--threads 0",
