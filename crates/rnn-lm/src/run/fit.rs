@@ -309,16 +309,12 @@ impl Fit {
                 watch.measuring();
                 let measured = measure(trainer, model, valid.as_deref(), training.batch)?;
                 let loss = measured.unwrap_or(at.loss);
-                let mut best =
-                    if due { trainer.observe(loss) } else { trainer.best().is_none_or(|best| loss < best) };
-                best &= since.beside.is_none_or(|beside| loss < beside);
+                let best = is_best(trainer, since, loss, due);
                 if best {
                     trainer.with_average(model, |model| run.save(model))?;
                 }
                 if due {
                     (since.nats, since.targets) = (0.0, 0);
-                } else if best {
-                    since.beside = Some(loss);
                 }
                 since.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
                 // Before the checkpoint: a line too many is taken back, one that is missing is not made up for.
@@ -339,6 +335,17 @@ impl Fit {
             }
         }
     }
+}
+
+/// Whether a loss is the best so far. The trainer takes in one that was due; that of an end which falls between two evaluations is
+/// kept beside it, so that more epochs are what they would have been from the start.
+fn is_best(trainer: &mut Trainer, since: &mut Since, loss: f64, due: bool) -> bool {
+    let taken = if due { trainer.observe(loss) } else { trainer.best().is_none_or(|best| loss < best) };
+    let best = taken && since.beside.is_none_or(|beside| loss < beside);
+    if best && !due {
+        since.beside = Some(loss);
+    }
+    best
 }
 
 /// Where a text of a run is no longer: it may be at another place, which the settings may say.

@@ -13,8 +13,7 @@ pub(super) struct Since {
     /// The settings, as `config.toml` has them; nothing in checkpoints of a time that did not keep them.
     #[serde(default)]
     pub(super) settings: String,
-    /// The best loss of an end that fell between two evaluations. The trainer has not taken it in: a training that goes on to
-    /// more epochs does what one of that many would have done.
+    /// The best loss of an end that fell between two evaluations, which the trainer has not taken in.
     #[serde(default)]
     pub(super) beside: Option<f64>,
     pub(super) nats: f64,
