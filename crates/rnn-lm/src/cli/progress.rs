@@ -4,14 +4,14 @@ use super::Session;
 use super::noun::Noun;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rnn_lm::run::Stepped;
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     plain: bool,
-    /// When it began, with how many tokens and what share of the work done.
-    begun: Option<(Instant, usize, f64)>,
+    marks: Marks,
     last_line: Instant,
     noun: Noun,
 }
@@ -25,16 +25,15 @@ impl Progress {
     pub(super) fn new(session: &Session, noun: Noun) -> Self {
         let bar = drawn(session, LENGTH, "{msg}  {wide_bar} {prefix}");
         let plain = bar.is_none() && !session.quiet;
-        Self { bar, plain, begun: None, last_line: Instant::now(), noun }
+        Self { bar, plain, marks: Marks::default(), last_line: Instant::now(), noun }
     }
 
     /// After each window.
     pub(super) fn step(&mut self, at: &Stepped) {
-        let (begun, tokens, from) = *self.begun.get_or_insert((Instant::now(), at.tokens, share(at)));
+        let since = self.marks.since(Instant::now(), at);
         if self.bar.is_none() && !(self.plain && self.last_line.elapsed() > PAUSE) {
             return;
         }
-        let since = Since { seconds: begun.elapsed().as_secs_f64(), tokens: at.tokens - tokens, from };
         match &self.bar {
             Some(bar) => {
                 bar.set_message(message(at, &since, self.noun));
@@ -73,7 +72,33 @@ impl Progress {
     }
 }
 
-/// What this process has done since it began to count, behind a first step that says nothing of the others.
+/// Places of the last while, and what was done at each: how fast it goes now, whatever it did when the machine slept or had other
+/// work. The first step of a process says nothing of the others, so counting begins behind it.
+#[derive(Default)]
+struct Marks(VecDeque<(Instant, usize, f64)>);
+
+impl Marks {
+    /// The while: long enough for an evaluation or two.
+    const WHILE: Duration = Duration::from_secs(600);
+    /// Time between two marks.
+    const BETWEEN: Duration = Duration::from_secs(5);
+
+    /// What was done since the oldest of them, of which this place may become one.
+    fn since(&mut self, now: Instant, at: &Stepped) -> Since {
+        let Self(marks) = self;
+        if marks.back().is_none_or(|(last, ..)| now - *last >= Self::BETWEEN) {
+            marks.push_back((now, at.tokens, share(at)));
+        }
+        // One that is as old stays, so that the while is never shorter.
+        while marks.get(1).is_some_and(|(second, ..)| now - *second >= Self::WHILE) {
+            marks.pop_front();
+        }
+        let (then, tokens, from) = marks.front().copied().unwrap_or((now, at.tokens, share(at)));
+        Since { seconds: (now - then).as_secs_f64(), tokens: at.tokens - tokens, from }
+    }
+}
+
+/// What was done since a mark.
 struct Since {
     seconds: f64,
     tokens: usize,
@@ -193,6 +218,32 @@ mod tests {
         let since = Since { seconds: 100.0, tokens: 50, from: 0.9 };
         assert_eq!(left(&at((10, 10), (5, 10)), &since), "1 min 40 s left");
         assert_eq!(left(&at((10, 10), (10, 10)), &since), "0 s left");
+    }
+
+    #[test]
+    fn what_a_machine_did_long_ago_says_nothing_of_what_it_does_now() {
+        let begun = Instant::now();
+        let mut marks = Marks::default();
+        // A window a second, of 10 tokens each; the machine sleeps for an hour behind the hundredth.
+        let mut said = Vec::new();
+        for window in 0..=1000 {
+            let slept = if window > 100 { 3600 } else { 0 };
+            let now = begun + Duration::from_secs(window as u64 + slept);
+            let since = marks.since(now, &Stepped { tokens: 10 * window, ..at((1, 1), (window, 10_000)) });
+            said.push((
+                since.tokens as f64 / since.seconds.max(1e-9),
+                left(&at((1, 1), (window, 10_000)), &since),
+            ));
+        }
+        assert_eq!(
+            (said[100].0, said[100].1.as_str()),
+            (10.0, "2 h 45 min left"),
+            "all of it counts while it is short"
+        );
+        assert!(said[101].0 < 1.0, "{}", said[101].0);
+        assert_eq!((said[1000].0, said[1000].1.as_str()), (10.0, "2 h 30 min left"));
+        // What is kept does not grow.
+        assert!(marks.0.len() < 130, "{}", marks.0.len());
     }
 
     #[test]
