@@ -83,7 +83,7 @@ pub(super) struct Settings<'a> {
 struct Said<'a> {
     flags: &'a ArgMatches,
     file: Option<toml::Table>,
-    preset: bool,
+    preset: Option<String>,
 }
 
 impl Said<'_> {
@@ -93,8 +93,30 @@ impl Said<'_> {
 }
 
 impl Settings<'_> {
+    /// What was said and does not go together, or has no effect.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.without_effect();
+        notes.extend(self.rate_of_another_rule());
+        notes
+    }
+
+    /// A preset's rate is for the preset's rule.
+    fn rate_of_another_rule(&self) -> Option<String> {
+        let Said { flags, preset, .. } = &self.said;
+        let preset = preset.as_ref()?;
+        let (of_preset, training) = (Config::preset(preset).ok()?.training, &self.config.training);
+        let other = of_preset.rule != training.rule;
+        let said = said(flags, "lr").is_some() || self.said.in_file("training", "lr").is_some();
+        (other && !said).then(|| {
+            format!(
+                "the rate {} is that of {preset} for {}, and the rule is {}: --lr says another",
+                training.lr, of_preset.rule, training.rule
+            )
+        })
+    }
+
     /// What was said and has no effect, with what it is for.
-    pub(super) fn without_effect(&self) -> Vec<String> {
+    fn without_effect(&self) -> Vec<String> {
         let Said { flags, .. } = &self.said;
         let idle = self.config.idle().into_iter().filter_map(|Idle { section, name, purpose }| {
             let flag = flag_of(&format!("{section}.{name}"), flags).map(|flag| format!("--{flag}"));
@@ -108,7 +130,7 @@ impl Settings<'_> {
     /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
     pub(super) fn is_suggested(&self, section: &str, name: &str) -> bool {
         let Said { flags, preset, .. } = &self.said;
-        !preset
+        preset.is_none()
             && said(flags, &name.replace('_', "-")).is_none()
             && self.said.in_file(section, name).is_none()
     }
@@ -130,7 +152,7 @@ impl Base {
         };
         // What is wrong in it is said below.
         let table = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
-        let from = Said { flags, file: table, preset: self.preset.is_some() };
+        let from = Said { flags, file: table, preset: self.preset.clone() };
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {

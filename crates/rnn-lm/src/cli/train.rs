@@ -89,7 +89,7 @@ impl Train {
         if let Some(why) = why {
             session.say(format_args!("note     {}: {why}", self.corpus.display()));
         }
-        for what in settings.without_effect() {
+        for what in settings.notes() {
             session.say(format_args!("note     {what}"));
         }
         let mut out = self.out.clone().unwrap_or_else(|| free(&self.corpus));

@@ -65,6 +65,23 @@ fn suggested_windows_and_epochs_are_for_what_is_learnt_from() {
 }
 
 #[test]
+fn a_presets_rate_with_another_rule_is_said() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(80));
+    let line = "train t.txt --preset char-small --embed 4 --hidden 4 --last 0 --layers 1 --batch 4 --time 6 --epochs 1";
+    for (out, flags, want) in
+        [("a", "--rule sgd", true), ("b", "--rule sgd --lr 2", false), ("c", "--rule adam", false)]
+    {
+        let output = folder.run(&format!("{line} {flags} --out {out}"));
+        assert!(output.status.success(), "{flags}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let note = "note     the rate 0.002 is that of char-small for adam, and the rule is sgd: --lr says another\n";
+        assert_eq!(said.contains(note), want, "{flags}: {said}");
+        assert_eq!(said.contains("the rate"), want, "{flags}: {said}");
+    }
+}
+
+#[test]
 fn what_has_no_effect_is_said() {
     let folder = Folder::new();
     folder.file("t.txt", text(80));
