@@ -115,40 +115,38 @@ fn sliding_truncation_is_the_definition() {
     assert!(error.contains("at least as many back, got 5 and 4"), "{error}");
 }
 
+fn refused<R: Recurrent>(layer: R, want: &str) {
+    let Err(error) = Sliding::new(layer, 2, 4) else { panic!("a layer slides that is not {want}") };
+    let error = error.to_string();
+    assert!(error.contains(&format!("Sliding: layer: expected {want}")), "{error}");
+}
+
 #[test]
 fn sliding_truncation_refuses_layers_that_read_from_the_end() {
-    fn refused<R: Recurrent>(layer: R) {
-        let Err(error) = Sliding::new(layer, 2, 4) else { panic!("a layer that reads from the end slides") };
-        let error = error.to_string();
-        assert!(error.contains("Sliding: layer: expected a layer that goes forward alone"), "{error}");
-    }
+    let want = "a layer that goes forward alone";
     let vb = parameters(DType::F32).builder();
     let spec = LayerSpec::new(D, H).direction(Direction::Reverse);
-    refused(TimeRnn::<GruCell>::build(spec, &vb).unwrap());
-    refused(layer::<Bidirectional<GruCell>>(DType::F32));
-    refused(Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(D, H), 2, &vb).unwrap());
+    refused(TimeRnn::<GruCell>::build(spec, &vb).unwrap(), want);
+    refused(layer::<Bidirectional<GruCell>>(DType::F32), want);
+    refused(Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(D, H), 2, &vb).unwrap(), want);
     let forward = layer::<TimeRnn<GruCell>>(DType::F32);
     let reverse = LayerSpec::new(H, H).direction(Direction::Reverse);
     let reverse = TimeRnn::<GruCell>::build(reverse, &parameters(DType::F32).builder()).unwrap();
-    refused(Stack::from_layers(vec![forward.clone(), reverse]).unwrap());
+    refused(Stack::from_layers(vec![forward.clone(), reverse]).unwrap(), want);
     assert!(Sliding::new(forward, 2, 4).is_ok());
 }
 
 #[test]
 fn sliding_truncation_refuses_layers_that_draw_masks() {
-    fn refused<R: Recurrent>(layer: R) {
-        let Err(error) = Sliding::new(layer, 2, 4) else { panic!("a layer that drops slides") };
-        let error = error.to_string();
-        assert!(error.contains("Sliding: layer: expected a layer without dropout"), "{error}");
-    }
+    let want = "a layer without dropout";
     let rates = Regularisers { weight: 0.1, ..Regularisers::default() };
     let plain = layer::<TimeRnn<GruCell>>(DType::F32);
-    refused(plain.clone().with_regularisers(rates).unwrap());
+    refused(plain.clone().with_regularisers(rates).unwrap(), want);
     let stack = |layers| {
         Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(D, H), layers, &parameters(DType::F32).builder())
             .unwrap()
     };
-    refused(stack(2).with_dropout(0.5).unwrap());
+    refused(stack(2).with_dropout(0.5).unwrap(), want);
     // Between layers, of which there is one.
     assert!(Sliding::new(stack(1).with_dropout(0.5).unwrap(), 2, 4).is_ok());
 }

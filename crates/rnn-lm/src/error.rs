@@ -66,21 +66,15 @@ impl Error {
     /// Says where: puts a place in front of the operation.
     #[must_use]
     pub fn at(self, place: impl Display) -> Self {
-        match self {
-            Self::Core(rnn_core::Error::Invalid { op, expected, got, hint }) => {
-                let op = format!("{place}: {op}");
-                Self::Core(rnn_core::Error::Invalid { op, expected, got, hint })
-            }
-            other => other,
-        }
+        self.renamed(|op| Some(format!("{place}: {op}")))
     }
 
     /// The same of an operation that others know by another name, where `name` has one.
     #[must_use]
-    pub(crate) fn renamed<'a>(self, name: impl FnOnce(&str) -> Option<&'a str>) -> Self {
+    pub(crate) fn renamed(self, name: impl FnOnce(&str) -> Option<String>) -> Self {
         match self {
             Self::Core(rnn_core::Error::Invalid { op, expected, got, hint }) => {
-                let op = name(&op).map_or(op.clone(), str::to_string);
+                let op = name(&op).unwrap_or(op);
                 Self::Core(rnn_core::Error::Invalid { op, expected, got, hint })
             }
             other => other,

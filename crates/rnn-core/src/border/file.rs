@@ -14,6 +14,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::invalid(path.display(), "a file that can be read", error))
 }
 
+/// Whether something other than a file or a folder is there: a pipe, a device.
+pub fn is_no_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
 /// Writes a file that others see whole, or as it was before; behind a link it is the file that the link leads to. What is no
 /// file, a pipe or a device, stays what it is, and is written into.
 ///
@@ -21,7 +26,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// Where it cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |error| Error::invalid(path.display(), "a place where a file can be written", error);
-    if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+    if is_no_file(path) {
         let written = OpenOptions::new().write(true).open(path).and_then(|mut there| there.write_all(bytes));
         return written.map_err(failed);
     }

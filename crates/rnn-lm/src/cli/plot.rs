@@ -62,7 +62,7 @@ impl Plot {
         }
         file::write(&self.out, svg.as_bytes()).context("--out")?;
         // Behind what went through a pipe nothing else is to come.
-        if self.out.is_file() { print(self.out.display()) } else { Ok(()) }
+        if file::is_no_file(&self.out) { Ok(()) } else { print(self.out.display()) }
     }
 
     fn is_standard_output(&self) -> bool {
@@ -72,8 +72,7 @@ impl Plot {
     /// A picture under another ending would be opened as what it is not, or take the place of something else.
     fn check_name(&self) -> Result<()> {
         let is_svg = self.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg"));
-        let is_no_file = self.out.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
-        if is_svg || is_no_file || self.is_standard_output() {
+        if is_svg || file::is_no_file(&self.out) || self.is_standard_output() {
             return Ok(());
         }
         bail!(

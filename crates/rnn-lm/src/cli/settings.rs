@@ -90,6 +90,16 @@ impl Said<'_> {
     fn in_file(&self, section: &str, name: &str) -> Option<&toml::Value> {
         self.file.as_ref()?.get(section)?.get(name)
     }
+
+    /// Whether a flag or the file says a setting.
+    fn says(&self, section: &str, name: &str) -> bool {
+        said(self.flags, &name.replace('_', "-")).is_some() || self.in_file(section, name).is_some()
+    }
+
+    /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
+    fn leaves(&self, section: &str, name: &str) -> bool {
+        self.preset.is_none() && !self.says(section, name)
+    }
 }
 
 impl Settings<'_> {
@@ -102,12 +112,10 @@ impl Settings<'_> {
 
     /// A preset's rate is for the preset's rule.
     fn rate_of_another_rule(&self) -> Option<String> {
-        let Said { flags, preset, .. } = &self.said;
-        let preset = preset.as_ref()?;
+        let preset = self.said.preset.as_ref()?;
         let (of_preset, training) = (Config::preset(preset).ok()?.training, &self.config.training);
         let other = of_preset.rule != training.rule;
-        let said = said(flags, "lr").is_some() || self.said.in_file("training", "lr").is_some();
-        (other && !said).then(|| {
+        (other && !self.said.says("training", "lr")).then(|| {
             format!(
                 "the rate {} is that of {preset} for {}, and the rule is {}: --lr says another",
                 training.lr, of_preset.rule, training.rule
@@ -127,12 +135,9 @@ impl Settings<'_> {
         idle.collect()
     }
 
-    /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
+    /// Whether a setting is what the text suggests.
     pub(super) fn is_suggested(&self, section: &str, name: &str) -> bool {
-        let Said { flags, preset, .. } = &self.said;
-        preset.is_none()
-            && said(flags, &name.replace('_', "-")).is_none()
-            && self.said.in_file(section, name).is_none()
+        self.said.leaves(section, name)
     }
 }
 
@@ -195,39 +200,35 @@ impl Base {
             }
         }
         // What was only suggested gives way to what was said and does not go with it.
-        let mut settings = Settings { config, said: from };
-        if settings.config.model.tied && settings.is_suggested("model", "tied") {
-            let model = &mut settings.config.model;
+        if config.model.tied && from.leaves("model", "tied") {
+            let model = &mut config.model;
             let output = if model.last == 0 { model.hidden } else { model.last };
             model.tied = model.embed == output && model.cutoffs.is_empty();
         }
-        let suggested = |name| settings.is_suggested("training", name);
-        let (rate, clip) = (suggested("lr") && !suggested("rule"), suggested("clip_norm"));
-        let (windows, epochs) = (suggested("batch") && suggested("time"), suggested("epochs"));
-        let warmup = suggested("warmup");
-        if rate {
-            settings.config.suggest_rate();
+        let suggested = |name| from.leaves("training", name);
+        if suggested("lr") && !suggested("rule") {
+            config.suggest_rate();
         }
-        if clip && settings.config.training.clip_value > 0.0 {
-            settings.config.training.clip_norm = 0.0;
+        if suggested("clip_norm") && config.training.clip_value > 0.0 {
+            config.training.clip_norm = 0.0;
         }
         if let Some(text) = text {
-            if windows {
-                settings.config.suggest_windows(text)?;
+            if suggested("batch") && suggested("time") {
+                config.suggest_windows(text)?;
             }
-            if epochs {
-                settings.config.training.epochs = *settings.config.suggest_epochs(text)?.start();
+            if suggested("epochs") {
+                config.training.epochs = *config.suggest_epochs(text)?.start();
             }
-            if warmup {
-                settings.config.suggest_warmup(text)?;
+            if suggested("warmup") {
+                config.suggest_warmup(text)?;
             }
         }
-        settings.config.check().or_else(|error| match &of_file {
+        config.check().or_else(|error| match &of_file {
             // What is wrong in the file has its line, what flags made wrong has not.
             Some((of_file, name, text)) => of_file.check_file(name, text).and(Err(error)),
             None => Err(error),
         })?;
-        Ok(settings)
+        Ok(Settings { config, said: from })
     }
 }
 

@@ -281,7 +281,7 @@ pub(crate) fn as_setting(error: Error) -> Error {
         ("Cutoffs::new: cutoffs", "model.cutoffs"),
         ("TimeAdaptive: cutoffs", "model.cutoffs"),
     ];
-    error.renamed(|op| Some(SETTINGS.iter().find(|(name, _)| *name == op)?.1))
+    error.renamed(|op| Some(SETTINGS.iter().find(|(name, _)| *name == op)?.1.into()))
 }
 
 /// What is called so.

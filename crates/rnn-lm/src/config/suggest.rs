@@ -21,13 +21,12 @@ impl Config {
             Unit::Bpe => words(Data { max_vocab: 4000, ..data }),
             Unit::Char | Unit::Byte => letters(data, text.len()),
         };
-        config.training.epochs = *Pace::of(unit).epochs(text.len()).start();
+        config.training.epochs = *config.suggest_epochs(text)?.start();
         let (learnt, held_out) = text.split(config.data.holdout)?;
         if learnt.is_empty() || held_out.len() < LEAST {
             config.data.holdout = 0.0;
         }
-        let tokens = config.learnt(text)?;
-        shorten(&mut config.training, tokens);
+        config.suggest_windows(text)?;
         config.suggest_warmup(text)?;
         Ok(config)
     }
@@ -38,9 +37,12 @@ impl Config {
     /// # Errors
     /// Where tokens are none of those that there are.
     pub fn suggest_epochs(&self, text: &TextFile) -> Result<RangeInclusive<usize>> {
-        let options = self.tokens()?;
-        let first = (options.first as u64).saturating_mul(bytes_of(options.unit, text)? as u64);
-        Ok(Pace::of(options.unit).epochs(text.len().min(first)))
+        let (unit, first) = (self.tokens()?.unit, self.data.first as u64);
+        let bytes = match first {
+            0 => text.len(),
+            first => text.len().min(first.saturating_mul(bytes_of(unit, text)? as u64)),
+        };
+        Ok(Pace::of(unit).epochs(bytes))
     }
 
     /// A rate that goes with the rule where somebody chose that: one of Adam's teaches SGD nothing.
