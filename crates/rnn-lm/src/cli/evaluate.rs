@@ -1,6 +1,6 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
-use super::noun::Noun;
+use super::noun::{Noun, bits};
 use super::progress::counted;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
@@ -110,8 +110,7 @@ impl Evaluate {
             bail!("{file}: expected a finite perplexity, got {perplexity} ({why})");
         }
         let noun = Noun::of(&run.tokenizer);
-        let bits = evaluation.nats / std::f64::consts::LN_2;
-        let per_token = bits / evaluation.predictions as f64;
+        let per_token = bits(evaluation.loss());
         // Where some tokens are left out, so are their bytes, one like the other.
         let per_byte = per_token * (ids.len() - 1) as f64 / text.len() as f64;
         let unknown = unknown as f64 / ids.len() as f64;

@@ -58,23 +58,19 @@ impl Import {
             true => tokenizer(&config, &text, vocabulary)?,
             false => Texts { train: text, valid: None }.tokenizer(&config)?,
         };
-        if tokenizer.len() != vocabulary && !config.data.tokenizer.is_empty() {
-            bail!(
-                "{}: expected a tokenizer of {vocabulary} {}s, as the weights have, got one of {}",
-                config.data.tokenizer,
-                Noun::of(&tokenizer),
-                tokenizer.len()
-            );
-        }
         if tokenizer.len() != vocabulary {
-            bail!(
-                "{}: expected a text whose vocabulary has {vocabulary} {}s, as that of the weights has, got {} (is it the \
-                 text that they were trained on? --tokens and --max-vocab say how it is cut, --tokenizer takes a vocabulary \
-                 as it is)",
-                self.corpus.display(),
-                Noun::of(&tokenizer),
-                tokenizer.len()
-            );
+            let (got, noun) = (tokenizer.len(), Noun::of(&tokenizer));
+            match config.data.tokenizer.as_str() {
+                "" => bail!(
+                    "{}: expected a text whose vocabulary has {vocabulary} {noun}s, as that of the weights has, got {got} (is \
+                     it the text that they were trained on? --tokens and --max-vocab say how it is cut, --tokenizer takes a \
+                     vocabulary as it is)",
+                    self.corpus.display(),
+                ),
+                file => bail!(
+                    "{file}: expected a tokenizer of {vocabulary} {noun}s, as the weights have, got one of {got}"
+                ),
+            }
         }
         let run = Run::new(&self.out, config, tokenizer);
         let begun = Begun::new(&self.out)?;

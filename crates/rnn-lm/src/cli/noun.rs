@@ -30,13 +30,18 @@ impl Noun {
 
     /// Its number.
     pub(super) fn figure(self, loss: f64) -> f64 {
-        if self.is_large() { loss.exp() } else { loss / std::f64::consts::LN_2 }
+        if self.is_large() { loss.exp() } else { bits(loss) }
     }
 
     /// As many digits of it as say something.
     pub(super) fn short(self, figure: f64) -> String {
         if self.is_large() { format!("{figure:.1}") } else { format!("{figure:.3}") }
     }
+}
+
+/// Nats as bits.
+pub(super) fn bits(nats: f64) -> f64 {
+    nats / std::f64::consts::LN_2
 }
 
 impl fmt::Display for Noun {

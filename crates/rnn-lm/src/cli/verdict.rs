@@ -1,7 +1,7 @@
 //! What a training came to, beside what counting achieves on the same text.
 
 use super::Session;
-use super::noun::Noun;
+use super::noun::{Noun, bits};
 use super::progress::{counted, waiting};
 use anyhow::Result;
 use rnn_lm::evaluate::Order;
@@ -131,7 +131,7 @@ impl Verdict {
         json!({
             "run": self.run.display().to_string(), "steps": self.steps, "token": self.noun.to_string(), "tokens": self.tokens,
             "perplexity": self.model.map(f64::exp),
-            "bits_per_token": self.model.map(|loss| loss / std::f64::consts::LN_2),
+            "bits_per_token": self.model.map(bits),
             "yardsticks": yardsticks, "beats_counting": self.wins(),
         })
     }

@@ -19,7 +19,7 @@ pub(super) fn interrupt(child: &Child) {
 }
 
 /// Until it is so.
-fn wait_for(what: &str, so: impl Fn() -> bool) {
+pub(super) fn wait_for(what: &str, so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "a minute without {what}");
