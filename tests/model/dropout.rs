@@ -220,22 +220,47 @@ fn a_stream_refuses_zoneout_and_a_model_goes_around_it() {
     assert!(error.contains("expected layers without zoneout, got one with it"), "{error}");
 }
 
+/// The loss and the gradients of the first window, of the model that these settings make.
+fn first_window(config: &Config) -> (f64, Vec<(String, Tensor)>) {
+    let spec = config.spec(V).unwrap();
+    let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F64, &Device::Cpu), 5).unwrap();
+    let loss = model.forward(&window(1)).unwrap();
+    model.backward().unwrap();
+    (loss, model.gradients().unwrap())
+}
+
+/// Each of these parts of what is dropped changes the loss.
+fn each_is_on(config: &Config, parts: &[&str]) {
+    let (all, _) = first_window(config);
+    for part in parts {
+        let (without, _) = first_window(&config.with("dropout", part, "0").unwrap());
+        assert!((without - all).abs() > 1e-6, "{part}: {without} {all}");
+    }
+}
+
+#[test]
+fn the_preset_book_better_drops_at_three_places_ties_its_tables_and_divides_by_four() {
+    let mut config = Config::preset("book-better").unwrap();
+    (config.model.embed, config.model.hidden) = (12, 12);
+    each_is_on(&config, &["input", "between", "output"]);
+    // One table, whose gradient has both ends' part: rows of words that are not read have one too.
+    let (_, gradients) = first_window(&config);
+    assert!(gradients.iter().all(|(name, _)| name != "affine.weight"), "{gradients:?}");
+    let (_, of_table) = gradients.iter().find(|(name, _)| name == "embedding.weight").unwrap();
+    let rows = of_table.sqr().unwrap().sum(1).unwrap().to_vec1::<f64>().unwrap();
+    assert!(rows.len() == V && rows.iter().all(|&row| row > 0.0), "{rows:?}");
+    let mut trainer = config.trainer(10).unwrap();
+    let rates: Vec<f64> =
+        [5.0, 5.1, 4.0, 4.0].into_iter().map(|loss| (trainer.observe(loss), trainer.lr()).1).collect();
+    assert_eq!(rates, [20.0, 5.0, 5.0, 1.25]);
+}
+
 #[test]
 fn the_preset_awd_lstm_has_all_of_it_on() {
     let mut config = Config::preset("awd-lstm").unwrap();
     (config.model.embed, config.model.hidden, config.model.last) = (8, 12, 8);
-    let run = |config: &Config| {
-        let spec = config.spec(V).unwrap();
-        let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F64, &Device::Cpu), 5).unwrap();
-        let loss = model.forward(&window(1)).unwrap();
-        model.backward().unwrap();
-        (loss, model.gradients().unwrap())
-    };
-    let (all, gradients) = run(&config);
-    for part in ["words", "input", "between", "output", "weight", "activation", "temporal"] {
-        let (without, _) = run(&config.with("dropout", part, "0").unwrap());
-        assert!((without - all).abs() > 1e-6, "{part}: {without} {all}");
-    }
+    each_is_on(&config, &["words", "input", "between", "output", "weight", "activation", "temporal"]);
+    let (_, gradients) = first_window(&config);
     // The weight that is dropped from gets the gradient, where it was not dropped: of about half of its numbers.
     for layer in 0..3 {
         let name = format!("rnn.weight_hh_l{layer}");

@@ -65,19 +65,19 @@ fn recipes() -> [Recipe; 4] {
     let adam = || {
         let adam = Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0));
         Trainer::new(adam.decay(Decay::Decoupled(0.01)))
-            .rate(Rate::new(0.01, Schedule::Cosine { warmup: 30, steps: 220 }))
+            .rate(Rate::new(0.01, Schedule::Cosine { warmup: 30, steps: 220 }).unwrap())
             .averaging(Averaging::After(90))
     };
     let sgd = || {
         let sgd = Optimizer::new(Sgd { momentum: 0.5, nesterov: true }, 0.3).clip(Clip::Value(0.1));
         Trainer::new(sgd)
-            .rate(Rate::new(4.0, Schedule::Plateau { divide: 1.2 }))
+            .rate(Rate::new(4.0, Schedule::Plateau { divide: 1.2 }).unwrap())
             .averaging(Averaging::NonMonotone(NonMonotone::new(0)))
     };
     // Three windows a step: a checkpoint falls behind a step, or between its windows.
     let accumulating = || {
         let adam = Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0));
-        Trainer::new(adam).averaging(Averaging::After(90)).accumulate(3)
+        Trainer::new(adam).averaging(Averaging::After(90)).accumulate(3).unwrap()
     };
     [
         Recipe { cell: CellKind::Lstm, way: Way::Fused, dropout, trainer: adam },
@@ -199,7 +199,7 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
     }
     let read = trainer.checkpoint(model.as_ref()).unwrap();
     for (every, fits) in [(1, false), (2, false), (3, true)] {
-        let (mut trainer, mut model) = ((recipe.trainer)().accumulate(every), recipe.model(2));
+        let (mut trainer, mut model) = ((recipe.trainer)().accumulate(every).unwrap(), recipe.model(2));
         let before = bits(model.as_ref());
         match trainer.resume(model.as_mut(), &read) {
             Ok(()) => assert!(fits && bits(model.as_ref()) != before, "{every}"),

@@ -271,7 +271,7 @@ fn softmax_of_huge_logits_and_its_scaled_gradient() {
 fn windows_taken_together_have_the_mean_of_their_shares_of_the_rate() {
     let trained = |shares: [f64; 2], lr: f64| {
         let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
-        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), lr)).accumulate(2);
+        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), lr)).accumulate(2).unwrap();
         for share in shares {
             trainer.step(model.as_mut(), &Window { share, ..window() }).unwrap();
         }
@@ -288,8 +288,9 @@ fn the_last_step_of_an_epoch_has_the_windows_that_are_left() {
     let other = Window { first: true, ..Streams::new(&corpus(), 4, 7).unwrap().window(0, 1).unwrap() };
     let trained = |every, windows: usize| {
         let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
-        let rate = Rate::new(0.5, Schedule::Decay { after: 1, divide: 2.0 });
-        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.5)).rate(rate).accumulate(every);
+        let rate = Rate::new(0.5, Schedule::Decay { after: 1, divide: 2.0 }).unwrap();
+        let mut trainer =
+            Trainer::new(Optimizer::new(Sgd::default(), 0.5)).rate(rate).accumulate(every).unwrap();
         for number in 0..windows {
             let window = if number % 2 == 0 { &window() } else { &other };
             trainer.step(model.as_mut(), window).unwrap();
@@ -306,7 +307,7 @@ fn the_last_step_of_an_epoch_has_the_windows_that_are_left() {
     let got = trained(2, 3);
     let want = {
         let mut model = model(CellKind::Gru, Way::Fused, DType::F64, Bias::Both);
-        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.5)).accumulate(2);
+        let mut trainer = Trainer::new(Optimizer::new(Sgd::default(), 0.5)).accumulate(2).unwrap();
         trainer.step(model.as_mut(), &window()).unwrap();
         trainer.step(model.as_mut(), &other).unwrap();
         let mut single = Optimizer::new(Sgd::default(), 0.5);
@@ -333,7 +334,7 @@ fn windows_taken_together_are_one_of_all_their_rows() {
     for way in WAYS {
         let trained = |windows: &[Window]| {
             let mut model = model(CellKind::Lstm, way, DType::F64, Bias::Both);
-            let mut trainer = Trainer::new(sgd()).accumulate(windows.len());
+            let mut trainer = Trainer::new(sgd()).accumulate(windows.len()).unwrap();
             for window in windows {
                 trainer.step(model.as_mut(), window).unwrap();
             }

@@ -14,7 +14,8 @@ pub fn kept(dropped: f64) -> (f64, f64) {
     (1.0 - dropped, 1.0 / (1.0 - dropped))
 }
 
-/// Numbers that are `one` with probability `rate`, else 0.
+/// Numbers that are `one` with this probability, else 0: a dropout's mask with those of [`kept`]. At most 0 is never, at least 1
+/// always.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -28,29 +29,32 @@ pub fn kept(dropped: f64) -> (f64, f64) {
 /// Those of candle.
 pub fn mask(
     stream: &mut Stream,
-    (rate, one): (f64, f64),
+    (probability, one): (f64, f64),
     shape: impl Into<Shape>,
     (dtype, device): (DType, &Device),
 ) -> Result<Tensor> {
     let shape = shape.into();
     let count = shape.elem_count();
     Ok(match (device, dtype) {
-        (Device::Cpu, DType::F64) => Tensor::from_vec(bernoulli(stream, count, rate, one), shape, device)?,
-        (Device::Cpu, _) => {
-            Tensor::from_vec(bernoulli(stream, count, rate, one as f32), shape, device)?.to_dtype(dtype)?
+        (Device::Cpu, DType::F64) => {
+            Tensor::from_vec(bernoulli(stream, count, probability, one), shape, device)?
         }
-        _ => through_bytes(stream, (rate, one), &shape, (dtype, device))?,
+        (Device::Cpu, _) => {
+            Tensor::from_vec(bernoulli(stream, count, probability, one as f32), shape, device)?
+                .to_dtype(dtype)?
+        }
+        _ => through_bytes(stream, (probability, one), &shape, (dtype, device))?,
     })
 }
 
 /// The same where numbers have to travel: a byte each.
 fn through_bytes(
     stream: &mut Stream,
-    (rate, one): (f64, f64),
+    (probability, one): (f64, f64),
     shape: &Shape,
     (dtype, device): (DType, &Device),
 ) -> Result<Tensor> {
-    let ones = Tensor::from_vec(bernoulli(stream, shape.elem_count(), rate, 1u8), shape, device)?;
+    let ones = Tensor::from_vec(bernoulli(stream, shape.elem_count(), probability, 1u8), shape, device)?;
     Ok((ones.to_dtype(dtype)? * one)?)
 }
 

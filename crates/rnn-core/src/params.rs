@@ -37,7 +37,8 @@ impl Parameters {
         Self { seed, dtype, device: device.clone(), vars: Arc::default() }
     }
 
-    /// A `VarBuilder` over this registry. Asking twice for a name gives the same variable.
+    /// A `VarBuilder` over this registry. Asking twice for a name gives the same variable, however it is to begin; with another
+    /// shape or dtype it is an error.
     pub fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), self.dtype, self.device.clone())
     }
@@ -82,11 +83,15 @@ impl SimpleBackend for Parameters {
     fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, dev: &Device) -> CandleResult<Tensor> {
         let mut vars = self.lock();
         if let Some(var) = vars.get(name) {
+            let wrong = |want: String, got: String, what: &str| {
+                let error = crate::Error::invalid(format!("Parameters: {name}"), want, got);
+                Err(error.hint(format!("a parameter of this name exists with another {what}")).into())
+            };
             if var.shape() != &shape {
-                let got = format!("{:?}", shape.dims());
-                let error =
-                    crate::Error::invalid(format!("Parameters: {name}"), format!("{:?}", var.dims()), got);
-                return Err(error.hint("a parameter of this name exists with another shape").into());
+                return wrong(format!("{:?}", var.dims()), format!("{:?}", shape.dims()), "shape");
+            }
+            if var.dtype() != dtype {
+                return wrong(var.dtype().as_str().into(), dtype.as_str().into(), "dtype");
             }
             return Ok(var.as_tensor().clone());
         }
@@ -136,12 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_asked_for_twice_is_one_variable_and_another_shape_is_an_error() {
+    fn a_name_asked_for_twice_is_one_variable_and_another_shape_or_dtype_is_an_error() {
         let parameters = registry();
         let first = parameters.builder().get_with_hints(4, "w", Init::Const(1.0)).unwrap();
         let again = parameters.builder().get_with_hints(4, "w", Init::Const(2.0)).unwrap();
         assert_eq!(first.id(), again.id());
         let error = parameters.builder().get_with_hints(5, "w", Init::Const(1.0)).unwrap_err().to_string();
         assert!(error.contains("Parameters: w: expected [4], got [5]"), "{error}");
+        let other = parameters.builder().to_dtype(DType::F64).get_with_hints(4, "w", Init::Const(1.0));
+        let error = other.unwrap_err().to_string();
+        assert!(error.contains("Parameters: w: expected f32, got f64"), "{error}");
     }
 }

@@ -60,22 +60,23 @@ impl Stream {
     }
 }
 
-/// `count` numbers that are `one` with probability `rate` and else zero: 32 random bits each.
+/// `count` numbers that are `one` with this probability and else zero: 32 random bits each. At most 0 is never, at least 1
+/// always.
 ///
 /// ```
 /// use rnn_core::rng::{Stream, bernoulli};
 /// let ones = bernoulli(&mut Stream::new(0, "mask", 0), 10_000, 0.25, 1.0).into_iter().sum::<f64>();
 /// assert!((ones / 10_000.0 - 0.25).abs() < 0.02);
 /// ```
-pub fn bernoulli<T>(stream: &mut Stream, count: usize, rate: f64, one: T) -> Vec<T>
+pub fn bernoulli<T>(stream: &mut Stream, count: usize, probability: f64, one: T) -> Vec<T>
 where
     T: Copy + Default + Send + Sync,
 {
     /// Numbers that a member of the team draws at a time, and whose bits it has at hand.
     const BLOCK: usize = 1 << 14;
     const AT_HAND: usize = 256;
-    // Rates are known to 2^-32; a rate of 1 and above never fails.
-    let below = (rate * 2f64.powi(32)) as u64;
+    // Known to 2^-32; 1 and above never fails.
+    let below = (probability * 2f64.powi(32)) as u64;
     let (bits, first) = (&stream.bits, stream.bits.get_word_pos());
     // Looked up and not branched to: no processor foresees which it will be.
     let either = [T::default(), one];

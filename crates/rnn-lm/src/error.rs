@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong in this crate.
@@ -83,7 +84,7 @@ impl Error {
 
     /// Whether there is no file of the name that was asked for.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Self::Io { cause, .. } if cause.kind() == ErrorKind::NotFound)
     }
 
     /// Names the file that an input or output error is about.
@@ -96,8 +97,14 @@ impl Error {
 fn nearest(path: &Path, cause: &std::io::Error) -> String {
     /// Names that are as much alike as two of which one has a letter more or less.
     const ALIKE: f64 = 0.85;
-    if cause.kind() != std::io::ErrorKind::NotFound {
-        return String::new();
+    match cause.kind() {
+        ErrorKind::NotFound => {}
+        ErrorKind::IsADirectory => return " (name a file in it)".into(),
+        ErrorKind::NotADirectory => {
+            let file = path.ancestors().skip(1).find(|above| above.is_file());
+            return file.map_or_else(String::new, |file| format!(" ({} is a file)", file.display()));
+        }
+        _ => return String::new(),
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let here = folder.as_os_str().is_empty();

@@ -96,22 +96,43 @@ fn the_mean_of_weights_as_pytorch_has_it() {
 #[test]
 fn rows_are_a_dense_gradient_that_is_zero_elsewhere() {
     let fixture = fixture();
+    let mut moved = Vec::new();
     for ((name, mut by_rows), (_, mut by_all)) in all().into_iter().zip(all()) {
         let (rows, whole) = (path(&fixture, DType::F32), path(&fixture, DType::F32));
-        for grads in &whole.grads {
-            let of_rows: Vec<f32> = grads[0].to_vec2::<f32>().unwrap()[1..].concat();
-            // The first row's gradient is left out, whatever it is: in the dense one it is zero.
-            let zeros = Tensor::zeros((1, 4), DType::F32, &Device::Cpu).unwrap();
-            let zeroed = Tensor::cat(&[&zeros, &grads[0].narrow(0, 1, 2).unwrap()], 0).unwrap();
+        let [mut mean_of_rows, mut mean_of_all] = [Average::default(), Average::default()];
+        for (k, grads) in whole.grads.iter().enumerate() {
+            // At each step the gradient of another row is left out, whatever it is: in the dense one it is zero.
+            let without = (k + 2) % 3;
+            let mut table = grads[0].to_vec2::<f32>().unwrap();
+            // In their order: a norm is summed in the order that rows come in.
+            let ids: Vec<u32> = (0..3).filter(|&id| id != without as u32).collect();
+            let of_rows: Vec<f32> = ids.iter().flat_map(|&id| table[id as usize].clone()).collect();
+            table[without].fill(0.0);
+            let zeroed = Tensor::new(table, &Device::Cpu).unwrap();
             let others = Grad::Dense(Values::Tensor(&grads[1]));
             by_all.step(&whole.params, &[Grad::Dense(Values::Tensor(&zeroed)), others]).unwrap();
-            let first = Grad::Rows { ids: &[1, 2], values: Values::F32(&of_rows) };
+            let row = |params: &[Var]| numbers(&params[0].get(without).unwrap());
+            let before = row(&rows.params);
+            let first = Grad::Rows { ids: &ids, values: Values::F32(&of_rows) };
             by_rows.step(&rows.params, &[first, others]).unwrap();
+            if k > 0 && row(&rows.params) != before {
+                moved.push(name);
+            }
+            mean_of_rows.add(&rows.params).unwrap();
+            mean_of_all.add(&whole.params).unwrap();
             for (a, b) in rows.params.iter().zip(&whole.params) {
                 assert_eq!(numbers(a), numbers(b), "{name}");
             }
+            for (a, b) in mean_of_rows.means().iter().zip(mean_of_all.means()) {
+                assert_eq!(numbers(a), numbers(b), "{name}, the mean");
+            }
         }
     }
+    // What is kept of earlier steps, and decay, move a row without a gradient; where there is neither it stays.
+    moved.dedup();
+    let others = ["sgd", "rms_prop", "clip_norm"];
+    let want: Vec<&str> = all().iter().map(|(name, _)| *name).filter(|name| !others.contains(name)).collect();
+    assert_eq!(moved, want);
 }
 
 #[test]

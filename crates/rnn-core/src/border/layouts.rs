@@ -1,16 +1,4 @@
-//! The layouts of the book and of Keras, to and from a [`Network`].
-//!
-//! Both multiply from the other side than PyTorch (y = x W + b), so that their matrices are ours transposed; they have
-//! their own orders of gates, and mostly one bias where we have two. A single bias comes in as `bias_ih` beside a
-//! `bias_hh` of zeros; on the way out the two are added.
-//!
-//! | whose | matrices | gates | bias |
-//! |---|---|---|---|
-//! | the book | `Wx [D, G*H]`, `Wh [H, G*H]` | LSTM: f g i o | `b [G*H]` |
-//! | Keras | `kernel [D, G*H]`, `recurrent_kernel [H, G*H]` | LSTM: i f g o (there i f c o), GRU: z r n (there z r h) | `bias [G*H]`, of a GRU `[2, 3H]` |
-//!
-//! Not every layer of theirs is one of ours: where the arithmetic differs, no order of the numbers makes up for it, and
-//! the conversion is refused.
+//! The layouts of the book and of Keras, [`BookLayer`] and [`KerasLayer`], to and from a [`Network`].
 
 use super::gates::{self, Order, ours, reorder};
 use super::{Kind, Network, NetworkSpec};
@@ -19,6 +7,17 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// The parameters of one layer as *Deep Learning from Scratch 2* keeps them, in `RNN`, `LSTM` and their `Time` layers.
+///
+/// The book multiplies from the other side than PyTorch (y = x W + b), so that its matrices are ours transposed, and
+/// has one bias: it comes in as `bias_ih` beside a `bias_hh` of zeros; on the way out the two are added.
+///
+/// | layer | `Wx` | `Wh` | its gates | ours | `b` |
+/// |---|---|---|---|---|---|
+/// | `RNN` | `[D, H]` | `[H, H]` | one | one | `[H]` |
+/// | `LSTM` | `[D, 4H]` | `[H, 4H]` | f g i o | i f g o | `[4H]` |
+///
+/// The book's GRU multiplies h by r before the product: no order of the numbers makes up for that, and the conversion
+/// is refused.
 #[derive(Debug, Clone)]
 pub struct BookLayer {
     /// `[D, G*H]`
@@ -30,6 +29,19 @@ pub struct BookLayer {
 }
 
 /// The parameters of one layer as Keras's `SimpleRNN`, `LSTM` and `GRU` keep them, in the order of their `get_weights`.
+///
+/// Keras multiplies from the other side than PyTorch (y = x W + b), so that its matrices are ours transposed. A
+/// single bias comes in as `bias_ih` beside a `bias_hh` of zeros; on the way out the two are added. A GRU has both,
+/// `bias_ih` in the first row.
+///
+/// | layer | `kernel` | `recurrent_kernel` | its gates | ours | `bias` |
+/// |---|---|---|---|---|---|
+/// | `SimpleRNN` | `[D, H]` | `[H, H]` | one | one | `[H]` |
+/// | `LSTM` | `[D, 4H]` | `[H, 4H]` | i f g o (there i f c o) | i f g o | `[4H]` |
+/// | `GRU` | `[D, 3H]` | `[H, 3H]` | z r n (there z r h) | r z n | `[2, 3H]` |
+///
+/// A GRU with `reset_after=False` multiplies h by r before the product: no order of the numbers makes up for that,
+/// and the conversion is refused.
 #[derive(Debug, Clone)]
 pub struct KerasLayer {
     /// `[D, G*H]`

@@ -42,13 +42,22 @@ impl Packed {
     /// # Errors
     /// Where a dtype or a shape is not that of the bytes.
     pub fn safetensors(tensors: &[Self], metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-        let views = tensors.iter().map(|Self { name, dtype, dims, bytes }| {
-            let dtype = if *dtype == DType::F64 { safetensors::Dtype::F64 } else { safetensors::Dtype::F32 };
-            Ok((name.as_str(), TensorView::new(dtype, dims.clone(), bytes)?))
-        });
-        let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
-        let written = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
+        let views = tensors.iter().map(|packed| Ok((packed.name.as_str(), packed.view()?)));
+        let written = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata));
         Ok(written.map_err(candle_core::Error::wrap)?)
+    }
+
+    fn view(&self) -> Result<TensorView<'_>> {
+        let Self { name, dtype, dims, bytes } = self;
+        let wrong = |want: String, got: String| Error::invalid(format!("Packed: {name}"), want, got);
+        let of_file = match dtype {
+            DType::F32 => safetensors::Dtype::F32,
+            DType::F64 => safetensors::Dtype::F64,
+            other => return Err(wrong("f32 or f64".into(), other.as_str().into())),
+        };
+        TensorView::new(of_file, dims.clone(), bytes).map_err(|_| {
+            wrong(format!("the bytes of {dims:?} of {}", dtype.as_str()), format!("{} bytes", bytes.len()))
+        })
     }
 }
 
@@ -59,5 +68,31 @@ pub(super) fn bytes_of(op: &str, tensor: &Tensor) -> Result<Vec<u8>> {
         DType::F32 => Ok(flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()),
         DType::F64 => Ok(flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect()),
         other => Err(Error::invalid(op, "f32 or f64", other.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_what_is_said_of_them_are_refused() {
+        let packed = |dtype, dims: &[usize]| Packed {
+            name: "w".into(),
+            dtype,
+            dims: dims.to_vec(),
+            bytes: vec![0; 8],
+        };
+        let written = |packed: Packed| Packed::safetensors(&[packed], HashMap::new());
+        for (dtype, dims) in [(DType::F32, [2]), (DType::F64, [1])] {
+            written(packed(dtype, &dims)).unwrap();
+        }
+        for (dtype, want) in [
+            (DType::U32, "Packed: w: expected f32 or f64, got u32"),
+            (DType::F64, "Packed: w: expected the bytes of [2] of f64"),
+        ] {
+            let error = written(packed(dtype, &[2])).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
     }
 }

@@ -1,9 +1,4 @@
-//! The gated recurrent unit (Cho et al. 2014) in PyTorch's and cuDNN's form, reset applied after the product:
-//!
-//! ```text
-//! r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)    n = tanh(x_n + r * h_n)    h' = (1 - z) * n + z * h
-//! with x = x W_ih^T + b_ih and h = h W_hh^T + b_hh, each in three parts
-//! ```
+//! The gated recurrent unit, [`GruCell`].
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::state::state;
@@ -22,7 +17,25 @@ state! {
     }
 }
 
-/// A GRU cell.
+/// The gated recurrent unit (Cho et al. 2014) in PyTorch's and cuDNN's form, reset applied after the product.
+///
+/// ```text
+/// r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)    n = tanh(x_n + r * h_n)    h' = (1 - z) * n + z * h
+/// x_r, x_z, x_n = x W_ih^T + b_ih                  h_r, h_z, h_n = h W_hh^T + b_hh
+/// ```
+///
+/// `x [N, D]`, `h [N, H]`; `weight_ih [3H, D]`, `weight_hh [3H, H]`, biases `[3H]`; gates in the order r z n.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec};
+/// let gru = GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+/// let one = Tensor::ones((1, 1), DType::F64, &Device::Cpu)?;
+/// let next = gru.step(&one, &GruState { h: one.clone() })?;
+/// assert_eq!(next.h.to_vec2::<f64>()?, [[0.5]]); // z = 0.5, n = 0
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct GruCell {
     spec: LayerSpec,

@@ -1,12 +1,4 @@
-//! The gated recurrent unit as its paper has it (Cho et al. 2014, as of its third version), reset applied before the
-//! product, where cuDNN's, PyTorch's and [`super::GruCell`]'s is applied after it:
-//!
-//! ```text
-//! r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)    n = tanh(x_n + (r * h) W_hn^T + b_hn)    h' = (1 - z) * n + z * h
-//! with x = x W_ih^T + b_ih in three parts, and h = h W_hh^T + b_hh in two
-//! ```
-//!
-//! The second product waits for the first one's gates: it has a weight of its own, and a step takes longer.
+//! The gated recurrent unit with its reset before the product, [`ResetBeforeGruCell`].
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Bias, Cell, GruState, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
@@ -17,17 +9,37 @@ use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 
-/// A GRU cell whose reset acts before the product: Keras's `reset_after=False`, ONNX's `linear_before_reset=0`.
+/// The gated recurrent unit as its paper has it (Cho et al. 2014, as of its third version), reset applied before the
+/// product, where cuDNN's, PyTorch's and [`GruCell`](super::GruCell)'s is applied after it. Keras calls it
+/// `reset_after=False`, ONNX `linear_before_reset=0`.
 ///
-/// `weight_hh_l{k} [2H, H]` and `bias_hh_l{k} [2H]` are of r and z, `weight_hn_l{k} [H, H]` and `bias_hn_l{k} [H]` of n.
+/// ```text
+/// r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)    n = tanh(x_n + (r * h) W_hn^T + b_hn)
+/// h' = (1 - z) * n + z * h
+/// x_r, x_z, x_n = x W_ih^T + b_ih                  h_r, h_z = h W_hh^T + b_hh
+/// ```
+///
+/// The second product waits for the first one's gates: it has a weight of its own, and a step takes longer.
+///
+/// `x [N, D]`, `h [N, H]`; `weight_ih [3H, D]` and `bias_ih [3H]` are of r, z and n, `weight_hh [2H, H]` and
+/// `bias_hh [2H]` of r and z, `weight_hn [H, H]` and `bias_hn [H]` of n.
 ///
 /// ```
-/// use candle_core::{DType, Device};
-/// use rnn_core::{Cell, LayerSpec, Parameters, ResetBeforeGruCell};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruState, LayerSpec, Parameters, ResetBeforeGruCell};
 /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
 /// ResetBeforeGruCell::new(LayerSpec::new(3, 4), parameters.builder())?;
 /// let named = parameters.named();
 /// assert_eq!((named[1].1.dims(), named[4].0.as_str()), ([8, 4].as_slice(), "weight_hn_l0"));
+///
+/// let zero = ResetBeforeGruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+/// let mut params = zero.params().clone();
+/// params.own[0].1 = Tensor::new(&[[2f64]], &Device::Cpu)?; // weight_hn
+/// let one = Tensor::ones((1, 1), DType::F64, &Device::Cpu)?;
+/// let next = zero.with_params(params).step(&one, &GruState { h: one.clone() })?;
+/// let h = next.h.to_vec2::<f64>()?[0][0];
+/// assert!((h - (0.5 * 1f64.tanh() + 0.5)).abs() < 1e-12); // r = z = 0.5, n = tanh(0.5 * 1 * 2)
 /// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]

@@ -1,11 +1,4 @@
-//! Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), in PyTorch's form:
-//!
-//! ```text
-//! i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)    a = x W_ih^T + b_ih + h W_hh^T + b_hh
-//! c' = f * c + i * g                                    h' = o * tanh(c')
-//! ```
-//!
-//! With a projection (Sak et al. 2014) h' = W_hr (o * tanh(c')).
+//! Long short-term memory, [`LstmCell`].
 
 use super::state::state;
 use super::{Cell, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
@@ -32,7 +25,31 @@ impl LstmState {
     }
 }
 
-/// An LSTM cell.
+/// Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), in PyTorch's
+/// form.
+///
+/// ```text
+/// i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)    a = x W_ih^T + b_ih + h W_hh^T + b_hh
+/// c' = f * c + i * g                                    h' = o * tanh(c')
+/// ```
+///
+/// With a projection (Sak et al. 2014) h' = (o * tanh(c')) W_hr^T.
+///
+/// `x [N, D]`, `h [N, P]` (P = H without a projection), `c [N, H]`; `weight_ih [4H, D]`, `weight_hh [4H, P]`, biases
+/// `[4H]`, `weight_hr [P, H]`; gates in the order i f g o.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, LayerSpec, LstmCell, LstmState};
+/// let lstm = LstmCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+/// let one = Tensor::ones((1, 1), DType::F64, &Device::Cpu)?;
+/// let next = lstm.step(&one, &LstmState { h: one.clone(), c: one.clone() })?;
+/// assert_eq!(next.c.to_vec2::<f64>()?, [[0.5]]); // f = 0.5, g = 0
+/// let h = next.h.to_vec2::<f64>()?[0][0];
+/// assert!((h - 0.5 * 0.5f64.tanh()).abs() < 1e-12);
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct LstmCell {
     spec: LayerSpec,

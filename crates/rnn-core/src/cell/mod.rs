@@ -14,6 +14,7 @@ mod peephole;
 mod rnn;
 mod state;
 pub(crate) mod step;
+mod wanted;
 
 pub use gru::{GruCell, GruState};
 pub use gru_paper::ResetBeforeGruCell;
@@ -25,6 +26,7 @@ pub use peephole::PeepholeLstmCell;
 pub use rnn::{RnnCell, RnnState};
 pub use state::{CellState, State};
 pub(crate) use step::StepTape as Taped;
+pub(crate) use wanted::check_params;
 
 use crate::kernels::Kernel;
 use crate::{Error, Result};
@@ -69,7 +71,7 @@ pub enum Half {
     Recurrent,
 }
 
-/// Gradients of parameters of a cell's own, by name, summed over rows.
+/// Gradients of parameters of a cell's own, by name and in the parameters' shapes, summed over rows.
 pub type Own = Vec<(&'static str, Tensor)>;
 
 /// What the pointwise backward hands back.
@@ -77,11 +79,13 @@ pub type Own = Vec<(&'static str, Tensor)>;
 pub struct PointwiseGrads<S> {
     /// With respect to the two halves of the gate sums.
     pub sums: Sums,
-    /// With respect to the state before the step, as far as it does not pass through what was fed.
+    /// With respect to the state before the step, as far as it does not pass through what was fed: each part
+    /// `[N, H]`. Of a layer with a projection h is not looked at.
     pub state: S,
-    /// With respect to what was fed, beside the recurrent product; of a cell that takes it for more than that.
+    /// Gradient with respect to the fed hidden state `[N, P]` that does not pass through the recurrent product;
+    /// `None` unless the cell reads it elsewhere.
     pub fed: Option<Tensor>,
-    /// With respect to the cell's own parameters; none where it has none.
+    /// With respect to the cell's own parameters, in their shapes, summed over N; none where it has none.
     pub own: Own,
 }
 
@@ -106,7 +110,7 @@ pub struct StepTape {
 pub struct StepGrads<S> {
     /// With respect to the input, `[N, D]`.
     pub dx: Tensor,
-    /// With respect to the state before the step.
+    /// With respect to the state before the step: h `[N, P]`, c `[N, H]`.
     pub dstate: S,
     /// With respect to each parameter.
     pub params: LayerParams,
@@ -164,15 +168,21 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
         self.pointwise_forward(sums, state)
     }
 
-    /// From gate sums and state to the next state, whose h is that before a projection, and what
-    /// [`Self::pointwise_backward`] needs. Differentiable: through candle's autograd this is the reference that
-    /// everything else is held against.
+    /// From gate sums and state to the next state, and what [`Self::pointwise_backward`] needs. Differentiable:
+    /// through candle's autograd this is the reference that everything else is held against.
+    ///
+    /// `sums` are `[N, G*H]` each, or as wide as `weight_hh` has rows for the recurrent one. h and c of the state are
+    /// `[N, H]`; where there is a projection the h that comes in is `[N, P]`, and not to be read. The h that this
+    /// gives is `[N, H]`, before a projection.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
     fn pointwise_forward(&self, sums: &Sums, state: &Self::State) -> Result<(Self::State, Saved)>;
 
     /// From the gradient of the next state to those of the gate sums, of the state and of the cell's own parameters.
+    ///
+    /// h and c of `dnext` are `[N, H]`: that of h is before a projection. The gradients of the sums are shaped as
+    /// these, those of the cell's own parameters as the parameters, summed over N.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
@@ -188,13 +198,14 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     ///
     /// The engine finds parameters under the names of [`crate::convention`]: it normalises products where there are
     /// `norm_ih` and `norm_hh`, which is all that it knows of [`Self::shape`], and hands what has no name there to the
-    /// kernel's stages as [`crate::kernels::pointwise::Inputs::own`]. A static of the crate that has the cell, for what is
-    /// written here may be compiled again, stages and all, by each crate that calls it.
+    /// kernel's stages as [`crate::kernels::pointwise::Inputs::own`].
+    ///
+    /// Return a `static` of your own crate: this default may be compiled again in every crate that calls it.
     fn kernel(&self) -> Option<&'static dyn Kernel> {
         None
     }
 
-    /// One step: `x [N, D]` and the state before it give the state after it.
+    /// One step: `x [N, D]` and the state before it give the state after it, both h `[N, P]` and c `[N, H]`.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.
@@ -212,7 +223,7 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
         Ok((next, StepTape { x: x.clone(), shaped, step }))
     }
 
-    /// The backward of one step, by hand and without autograd.
+    /// The backward of one step, by hand and without autograd; `dnext` is h `[N, P]` and c `[N, H]`.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.

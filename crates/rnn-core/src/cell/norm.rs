@@ -1,9 +1,4 @@
-//! Layer normalisation inside a recurrent cell (Ba, Kiros & Hinton 2016), as a cell around any other:
-//!
-//! ```text
-//! a = gamma_ih * norm(x W_ih^T) + b_ih    and    gamma_hh * norm(h W_hh^T) + b_hh
-//! norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-5)    over the gate sums of a row
-//! ```
+//! Layer normalisation inside a recurrent cell, [`Normed`].
 
 use super::{Cell, Half, LayerParams, LayerSpec, Own, PointwiseGrads, Saved, Sums};
 use crate::Result;
@@ -12,7 +7,18 @@ use crate::kernels::Kernel;
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-/// A cell whose two products are normalised before their biases are added.
+/// A cell whose two products are normalised before their biases are added (Ba, Kiros & Hinton 2016), around any other
+/// cell.
+///
+/// ```text
+/// input     = gamma_ih * norm(x W_ih^T) + b_ih
+/// recurrent = gamma_hh * norm(h W_hh^T) + b_hh
+/// norm(v)   = (v - mean(v)) / sqrt(var(v) + 1e-5)    over the gate sums of a row
+/// ```
+///
+/// The two are the halves of the gate sums, [`Sums`], from which the cell goes on. var(v) divides by the number of
+/// sums. gamma_ih is `norm_ih_l{k} [G*H]`, gamma_hh is `norm_hh_l{k}` with as many numbers as `weight_hh` has rows;
+/// both begin as ones.
 ///
 /// ```
 /// use candle_core::{DType, Device};

@@ -1,9 +1,4 @@
-//! The LSTM whose cell state is normalised where it is read (Ba, Kiros & Hinton 2016):
-//!
-//! ```text
-//! i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)
-//! c' = f * c + i * g                                    h' = o * tanh(gamma_c * norm(c') + b_c)
-//! ```
+//! The LSTM with layer normalisation, [`LayerNormLstmCell`].
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, Normed, PointwiseGrads, Saved, Sums, norm};
@@ -14,7 +9,8 @@ use candle_core::{D, Tensor};
 use candle_nn::ops::sigmoid;
 use candle_nn::{Init, VarBuilder};
 
-/// The layer-normalised LSTM of Ba et al. 2016: products normalised, and the cell state where it is read.
+/// The layer-normalised LSTM of Ba et al. 2016: products normalised as [`Normed`] says, and the cell state where it
+/// is read, as [`CellNormLstmCell`] says.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -28,7 +24,31 @@ use candle_nn::{Init, VarBuilder};
 /// ```
 pub type LayerNormLstmCell = Normed<CellNormLstmCell>;
 
-/// The part of it that is not in [`Normed`].
+/// The LSTM whose cell state is normalised where it is read (Ba, Kiros & Hinton 2016): the part of
+/// [`LayerNormLstmCell`] that is not in [`Normed`].
+///
+/// ```text
+/// i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)    g = tanh(a_g)
+/// c' = f * c + i * g                                    h' = o * tanh(gamma_c * norm(c') + b_c)
+/// ```
+///
+/// a, the shapes, the order of the gates and the projection are those of [`LstmCell`](super::LstmCell), norm is that
+/// of [`Normed`], over the H numbers of a row. gamma_c is `norm_c_l{k} [H]`, which begins as ones, b_c is
+/// `bias_c_l{k} [H]`, which begins as zeros.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use rnn_core::{Cell, CellNormLstmCell, LayerSpec, LstmState, Parameters, Scheme};
+/// let spec = LayerSpec::new(1, 2).init(Scheme::Uniform(0.0)); // all zeros but gamma_c
+/// let lstm = CellNormLstmCell::new(spec, Parameters::new(0, DType::F64, &Device::Cpu).builder())?;
+/// let c = Tensor::new(&[[1f64, 3.0]], &Device::Cpu)?;
+/// let state = LstmState { h: c.zeros_like()?, c };
+/// let next = lstm.step(&Tensor::ones((1, 1), DType::F64, &Device::Cpu)?, &state)?;
+/// assert_eq!(next.c.to_vec2::<f64>()?, [[0.5, 1.5]]);
+/// let h = next.h.to_vec2::<f64>()?[0][1];
+/// assert!((h - 0.5 * (0.5 / (0.25f64 + 1e-5).sqrt()).tanh()).abs() < 1e-12);
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct CellNormLstmCell {
     spec: LayerSpec,

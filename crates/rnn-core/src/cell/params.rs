@@ -8,11 +8,23 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 /// Which biases a layer has.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Bias, Cell, GruCell, LayerSpec};
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// for (bias, parameters) in [(Bias::None, 2), (Bias::Single, 3), (Bias::Both, 4)] {
+///     let gru = GruCell::new(LayerSpec::new(3, 5).bias(bias), vb.clone())?;
+///     assert_eq!(gru.params().tensors().len(), parameters);
+/// }
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bias {
     /// None.
     None,
-    /// `bias_ih` alone, as in the book.
+    /// `bias_ih [G*H]` alone, as in the book.
     Single,
     /// `bias_ih` and `bias_hh`, as in PyTorch: both get the gradient, so the sum of them learns twice as fast.
     #[default]
@@ -112,8 +124,8 @@ impl LayerParams {
         Self::with_recurrent(spec, (gates, gates), vb)
     }
 
-    /// The same for a cell whose arithmetic does without the hidden state before the step, so that this one may have
-    /// another size.
+    /// As [`Self::new`], for a cell that may have a projection: its pointwise part must not read the hidden state,
+    /// whose size is then P, not H.
     ///
     /// # Errors
     /// Where a size of `spec` is zero, the projection is not smaller than H, or `vb` does not have a tensor of that name

@@ -1,9 +1,4 @@
-//! The LSTM whose gates see the cell state (Gers & Schmidhuber 2000):
-//!
-//! ```text
-//! i, f = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c)    g = tanh(a_g)    c' = f * c + i * g
-//! o = sigmoid(a_o + p_o * c')                              h' = o * tanh(c')
-//! ```
+//! The LSTM with peepholes, [`PeepholeLstmCell`].
 
 use super::lstm::{sigmoid_slope, tanh_slope};
 use super::{Cell, LayerParams, LayerSpec, LstmState, PointwiseGrads, Saved, Sums};
@@ -14,15 +9,32 @@ use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 
-/// An LSTM cell with peepholes, `peepholes_l{k} [3H]` of i, f and o.
+/// The LSTM whose gates see the cell state (Gers & Schmidhuber 2000).
+///
+/// ```text
+/// i, f = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c)    g = tanh(a_g)    c' = f * c + i * g
+/// o = sigmoid(a_o + p_o * c')                              h' = o * tanh(c')
+/// ```
+///
+/// a, the shapes, the order of the gates and the projection are those of [`LstmCell`](super::LstmCell); p_i, p_f and
+/// p_o are the thirds of `peepholes_l{k} [3H]`.
 ///
 /// ```
-/// use candle_core::{DType, Device};
-/// use rnn_core::{Cell, LayerSpec, Parameters, PeepholeLstmCell};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, LayerSpec, LstmState, Parameters, PeepholeLstmCell};
 /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
 /// PeepholeLstmCell::new(LayerSpec::new(3, 4), parameters.builder())?;
 /// let (name, peepholes) = parameters.named().remove(4);
 /// assert_eq!((name.as_str(), peepholes.dims()), ("peepholes_l0", [12].as_slice()));
+///
+/// let zero = PeepholeLstmCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+/// let mut params = zero.params().clone();
+/// params.own[0].1 = Tensor::new(&[0f64, 0.0, 2.0], &Device::Cpu)?; // p_o = 2
+/// let one = Tensor::ones((1, 1), DType::F64, &Device::Cpu)?;
+/// let next = zero.with_params(params).step(&one, &LstmState { h: one.clone(), c: one.clone() })?;
+/// let h = next.h.to_vec2::<f64>()?[0][0];
+/// assert!((h - 0.5f64.tanh() / (1.0 + (-1f64).exp())).abs() < 1e-12); // c' = 0.5, o = sigmoid(2 * 0.5)
 /// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]

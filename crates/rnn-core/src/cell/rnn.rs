@@ -1,4 +1,4 @@
-//! Elman's cell (1990), the book's chapter 5: `h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)` with f = tanh or relu.
+//! The plain recurrent cell, [`RnnCell`].
 
 use super::state::state;
 use super::{Cell, LayerParams, LayerSpec, PointwiseGrads, Saved, Sums};
@@ -14,7 +14,27 @@ state! {
     }
 }
 
-/// A plain recurrent cell; [`Cell::new`] makes one with tanh, [`RnnCell::relu`] one with relu.
+/// Elman's cell (1990), the book's chapter 5: [`Cell::new`] makes one with f = tanh, [`RnnCell::relu`] one with
+/// f = max(0, .).
+///
+/// ```text
+/// h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)
+/// ```
+///
+/// `x [N, D]`, `h [N, H]`; `weight_ih [H, D]`, `weight_hh [H, H]`, biases `[H]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Bias, Cell, LayerSpec, RnnCell, RnnState};
+/// let number = |x: f64| Tensor::new(&[[x]], &Device::Cpu);
+/// let weights = [("weight_ih_l0".to_string(), number(2.0)?), ("weight_hh_l0".to_string(), number(-1.0)?)];
+/// let vb = VarBuilder::from_tensors(weights.into(), DType::F64, &Device::Cpu);
+/// let relu = RnnCell::relu(LayerSpec::new(1, 1).bias(Bias::None), vb)?;
+/// let next = relu.step(&number(3.0)?, &RnnState { h: number(1.0)? })?;
+/// assert_eq!(next.h.to_vec2::<f64>()?, [[5.0]]); // max(0, 2 * 3 - 1 * 1)
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct RnnCell {
     spec: LayerSpec,

@@ -5,7 +5,7 @@
 use crate::{Error, Result};
 use candle_core::Tensor;
 
-/// A recurrent state. Every part has the batch in its first dimension.
+/// A recurrent state. Every part is `[N, size]`.
 pub trait State: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The parts, in a fixed order that [`Self::names`] names.
     fn parts(&self) -> Vec<&Tensor>;

@@ -83,6 +83,9 @@ fn best() -> Cpu {
 }
 
 /// The kind in use on this thread.
+///
+/// A value of `CANDLE_RNN_INSTRUCTIONS` that this CPU cannot follow is logged as a warning and the best set is used;
+/// a program that wants an error calls [`asked_for`] first.
 pub fn cpu() -> Cpu {
     static CHOSEN: OnceLock<Cpu> = OnceLock::new();
     FORCED.get().unwrap_or_else(|| {
@@ -142,6 +145,9 @@ pub trait Task {
 }
 
 /// Does `task` with the instructions of `cpu`.
+///
+/// # Panics
+/// On x86-64, where this CPU lacks the instructions of `cpu`; other targets run the portable code.
 pub fn run(cpu: Cpu, task: impl Task) {
     match cpu {
         Cpu::Portable => task.run(Portable),

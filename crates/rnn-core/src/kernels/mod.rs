@@ -4,16 +4,24 @@ mod activation;
 mod compiled;
 pub mod dispatch;
 mod lanes;
-pub mod lend;
 pub mod pointwise;
-pub mod product;
-pub mod profile;
 mod real;
 mod share;
-pub mod simd;
-pub mod team;
-pub mod trace;
 pub mod unroll;
+
+// For `rnn-lm` and the benchmarks, which have loops of their own: they panic where slices do not fit, and may change with any version.
+#[doc(hidden)]
+pub mod lend;
+#[doc(hidden)]
+pub mod product;
+#[doc(hidden)]
+pub mod profile;
+#[doc(hidden)]
+pub mod simd;
+#[doc(hidden)]
+pub mod team;
+#[doc(hidden)]
+pub mod trace;
 
 pub use lanes::{Lanes, Vector};
 pub use real::{Real, Typed};

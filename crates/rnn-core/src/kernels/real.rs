@@ -6,7 +6,7 @@ use super::simd::Registers;
 use super::unroll::cpu::{Kernel, KernelOf};
 use candle_core::WithDType;
 
-/// Numbers of a type that is known again.
+/// A slice of f32 or f64, tagged with its type.
 #[derive(Debug, Clone, Copy)]
 pub enum Typed<'a> {
     /// f32

@@ -42,6 +42,9 @@ impl Member<'_> {
     }
 
     /// This member's part of `0..total`, cut at multiples of `grain`: as even as that allows.
+    ///
+    /// # Panics
+    /// Where `grain` is 0.
     pub fn share(&self, total: usize, grain: usize) -> Range<usize> {
         let grains = total.div_ceil(grain);
         let cut = |i: usize| (grains * i / self.count * grain).min(total);

@@ -27,14 +27,33 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 /// Anything that takes a window and a state and gives outputs and the next state.
+///
+/// The next state is where the next window begins:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec, Recurrent, TimeRnn};
+/// // Zero weights: z = 0.5 and n = 0, so that each step halves h.
+/// let gru = TimeRnn::new(GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?);
+/// let xs = Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?;
+/// let (_, next) = gru.infer(&xs, &GruState { h: Tensor::ones((1, 1), DType::F64, &Device::Cpu)? })?;
+/// let (hs, _) = gru.infer(&xs, &next)?;
+/// assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [0.125, 0.0625]);
+/// # rnn_core::Result::Ok(())
+/// ```
 pub trait Recurrent {
     /// What is carried from window to window.
     type State: State;
 
-    /// `xs [N, T, D]` and a state give `hs [N, T, H]` and the next state, recorded for a backward through time.
+    /// `xs [N, T, D]` and a state give `hs [N, T, P]`, P being [`Self::output_size`], and the next state, recorded
+    /// for a backward through time.
     ///
     /// # Errors
-    /// Where a shape, a dtype or a device does not fit; the error names it.
+    /// Where a shape, a dtype or a device does not fit; the error names it. Always for a layer that
+    /// [draws](Self::draws): [`Self::forward_with`] takes a plan with a [`Plan::draw`]. In the reference way where T
+    /// is more than [`REFERENCE_MAX_STEPS`](crate::kernels::unroll::REFERENCE_MAX_STEPS): candle walks its graph by
+    /// recursion.
     fn forward(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
         self.forward_with(xs, state, &Plan::default())
     }
@@ -42,23 +61,23 @@ pub trait Recurrent {
     /// The same by a plan: rows of different lengths, sequences that begin inside the window, masks.
     ///
     /// # Errors
-    /// Those of [`Self::forward`], and where the plan does not fit the window, or draws no masks for a layer that has
-    /// regularisers.
+    /// Where a shape, a dtype or a device does not fit, the plan does not fit the window, or it has no [`Plan::draw`]
+    /// for a layer that [draws](Self::draws); in the reference way as [`Self::forward`] says.
     fn forward_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)>;
 
     /// The numbers of [`Self::forward`] with nothing recorded and nothing dropped: for evaluation and generation, in
     /// memory that does not grow.
     ///
     /// # Errors
-    /// Those of [`Self::forward`].
+    /// Where a shape, a dtype or a device does not fit.
     fn infer(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State)> {
         self.infer_with(xs, state, &Plan::default())
     }
 
-    /// The same by a plan, whose draw is left alone.
+    /// The same by a plan, whose draw is ignored.
     ///
     /// # Errors
-    /// Those of [`Self::forward_with`].
+    /// Where a shape, a dtype or a device does not fit, or the plan does not fit the window.
     fn infer_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)>;
 
     /// The state of zeros for `batch` rows.
@@ -128,7 +147,7 @@ pub trait Layer: Recurrent + Clone + std::fmt::Debug + Sized {
         self.directions().first().map_or(Way::default(), |layer| layer.way())
     }
 
-    /// The forward without autograd, and a tape for each direction.
+    /// The forward without autograd: `hs [N, T, P]`, twice P of two directions, and a tape for each direction.
     ///
     /// # Errors
     /// Those of [`TimeRnn::forward_taped_with`].
@@ -139,7 +158,7 @@ pub trait Layer: Recurrent + Clone + std::fmt::Debug + Sized {
         plan: &Plan,
     ) -> Result<(Tensor, Self::State, Vec<TimeTape>)>;
 
-    /// Its backward: from the gradients of the outputs and of the next state to all others.
+    /// Its backward: from the gradients of the outputs, `dhs` shaped as `hs`, and of the next state to all others.
     ///
     /// # Errors
     /// Those of [`TimeRnn::backward`].

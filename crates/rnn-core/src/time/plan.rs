@@ -6,7 +6,16 @@ use candle_core::Tensor;
 
 /// What is said of a window: how long its rows are, where sequences begin, and from which draw its masks are.
 ///
-/// A plan is the same for every layer of a stack and for both directions.
+/// A plan is the same for every layer of a stack and for both directions. It acts between the steps, so that no cell
+/// knows of it. At each step t of a row, in the order in which the steps are taken:
+///
+/// ```text
+/// start = begins ? 0 : state                     a sequence begins at t, or in reverse at t + 1
+/// state = t < length ? cell(x, start) : state    behind its end a row keeps the state
+/// out   = t < length ? state.h : 0
+/// ```
+///
+/// What masks and zoneout add to this stands at [`Regularisers`](super::Regularisers).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

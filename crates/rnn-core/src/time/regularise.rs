@@ -12,10 +12,30 @@ use candle_core::{DType, Device, Tensor};
 /// none, to below 1. What is dropped becomes zero and the rest is divided by `1 - rate`, so that inference uses all of it
 /// as it is; zoneout's inference takes the expectation.
 ///
+/// ```text
+/// fed   = m_recurrent * h                        what the recurrent product takes in the place of h
+/// next  = cell(m_input * x, fed, state)          with the weight m_weight * weight_hh
+/// state = keep * state + (1 - keep) * next       zoneout, of h and of c
+/// out   = m_output * state.h
 /// ```
-/// use rnn_core::Regularisers;
-/// let awd = Regularisers { weight: 0.5, input: 0.65, output: 0.4, ..Regularisers::default() };
-/// assert_eq!(awd.recurrent, 0.0);
+///
+/// An m is 0 with the probability of its rate, else 1 / (1 - rate): m_input `[N, D]`, m_recurrent and m_output
+/// `[N, P]`, m_weight as the weight. keep `[N, T, size]` is 1 with the probability of its rate, else 0; in inference
+/// it is the rate itself, and every m is 1. No cell knows of any of it.
+///
+/// A GRU whose weights are zero makes h / 2 of h. Half of that and half of h is what zoneout expects:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec, Recurrent, Regularisers, TimeRnn};
+/// let gru = GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+/// let half = Regularisers { zoneout_h: 0.5, ..Regularisers::default() };
+/// let gru = TimeRnn::new(gru).with_regularisers(half)?;
+/// let start = GruState { h: Tensor::ones((1, 1), DType::F64, &Device::Cpu)? };
+/// let (hs, _) = gru.infer(&Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?, &start)?;
+/// assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [0.75, 0.5625]);
+/// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Regularisers {
@@ -124,7 +144,8 @@ impl Regularisers {
         let rates = [self.zoneout_h, self.zoneout_c];
         let zone = |part: usize| rates.get(part).copied().unwrap_or(0.0);
         let zeros = cell.zero_state(1)?;
-        let sizes: Vec<usize> = zeros.parts().iter().map(|part| part.dims()[1]).collect();
+        let sizes: Vec<usize> =
+            zeros.parts().iter().map(|part| Ok(part.dims2()?.1)).collect::<Result<_>>()?;
         if (0..sizes.len()).any(|part| zone(part) > 0.0) {
             let keep = |(part, &size): (usize, &usize)| match &source {
                 Some(source) if zone(part) > 0.0 => {

@@ -29,6 +29,22 @@ use std::collections::VecDeque;
 /// }
 /// # rnn_core::Result::Ok(())
 /// ```
+///
+/// What it gives are the outputs of the layer alone. A GRU whose weights are zero halves its state at each step:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec, Sliding, TimeRnn};
+/// let gru = TimeRnn::new(GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?);
+/// let mut sliding = Sliding::new(gru, 1, 2)?;
+/// sliding.reset(Some(GruState { h: Tensor::ones((1, 1), DType::F64, &Device::Cpu)? }));
+/// for h in [0.5, 0.25, 0.125] {
+///     let hs = sliding.forward(&Tensor::ones((1, 1, 1), DType::F64, &Device::Cpu)?)?;
+///     assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [h]);
+/// }
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Sliding<R: Recurrent> {
     layer: R,
@@ -82,7 +98,7 @@ impl<R: Recurrent> Sliding<R> {
         self.last = None;
     }
 
-    /// The next steps `xs [N, k1, D]` give their outputs `[N, k1, H]`, recorded as far back as the gradient shall go.
+    /// The next steps `xs [N, k1, D]` give their outputs `[N, k1, P]`, recorded as far back as the gradient shall go.
     ///
     /// # Errors
     /// Where there are not k1 steps, or those of the layer; the past is then what it was.

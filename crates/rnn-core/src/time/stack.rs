@@ -22,6 +22,22 @@ use candle_nn::VarBuilder;
 /// assert_eq!(parameters.named()[8].0, "weight_ih_l1");
 /// # rnn_core::Result::Ok(())
 /// ```
+///
+/// GRUs whose weights are zero halve their states at each step, whatever they take:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{GruCell, GruState, LayerSpec, Recurrent, Stack, StackState, TimeRnn};
+/// let vb = VarBuilder::zeros(DType::F64, &Device::Cpu);
+/// let stack = Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(1, 1), 2, &vb)?;
+/// let state = |h: f64| rnn_core::Result::Ok(GruState { h: Tensor::new(&[[h]], &Device::Cpu)? });
+/// let start = StackState::new(vec![state(1.0)?, state(4.0)?])?;
+/// let (hs, next) = stack.forward(&Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?, &start)?;
+/// assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [2.0, 1.0]);
+/// assert_eq!(next.layers()[0].h.to_vec2::<f64>()?, [[0.25]]);
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Stack<R> {
     layers: Vec<R>,
@@ -126,10 +142,12 @@ impl<R: Layer> Stack<R> {
         &self.layers
     }
 
-    /// The forward without autograd, and the tape for [`Self::backward`].
+    /// The forward without autograd: `xs [N, T, D]` and a state give `hs [N, T, P]`, twice P of two directions, the
+    /// next state, and the tape for [`Self::backward`].
     ///
     /// # Errors
-    /// Those of [`Recurrent::forward_with`], and where the way is the reference, which has no tape.
+    /// Where a shape, a dtype or a device does not fit, the plan does not fit the window, it has no [`Plan::draw`]
+    /// for a stack that [draws](Recurrent::draws), or the way is the reference, which has no tape.
     pub fn forward_taped(
         &self,
         xs: &Tensor,
@@ -147,8 +165,12 @@ impl<R: Layer> Stack<R> {
         Ok((hs, next, StackTape { tapes, masks }))
     }
 
-    /// The backward without autograd, from the gradients of the outputs and of the next state to all others, the
-    /// parameters' from the first layer to the last. It uses the tape up.
+    /// The backward without autograd: `dhs [N, T, P]`, twice P of two directions, and `dnext`, shaped as the next
+    /// state, give the gradients of the input, `dxs [N, T, D]`, of the initial state and of the parameters. It uses
+    /// the tape up.
+    ///
+    /// The parameters' stand from the first layer to the last, and in a layer of two directions the forward one's
+    /// come first: l0, l0_reverse, l1, l1_reverse.
     ///
     /// # Errors
     /// Where the tape is that of a stack of other layers, or a shape does not fit its window.

@@ -13,13 +13,18 @@ use candle_core::{Tensor, Var};
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use rnn_core::{Cell, LayerSpec, Parameters, RnnCell, State, Stateful, TimeRnn};
-/// let parameters = Parameters::new(0, DType::F64, &Device::Cpu);
-/// let layer = TimeRnn::new(RnnCell::new(LayerSpec::new(1, 1), parameters.builder())?);
-/// let mut layer = Stateful::new(layer, true);
-/// let hs = layer.forward(&Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?)?;
-/// let grads = hs.sum_all()?.backward()?;
-/// assert_eq!(layer.dh(&grads)?.map(|dh| dh.h.elem_count()), Some(1));
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec, Stateful, TimeRnn};
+/// // Zero weights: z = 0.5 and n = 0, so that each step halves h.
+/// let gru = TimeRnn::new(GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?);
+/// let mut layer = Stateful::new(gru, true);
+/// layer.set_state(GruState { h: Tensor::ones((1, 1), DType::F64, &Device::Cpu)? });
+/// let xs = Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?;
+/// let hs = layer.forward(&xs)?;
+/// assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [0.5, 0.25]);
+/// let dh = layer.dh(&hs.sum_all()?.backward()?)?;
+/// assert_eq!(dh.map(|dh| dh.h.to_vec2::<f64>()).transpose()?, Some(vec![vec![0.75]]));
+/// assert_eq!(layer.forward(&xs)?.flatten_all()?.to_vec1::<f64>()?, [0.125, 0.0625]);
 /// # rnn_core::Result::Ok(())
 /// ```
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl<R: Recurrent> Stateful<R> {
         self.state = None;
     }
 
-    /// `xs [N, T, D]` give `hs [N, T, H]`.
+    /// `xs [N, T, D]` give `hs [N, T, P]`, P being [`Recurrent::output_size`].
     ///
     /// # Errors
     /// Those of the layer; the state is then what it was before.

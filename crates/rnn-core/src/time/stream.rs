@@ -9,8 +9,8 @@ use crate::kernels::{Kernel, Real, lend};
 use crate::{Direction, Error, Result};
 use candle_core::{Device, Tensor};
 
-/// A stack whose weights are packed once, with the state that it carries. A step allocates nothing and has the bits of a
-/// window's.
+/// A stack whose weights are packed once, with the state that it carries. A step allocates nothing, and its results
+/// are bit-identical to a window's.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -53,6 +53,7 @@ impl<C: Cell> Stack<TimeRnn<C>> {
         rows: usize,
         affine: Option<(&Tensor, &Tensor)>,
     ) -> Result<StackStream<C::State, T>> {
+        self.layers().iter().try_for_each(TimeRnn::check_params)?;
         let like = self.zero_state(rows)?;
         if let Some(elsewhere) = like.parts().first().filter(|part| !part.device().is_cpu()) {
             let got = crate::device_name(elsewhere.device());

@@ -5,11 +5,11 @@ use super::plan::{Plan, without_padding};
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent};
 use crate::autograd::{Flat, record};
-use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State};
+use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State, check_params};
 use crate::kernels::unroll::{self, Guides, Home, Keep, Segments, Tape, TimeGrads, Way};
 use crate::{Direction, Error, Result};
 use candle_core::{DType, Shape, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A recurrent layer: a cell over all steps of a window.
 ///
@@ -26,6 +26,20 @@ use std::sync::Arc;
 /// }
 /// # rnn_core::Result::Ok(())
 /// ```
+///
+/// A GRU whose weights are zero halves its state at each step:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::{Cell, GruCell, GruState, LayerSpec, Recurrent, TimeRnn};
+/// let gru = TimeRnn::new(GruCell::new(LayerSpec::new(1, 1), VarBuilder::zeros(DType::F64, &Device::Cpu))?);
+/// let start = GruState { h: Tensor::ones((1, 1), DType::F64, &Device::Cpu)? };
+/// let (hs, next) = gru.forward(&Tensor::ones((1, 2, 1), DType::F64, &Device::Cpu)?, &start)?;
+/// assert_eq!(hs.flatten_all()?.to_vec1::<f64>()?, [0.5, 0.25]);
+/// assert_eq!(next.h.to_vec2::<f64>()?, [[0.25]]);
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TimeRnn<C> {
     cell: C,
@@ -34,6 +48,8 @@ pub struct TimeRnn<C> {
     segments: Option<Segments>,
     /// Shared by all clones of the layer.
     home: Arc<Home>,
+    /// Set once its parameters were found to be those that its cell asks for.
+    params_fit: OnceLock<()>,
 }
 
 /// What [`TimeRnn::forward_taped`] leaves for [`TimeRnn::backward`].
@@ -85,7 +101,7 @@ impl<C: Cell> TimeRnn<C> {
     /// The layer of `cell`, in the fused way.
     pub fn new(cell: C) -> Self {
         let (way, regularisers) = (Way::default(), Regularisers::default());
-        Self { cell, way, regularisers, segments: None, home: Arc::default() }
+        Self { cell, way, regularisers, segments: None, home: Arc::default(), params_fit: OnceLock::new() }
     }
 
     /// The same layer in another way.
@@ -135,17 +151,20 @@ impl<C: Cell> TimeRnn<C> {
         &self.cell
     }
 
-    /// The way that runs: the one asked for, or the manual one where the fused one cannot; see [`unroll::resolve`]. On a GPU
-    /// single windows run the manual one too, those with lengths, resets, zoneout or a recurrent mask.
+    /// The way that runs: the one asked for, or the manual one where the fused one cannot; see [`unroll::resolve`].
+    ///
+    /// On a GPU, windows with lengths, resets, zoneout or a recurrent mask run the manual way even where this says
+    /// fused.
     pub fn way(&self) -> Way {
         unroll::resolve(self.way, &self.cell)
     }
 
-    /// The forward without autograd: outputs, next state, and the tape for [`Self::backward`]. Like the book's layer,
-    /// and for those who write their own chain of layers.
+    /// The forward without autograd: `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape for
+    /// [`Self::backward`]. Like the book's layer, and for those who write their own chain of layers.
     ///
     /// # Errors
-    /// Where a shape, a dtype or a device does not fit, or the way is the reference, which has no tape.
+    /// Where a shape, a dtype or a device does not fit, or the way is the reference, which has no tape. Always for a
+    /// layer that [draws](Recurrent::draws): [`Self::forward_taped_with`] takes a plan with a [`Plan::draw`].
     pub fn forward_taped(&self, xs: &Tensor, state: &C::State) -> Result<(Tensor, C::State, TimeTape)> {
         self.forward_taped_with(xs, state, &Plan::default())
     }
@@ -153,7 +172,8 @@ impl<C: Cell> TimeRnn<C> {
     /// The same by a plan.
     ///
     /// # Errors
-    /// Those of [`Self::forward_taped`], and where the plan does not fit the window.
+    /// Where a shape, a dtype or a device does not fit, the way is the reference, which has no tape, the plan does
+    /// not fit the window, or it has no [`Plan::draw`] for a layer that [draws](Recurrent::draws).
     pub fn forward_taped_with(
         &self,
         xs: &Tensor,
@@ -172,8 +192,8 @@ impl<C: Cell> TimeRnn<C> {
         Ok((hs, next, TimeTape { tape, of: self.kind(), params, masks }))
     }
 
-    /// The backward through time without autograd: `dhs [N, T, P]` and the gradient of the next state give those of
-    /// the input, the initial state and the parameters. It uses the tape up.
+    /// The backward through time without autograd: `dhs [N, T, P]` and `dnext`, shaped as the next state, give the
+    /// gradients of the input, `dxs [N, T, D]`, of the initial state and of the parameters. It uses the tape up.
     ///
     /// # Errors
     /// Where the tape is that of another cell or of other sizes, or a shape does not fit its window.
@@ -263,6 +283,7 @@ impl<C: Cell> TimeRnn<C> {
     }
 
     fn check(&self, xs: &Tensor, state: &C::State) -> Result<()> {
+        self.check_params()?;
         let LayerSpec { input, .. } = *self.cell.spec();
         let weight = &self.cell.params().weight_ih;
         let want = format!("[N, T, {input}] with N and T at least 1");
@@ -288,11 +309,21 @@ impl<C: Cell> TimeRnn<C> {
         Ok(())
     }
 
+    /// Parameters are those that the cell would ask for, once: a layer's cell stays what it is.
+    pub(super) fn check_params(&self) -> Result<()> {
+        if self.params_fit.get().is_none() {
+            check_params("TimeRnn", &self.cell)?;
+            // Another thread may have found the same.
+            let _ = self.params_fit.set(());
+        }
+        Ok(())
+    }
+
     /// Every part has the batch's rows and the size that the cell gives it.
     fn check_state(&self, op: &str, state: &C::State, (batch, window): (usize, &str)) -> Result<()> {
         let like = self.cell.zero_state(1)?;
         for ((name, part), like) in state.names().into_iter().zip(state.parts()).zip(like.parts()) {
-            let want = [batch, like.dims()[1]];
+            let want = [batch, like.dims2()?.1];
             if part.dims() != want {
                 let got = format!("{:?}", part.dims());
                 return Err(Error::invalid(format!("{op}.{name}"), format!("{want:?} for {window}"), got)

@@ -28,7 +28,7 @@ pub(super) struct Generate {
     /// Tokens to write [default: 100 words or pieces, 500 characters or bytes]
     #[arg(long, allow_negative_numbers = true, short = 'n', value_name = "N")]
     tokens: Option<usize>,
-    /// Below 1 bolder, above 1 wilder; 0 always takes the most probable
+    /// Below 1 more predictable, above 1 wilder; 0 always takes the most probable
     #[arg(long, short, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the N most probable only; 0 for all

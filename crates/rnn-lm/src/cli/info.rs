@@ -7,7 +7,7 @@ use super::train::in_vain;
 use anyhow::Result;
 use clap::Args;
 use rnn_lm::run::{CHECKPOINT, Run};
-use rnn_lm::train::{Checkpoint, Place};
+use rnn_lm::train::{Checkpoint, Position};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ impl Info {
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rfind(|line| line["best"] == true);
         // All else can be said of a run whose checkpoint is damaged, or an earlier version's.
-        let read = || Checkpoint::read(run.path(CHECKPOINT))?.place();
+        let read = || Checkpoint::read(run.path(CHECKPOINT))?.position();
         let place = run.has(CHECKPOINT)?.then(read).transpose();
         let unreadable = place.as_ref().err().map(ToString::to_string);
         let place = place.ok().flatten();
@@ -54,7 +54,7 @@ impl Info {
         if !run.config.data.corpus.is_empty() {
             print(format_args!("corpus      {}", run.config.data.corpus))?;
         }
-        if let Some(Place { steps, epochs, read, rate }) = place {
+        if let Some(Position { steps, epochs, read, rate }) = place {
             let (of, seconds) = (training.epochs, lines.last().and_then(|last| last["seconds"].as_f64()));
             let took = seconds.map_or_else(String::new, |seconds| format!(", {}", time(seconds)));
             let no_better = rate.since_best();

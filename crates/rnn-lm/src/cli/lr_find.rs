@@ -62,7 +62,7 @@ impl LrFind {
         let bar = bar(session, self.steps, "steps");
         for (i, window) in windows.endless().take(self.steps).enumerate() {
             let lr = (low + (high - low) * i as f64 / (self.steps - 1) as f64).exp();
-            trainer = trainer.rate(Rate::new(lr, Schedule::Constant));
+            trainer = trainer.rate(Rate::new(lr, Schedule::Constant)?);
             let loss = match trainer.step(model.as_mut(), &window?) {
                 Ok(loss) => loss,
                 Err(Error::Diverged { .. }) => {

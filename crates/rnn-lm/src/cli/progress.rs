@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::noun::Noun;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rnn_lm::run::Stepped;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
@@ -136,7 +136,7 @@ fn line(at: &Stepped, since: &Since, noun: Noun) -> String {
 /// How much of `length` of these is done, in a terminal.
 pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
     let bar =
-        drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {per_sec}, {eta} left");
+        drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {speed}, {eta} left");
     bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
 }
 
@@ -173,8 +173,12 @@ fn drawn(session: &Session, length: u64, form: &str) -> Option<ProgressBar> {
         return None;
     }
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    // Without the decimals that indicatif gives it.
+    let speed = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+        let _ = write!(to, "{:.0}/s", state.per_sec());
+    };
     Some(match ProgressStyle::with_template(form) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style.with_key("speed", speed)),
         Err(_) => bar,
     })
 }

@@ -135,7 +135,7 @@ impl Resume {
 
 /// A path that is the same from everywhere.
 pub(super) fn whole(path: &Path) -> Result<String> {
-    let whole = path.canonicalize().with_context(|| path.display().to_string())?;
+    let whole = path.canonicalize().map_err(rnn_lm::Error::io(path))?;
     let text = whole.to_str().map(str::to_string);
     text.with_context(|| format!("{}: expected a name in Unicode", path.display()))
 }

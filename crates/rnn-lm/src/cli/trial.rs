@@ -37,7 +37,7 @@ impl Trial {
         let spec = config.spec(tokenizer.len())?;
         let kind = (DType::F32, &session.device);
         let model = build(config.cell()?, &spec, Way::Fused, kind, config.training.seed)?;
-        let trainer = config.trainer(1)?.accumulate(1).averaging(Averaging::Never);
+        let trainer = config.trainer(1)?.accumulate(1)?.averaging(Averaging::Never);
         let tokens = ids.source().len() as f64 * (text.len() as f64 / some.len() as f64);
         Ok(Self { tokenizer, ids, model, trainer, tokens })
     }

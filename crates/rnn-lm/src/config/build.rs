@@ -13,6 +13,7 @@ use crate::train::{
 use crate::{Error, Result};
 use rnn_core::{Bias, Penalty, Regularisers, Scheme, check_rate};
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 
 /// Which biases recurrent layers have, as settings call them.
 const BIASES: [(&str, Bias); 3] = [("none", Bias::None), ("single", Bias::Single), ("both", Bias::Both)];
@@ -39,9 +40,9 @@ enum RuleName {
     RmsProp,
 }
 
-/// In which order windows are read.
+/// In which order the windows of a training are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum WindowOrder {
     /// [`crate::data::Streams`], or [`crate::data::Varied`] ones.
     Streams,
     /// [`crate::data::BookBatches`].
@@ -66,7 +67,6 @@ impl Config {
             ("training.batch", batch),
             ("training.time", time),
             ("training.epochs", epochs),
-            ("training.accumulate", self.training.accumulate),
         ] {
             if value == 0 {
                 return Err(Error::invalid(setting, "at least 1", 0));
@@ -91,7 +91,7 @@ impl Config {
                 .hint("they cut a vocabulary whose first words are the most frequent ones"));
         }
         let order = self.order()?;
-        if self.training.varied && order == Order::Book {
+        if self.training.varied && order == WindowOrder::Book {
             return Err(Error::invalid("training.varied", "false with order book", true)
                 .hint("the book's windows are all of one length"));
         }
@@ -116,8 +116,8 @@ impl Config {
     ///
     /// # Errors
     /// Where it is none that there is.
-    pub fn order(&self) -> Result<Order> {
-        let orders = [("streams", Order::Streams), ("book", Order::Book)];
+    pub(crate) fn order(&self) -> Result<WindowOrder> {
+        let orders = [("streams", WindowOrder::Streams), ("book", WindowOrder::Book)];
         word("training.order", &self.training.order, &orders)
     }
 
@@ -128,9 +128,9 @@ impl Config {
     pub fn tokens(&self) -> Result<tokenizer::Options> {
         let unit = one_of("data.tokens", &self.data.tokens, &Unit::ALL)?;
         let max = Some(self.data.max_vocab).filter(|&max| max > 0);
-        let unknown = if self.data.first > 0 { Unknown::Error } else { Unknown::Add };
         let by_frequency = !self.model.cutoffs.is_empty();
-        let first = if self.data.first > 0 { self.data.first } else { usize::MAX };
+        let first = NonZeroUsize::new(self.data.first);
+        let unknown = if first.is_some() { Unknown::Error } else { Unknown::Add };
         Ok(tokenizer::Options { unit, max, unknown, first, by_frequency })
     }
 
@@ -241,25 +241,17 @@ impl Config {
             (by, false) => Decay::Coupled(by),
             (by, true) => Decay::Decoupled(by),
         };
-        let divide = training.divide;
-        if !(divide >= 1.0 && divide.is_finite()) {
-            return Err(Error::invalid("training.divide", "a number of at least 1", divide)
-                .hint("the rate is divided by it: 2 halves it"));
-        }
+        let &Training { after, divide, .. } = training;
         let schedules = [
             ("constant", Schedule::Constant),
             ("plateau", Schedule::Plateau { divide }),
-            ("decay", Schedule::Decay { after: training.after, divide }),
+            ("decay", Schedule::Decay { after, divide }),
             ("cosine", Schedule::Cosine { warmup: training.warmup, steps }),
         ];
         let schedule = word("training.schedule", &training.schedule, &schedules)?;
-        if matches!(schedule, Schedule::Decay { after: 0, .. }) {
-            return Err(Error::invalid(
-                "training.after",
-                "at least 1, the last epoch with the whole rate",
-                0,
-            ));
-        }
+        // Also where no schedule takes it.
+        Rate::new(lr, Schedule::Plateau { divide }).map_err(as_setting)?;
+        let rate = Rate::new(lr, schedule).map_err(as_setting)?;
         let patience = usize::try_from(training.patience).unwrap_or(usize::MAX);
         let averages = [
             ("never", Averaging::Never),
@@ -268,18 +260,21 @@ impl Config {
         ];
         let averaging = word("training.average", &training.average, &averages)?;
         let optimizer = optimizer.clip(clip).decay(decay);
-        let trainer = Trainer::new(optimizer).rate(Rate::new(lr, schedule)).averaging(averaging);
-        Ok(trainer.accumulate(training.accumulate))
+        let trainer = Trainer::new(optimizer).rate(rate).averaging(averaging);
+        trainer.accumulate(training.accumulate).map_err(as_setting)
     }
 }
 
-/// An error of a model's sizes under the name of the setting that is to change.
+/// An error of a model or a training under the name of the setting that is to change.
 pub(crate) fn as_setting(error: Error) -> Error {
-    const SETTINGS: [(&str, &str); 4] = [
+    const SETTINGS: [(&str, &str); 7] = [
         ("LmSpec: embed", "model.embed"),
         ("LmSpec: cutoffs", "model.cutoffs"),
         ("Cutoffs::new: cutoffs", "model.cutoffs"),
-        ("TimeAdaptive: cutoffs", "model.cutoffs"),
+        ("Cutoffs", "model.cutoffs"),
+        ("Rate: divide", "training.divide"),
+        ("Rate: after", "training.after"),
+        ("Trainer::accumulate: windows", "training.accumulate"),
     ];
     error.renamed(|op| Some(SETTINGS.iter().find(|(name, _)| *name == op)?.1.into()))
 }

@@ -22,7 +22,7 @@ mod presets;
 mod suggest;
 mod text;
 
-pub use build::Order;
+pub(crate) use build::WindowOrder;
 pub(crate) use build::{as_setting, bias_name};
 pub use idle::Idle;
 pub use presets::PRESETS;
@@ -31,6 +31,15 @@ pub use text::Setting;
 use serde::{Deserialize, Serialize};
 
 /// All settings of a run.
+///
+/// ```
+/// use rnn_lm::config::Config;
+/// let config = Config::preset("zaremba-medium")?.with("training", "batch", "10")?;
+/// assert_eq!((config.model.hidden, config.training.time, config.training.batch), (650, 35, 10));
+/// assert_eq!(config.spec(10_000)?.output(), 650);
+/// assert!(config.with("training", "batch", "0")?.check().is_err());
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

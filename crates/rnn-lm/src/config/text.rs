@@ -281,8 +281,10 @@ pub(super) fn meant(error: Error, got: &str, known: &[&str]) -> Error {
 /// The name that is meant, if one is near enough.
 fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().map(|name| (strsim::jaro_winkler(got, name), *name));
-    let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (near.0 > 0.8).then_some(near.1)
+    let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.8);
+    // Of a short name one letter, or two that changed places, are much of it.
+    let slip = || known.iter().copied().find(|name| strsim::osa_distance(got, name) == 1);
+    near.map(|(_, name)| name).or_else(slip)
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ pub struct Window {
     pub time: usize,
     /// Whether the state must be zero: the rows do not continue those of the window before.
     pub first: bool,
-    /// How many targets are not [`IGNORE`].
+    /// How many targets are not [`IGNORE`]: the window's weight in means, of losses and of gradients.
     pub targets: usize,
-    /// The learning rate's share that the window gets: its length over the usual one where lengths vary
-    /// ([`super::Varied`]), else 1.
+    /// The factor on the learning rate for this window: T over the usual T where lengths vary ([`super::Varied`]),
+    /// else 1.
     pub share: f64,
 }
 

@@ -1,7 +1,4 @@
-//! Ids in a file, for a text that memory has no room for: written once, piece by piece, and read a window at a time.
-//!
-//! The file has the ids, little-endian, two bytes each where all are below 65,536 and else four; then a JSON object that
-//! says what they are; then the length of that, in four bytes. So it is written from front to back.
+//! Ids in a file, for a text that memory has no room for.
 
 use super::IGNORE;
 use super::source::beyond;
@@ -14,7 +11,13 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// A file of ids.
+/// Ids in a file, for a text that memory has no room for: written once, piece by piece, and read a window at a time.
+///
+/// The file has, from front to back and with all numbers little-endian:
+/// 1. the ids, two bytes each where the vocabulary has at most 65,536 and else four;
+/// 2. a JSON object: `of`, the name of what they are of; `ids`, how many; `width`, bytes of an id; `crc32`, the
+///    checksum of the ids as four bytes each, whatever the width;
+/// 3. the length of that object in bytes, as four bytes.
 ///
 /// ```
 /// use rnn_lm::data::{IdFile, Source};

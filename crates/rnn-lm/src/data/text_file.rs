@@ -1,6 +1,6 @@
 //! A file of text, or a part of one, read in pieces that end with a line: whatever its size.
 
-use crate::{Error, Result};
+use crate::{Error, Result, error};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -82,12 +82,13 @@ impl TextFile {
         }
     }
 
-    /// What comes before the last `share` of it, and that: cut behind the next end of a line, where there is one that is not the
-    /// end of all, or else behind a blank.
+    /// What comes before the last `share` of it, from 0 to below 1, and that: cut behind the next end of a line, where there is
+    /// one that is not the end of all, or else behind a blank.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where `share` is no such number, or the file cannot be read.
     pub fn split(&self, share: f64) -> Result<(Self, Self)> {
+        error::share("TextFile::split: share", share)?;
         let goal = self.from + ((1.0 - share) * self.len() as f64) as u64;
         let at = self.cut(goal.min(self.to), self.to.saturating_sub(1))?;
         Ok((Self { to: at, ..self.clone() }, Self { from: at, ..self.clone() }))

@@ -41,7 +41,7 @@ impl NeuralCache {
     /// The loss of `ids`, read as one stream with a state and a cache that begin empty.
     ///
     /// # Errors
-    /// Where a setting is none; where there are fewer than two ids, or one is outside the vocabulary.
+    /// Where a setting is out of its range; where there are fewer than two ids, or one is outside the vocabulary.
     pub fn evaluate(
         &self,
         model: &dyn LanguageModel,

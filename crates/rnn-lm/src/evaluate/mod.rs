@@ -17,8 +17,7 @@ use crate::data::Streams;
 use crate::layers::check_ids;
 use crate::{Error, LanguageModel, Result};
 
-/// Is told after each window how many predictions were made so far, by whatever takes long; none is told
-/// where it is `None`.
+/// Called after each window with the number of predictions so far; `None` for no callback.
 pub type Progress<'a> = Option<&'a mut dyn FnMut(usize)>;
 
 /// How well a model predicts a text.

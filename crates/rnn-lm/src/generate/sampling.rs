@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it: below 1 bolder, above 1 wilder. 0 is its limit, always the most probable id,
+    /// Logits are divided by it: below 1 more predictable, above 1 wilder. 0 is its limit, always the most probable id,
     /// of equal ones the first.
     pub temperature: f64,
     /// Only so many of the most probable ids are kept (Fan et al. 2018); 0 keeps all.
@@ -47,10 +47,10 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether these settings can be, for a vocabulary of so many ids.
+    /// Whether these settings are valid for a vocabulary of so many ids.
     ///
     /// # Errors
-    /// Where one cannot; the error names it, its value and what is expected.
+    /// Where one is not; the error names it, its value and what is expected.
     pub fn check(&self, vocabulary: usize) -> Result<()> {
         let Self { temperature, top_p, min_p, repetition, .. } = *self;
         let wrong =

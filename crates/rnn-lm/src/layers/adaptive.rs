@@ -1,9 +1,4 @@
-//! The adaptive softmax (Grave, Joulin, Cissé, Grangier & Jégou 2017, "Efficient softmax approximation for GPUs"): frequent
-//! words at once, rare ones in clusters, which are looked into only where a word of theirs comes. For vocabularies so large
-//! that nearly all of a step goes into words that never come.
-//!
-//! Ids have to be in the order of frequency, the most frequent first. Weights have the names and shapes of PyTorch's
-//! `AdaptiveLogSoftmaxWithLoss` without a bias: `head.weight`, `tail.{i}.0.weight`, `tail.{i}.1.weight`.
+//! The adaptive softmax: what a vocabulary is cut into, and the output layer over it.
 
 use super::TimeSoftmaxWithLoss;
 use super::softmax_loss::check_targets;
@@ -19,11 +14,11 @@ use rnn_core::Scheme;
 /// ```
 /// use rnn_lm::layers::Cutoffs;
 /// let cutoffs = Cutoffs::new(&[2000, 10_000])?;
-/// assert_eq!(cutoffs.clusters(33_278), [2000..10_000, 10_000..33_278]);
-/// assert!(Cutoffs::new(&[10_000, 2000]).is_err());
+/// assert_eq!(cutoffs.clusters(33_278)?, [2000..10_000, 10_000..33_278]);
+/// assert!(cutoffs.clusters(10_000).is_err() && Cutoffs::new(&[10_000, 2000]).is_err());
 /// # rnn_lm::Result::Ok(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cutoffs([usize; MOST]);
 
 /// Clusters at most.
@@ -50,14 +45,27 @@ impl Cutoffs {
     }
 
     /// The ids of each cluster, in a vocabulary of V.
-    pub fn clusters(&self, vocabulary: usize) -> Vec<std::ops::Range<usize>> {
+    ///
+    /// # Errors
+    /// Where a cutoff is not below V.
+    pub fn clusters(&self, vocabulary: usize) -> Result<Vec<std::ops::Range<usize>>> {
         let begins: Vec<usize> = self.0.into_iter().filter(|&cutoff| cutoff > 0).collect();
+        if let Some(last) = begins.last().filter(|&&last| last >= vocabulary) {
+            return Err(Error::invalid("Cutoffs", format!("below the vocabulary's {vocabulary}"), last));
+        }
         let ends = begins.iter().skip(1).copied().chain([vocabulary]);
-        begins.iter().zip(ends).map(|(&begin, end)| begin..end).collect()
+        Ok(begins.iter().zip(ends).map(|(&begin, end)| begin..end).collect())
     }
 }
 
-/// The output layer and its loss.
+/// An output layer and its loss, for vocabularies so large that nearly all of a step goes into words that never come: the
+/// adaptive softmax (Grave, Joulin, Cissé, Grangier & Jégou 2017, "Efficient softmax approximation for GPUs"). Frequent words
+/// are told apart at once; a rare one is the product of two, `p(its cluster) p(it in its cluster)`, and a cluster is looked
+/// into only where a word of it comes.
+///
+/// Ids have to be in the order of frequency, the most frequent first. Hidden states are `[N, T, H]`. Weights have the names and
+/// shapes of PyTorch's `AdaptiveLogSoftmaxWithLoss` without a bias: `head.weight [first cutoff + clusters, H]`, and of cluster
+/// i `tail.{i}.0.weight [d, H]` and `tail.{i}.1.weight [its ids, d]`, `d = H / 4^(i + 1)` and at least 1.
 #[derive(Debug, Clone)]
 pub struct TimeAdaptive {
     /// `[first cutoff + clusters, H]`
@@ -103,18 +111,12 @@ impl TimeAdaptive {
         init: Scheme,
         vb: &VarBuilder,
     ) -> Result<Self> {
-        let clusters = cutoffs.clusters(outputs);
-        let (Some(first), Some(last)) = (clusters.first(), clusters.last()) else {
-            return Err(Error::invalid("TimeAdaptive: cutoffs", "at least one", "none"));
-        };
-        if last.is_empty() {
-            let want = format!("below the vocabulary's {outputs}");
-            return Err(Error::invalid("TimeAdaptive: cutoffs", want, last.start));
-        }
+        let clusters = cutoffs.clusters(outputs)?;
+        let first = clusters.first().map_or(outputs, |first| first.start);
         let matrix = |rows: usize, columns: usize, name: String| -> Result<Tensor> {
             Ok(vb.get_with_hints((rows, columns), &name, init.affine(columns))?)
         };
-        let head = matrix(first.start + clusters.len(), inputs, "head.weight".into())?;
+        let head = matrix(first + clusters.len(), inputs, "head.weight".into())?;
         let mut tails = Vec::new();
         let mut size = inputs;
         for (i, ids) in clusters.into_iter().enumerate() {
@@ -369,6 +371,6 @@ mod tests {
         let parameters = Parameters::new(3, DType::F32, &Device::Cpu);
         let cutoffs = Cutoffs::new(&[5, 23]).unwrap();
         let error = TimeAdaptive::new(8, 23, cutoffs, Scheme::Pytorch, &parameters.builder()).unwrap_err();
-        assert!(error.to_string().contains("cutoffs: expected below the vocabulary's 23, got 23"), "{error}");
+        assert!(error.to_string().contains("Cutoffs: expected below the vocabulary's 23, got 23"), "{error}");
     }
 }

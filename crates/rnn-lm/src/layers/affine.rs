@@ -1,4 +1,4 @@
-//! `y = x W^T + b` at every step: from hidden states to logits.
+//! From hidden states to logits: one affine map at every step.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -7,7 +7,26 @@ use rnn_core::Scheme;
 use rnn_core::kernels::{Real, lend};
 use rnn_core::sums::column_sums;
 
-/// The book's TimeAffine, with PyTorch's shapes.
+/// `y = x W^T + b` at every step, from hidden states to logits: `xs [N, T, H]`, `W [V, H]` and `b [V]` give
+/// `ys [N, T, V]`. The book's TimeAffine, with PyTorch's shapes.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use rnn_core::Scheme;
+/// use rnn_lm::layers::TimeAffine;
+/// let weight = ("weight".to_string(), Tensor::new(&[[1f64, 2.0]], &Device::Cpu)?);
+/// let bias = ("bias".to_string(), Tensor::new(&[3f64], &Device::Cpu)?);
+/// let vb = VarBuilder::from_tensors([weight, bias].into(), DType::F64, &Device::Cpu);
+/// let affine = TimeAffine::new(2, 1, Scheme::Book, &vb)?;
+/// let xs = Tensor::new(&[[[4f64, 5.0]]], &Device::Cpu)?;
+/// assert_eq!(affine.forward(&xs)?.to_vec3::<f64>()?, [[[17.0]]]);
+/// let grads = affine.backward(&xs, &Tensor::new(&[[[1f64]]], &Device::Cpu)?)?;
+/// assert_eq!(grads.weight.to_vec2::<f64>()?, [[4.0, 5.0]]);
+/// assert_eq!(grads.bias.to_vec1::<f64>()?, [1.0]);
+/// assert_eq!(grads.dxs.to_vec3::<f64>()?, [[[1.0, 2.0]]]);
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TimeAffine {
     weight: Tensor,
@@ -81,7 +100,8 @@ impl TimeAffine {
         }
     }
 
-    /// The backward by hand: `dW = dY^T X`, `db` = the sum of the rows of dY, `dX = dY W`.
+    /// The backward by hand, from `xs [N, T, H]` and the gradient of the output, `dys [N, T, V]`. With both as the
+    /// rows X and dY of all steps: `dW = dY^T X`, `db` = the sum of the rows of dY, `dX = dY W`.
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.

@@ -1,4 +1,4 @@
-//! A table of vectors, one for each id: `y[n, t] = weight[ids[n, t]]`.
+//! From ids to vectors, and from the gradients of these to that of their table.
 
 use super::RowGrad;
 use crate::{Error, Result};
@@ -8,7 +8,8 @@ use rnn_core::Scheme;
 use rnn_core::kernels::Real;
 use std::collections::HashMap;
 
-/// The book's TimeEmbedding.
+/// A table of vectors, one for each id: `ys[n, t] = weight[ids[n, t]]`, with `ids [N, T]`, `weight [V, D]` and
+/// `ys [N, T, D]`. The book's TimeEmbedding.
 ///
 /// ```
 /// use rnn_lm::layers::TimeEmbedding;
@@ -74,10 +75,12 @@ impl TimeEmbedding {
         Ok(self.weight.detach().index_select(&flat, 0)?.reshape((batch, ids.len() / batch, ()))?)
     }
 
-    /// The gradient `[V, D]` of the table, from that of the output `[N, T, D]`; by hand, in tensor ops.
+    /// The gradient `[V, D]` of the table, from `ids [N, T]` of u32 and that of the output, `dys [N, T, D]`: row v is
+    /// the sum of `dys[n, t]` over all n and t with `ids[n, t] = v`. By hand, in tensor ops.
     ///
     /// # Errors
-    /// Those of candle, where shapes do not fit.
+    /// Where shapes do not fit; on the CPU also where an id is outside the table, except `u32::MAX`, which candle
+    /// passes over. On a GPU ids are not looked at again: [`Self::forward`] has refused them.
     pub fn backward(&self, ids: &Tensor, dys: &Tensor) -> Result<Tensor> {
         let flat = ids.flatten_all()?;
         let rows = dys.detach().reshape((flat.elem_count(), self.weight.dim(1)?))?.contiguous()?;

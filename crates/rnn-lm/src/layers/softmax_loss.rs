@@ -1,9 +1,7 @@
-//! Softmax and cross-entropy as one layer: the mean over the targets that are not [`IGNORE`] of
-//! `-log softmax(logits)[target]`, whose gradient is `(softmax(logits) - one_hot(target)) / targets`.
+//! Softmax and cross-entropy as one layer.
 //!
 //! One buffer `[N*T, V]`: where a model learns and where it is measured, logits are turned into their gradient or used up where
-//! they stand. Whoever calls the layer keeps the logits, so on the CPU it works on a copy; and in tensor ops, on a GPU, there
-//! are some buffers of that size. The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
+//! they stand, on a GPU some rows at a time. Whoever calls the layer keeps the logits, so it works on a copy.
 
 use super::embedding::check_ids;
 use crate::data::IGNORE;
@@ -13,7 +11,20 @@ use rnn_core::autograd::{Flat, record};
 use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
 use rnn_core::kernels::{Real, Vector, lend, team};
 
-/// The book's TimeSoftmaxWithLoss.
+/// The book's TimeSoftmaxWithLoss: the mean, over the targets that are not [`IGNORE`], of `-log softmax(logits)[target]`, in
+/// nats. Its gradient is `(softmax(logits) - one_hot(target)) / targets`, and zero in rows that are ignored.
+///
+/// The largest logit of a row is subtracted first, so that logits of +-10,000 are fine.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use rnn_lm::layers::TimeSoftmaxWithLoss;
+/// let logits = Tensor::zeros((1, 1, 4), DType::F64, &Device::Cpu)?; // [N, T, V]
+/// let (loss, dlogits) = TimeSoftmaxWithLoss.forward_taped(&logits, &[2])?;
+/// assert_eq!(loss, 4f64.ln());
+/// assert_eq!(dlogits.flatten_all()?.to_vec1::<f64>()?, [0.25, 0.25, -0.75, 0.25]);
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TimeSoftmaxWithLoss;
 
@@ -31,25 +42,24 @@ impl TimeSoftmaxWithLoss {
         outputs.pop().ok_or_else(|| Error::invalid("TimeSoftmaxWithLoss", "an output", "none"))
     }
 
-    /// The loss and the gradient of the logits, by hand and without autograd.
+    /// The mean loss in nats and the gradient `[N, T, V]` of the logits, by hand and without autograd.
     ///
     /// # Errors
     /// Those of [`Self::forward`].
     pub fn forward_taped(self, logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
         logits.dims3()?;
-        let logits = match (logits.device(), logits.dtype()) {
-            (Device::Cpu, DType::F32 | DType::F64) => logits.detach().force_contiguous()?,
-            _ => logits.detach().contiguous()?,
-        };
-        self.turn(logits, targets)
+        self.turn(logits.detach().force_contiguous()?, targets)
     }
 
-    /// The same of logits that nobody else has: on the CPU they become the gradient where they stand.
+    /// The same of logits that nobody else has: they become the gradient where they stand.
     pub(crate) fn turn(self, logits: Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
         let loss = match (logits.device(), logits.dtype()) {
             (Device::Cpu, DType::F32) => in_kernels::<f32>(&logits, targets)?,
             (Device::Cpu, DType::F64) => in_kernels::<f64>(&logits, targets)?,
-            _ => return in_tensor_ops(&logits, targets),
+            _ => {
+                let logits = logits.contiguous()?;
+                return Ok((in_tensor_ops(&logits, targets, FEW)?, logits));
+            }
         };
         Ok((loss, logits))
     }
@@ -75,21 +85,33 @@ fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<f64> {
     lend::write(logits, |logits: &mut [T]| softmax_loss(logits, targets, vocabulary))?
 }
 
-/// For devices without kernels of ours.
-fn in_tensor_ops(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+/// Logits that tensor ops take at a time, of which they make some copies: so many, whatever the size of a window.
+const FEW: usize = 1 << 22;
+
+/// For devices without kernels of ours; the logits, whose storage nobody else has, become their gradient, rows of `few` numbers
+/// together at a time.
+fn in_tensor_ops(logits: &Tensor, targets: &[u32], few: usize) -> Result<f64> {
     let (batch, time, vocabulary) = logits.dims3()?;
     let count = check(targets, batch * time, vocabulary)?;
-    let InOps { probabilities, losses, counts, indices } = InOps::new(logits, targets)?;
     let share = 1.0 / count as f64;
-    // Once for a row without a target too, whose gradient is then taken away.
-    let dense = (probabilities * share)?;
-    let one = (dense.narrow(1, 0, 1)?.ones_like()? * -share)?;
-    let mut gradient = dense.scatter_add(&indices, &one, 1)?;
-    if let Some(counts) = counts {
-        gradient = counts.broadcast_as(gradient.shape())?.where_cond(&gradient, &gradient.zeros_like()?)?;
+    let rows = logits.reshape((batch * time, vocabulary))?;
+    let mut losses = Vec::new();
+    for (piece, targets, at) in pieces(&rows, targets, few)? {
+        let InOps { probabilities, losses: of_piece, counts, indices } = InOps::new(&piece, targets)?;
+        // Once for a row without a target too, whose gradient is then taken away.
+        let dense = (probabilities * share)?;
+        let one = (dense.narrow(1, 0, 1)?.ones_like()? * -share)?;
+        let mut gradient = dense.scatter_add(&indices, &one, 1)?;
+        if let Some(counts) = counts {
+            gradient =
+                counts.broadcast_as(gradient.shape())?.where_cond(&gradient, &gradient.zeros_like()?)?;
+        }
+        rows.slice_set(&gradient, 0, at)?;
+        losses.push(of_piece);
     }
-    let loss = losses.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
-    Ok((loss * share, gradient.reshape(logits.shape())?))
+    // Once for all pieces: whoever asks a GPU for a number waits for it.
+    let loss = Tensor::cat(&losses, 0)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+    Ok(loss * share)
 }
 
 /// `-log softmax(logits)[target]` of each row, 0 of ignored ones, on any device.
@@ -99,7 +121,20 @@ fn in_tensor_ops(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
 pub(crate) fn losses_in_ops(logits: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
     let (batch, time, vocabulary) = logits.dims3()?;
     check(targets, batch * time, vocabulary)?;
-    Ok(InOps::new(logits, targets)?.losses.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    let rows = logits.detach().reshape((batch * time, vocabulary))?;
+    let losses = pieces(&rows, targets, FEW)?
+        .into_iter()
+        .map(|(piece, targets, _)| Ok(InOps::new(&piece, targets)?.losses))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&losses, 0)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// Rows that have `few` numbers together, or one that has more, with their targets and the number of the first.
+fn pieces<'a>(rows: &Tensor, targets: &'a [u32], few: usize) -> Result<Vec<(Tensor, &'a [u32], usize)>> {
+    let size = (few / rows.dim(1)?.max(1)).max(1);
+    let starts = (0..targets.len()).step_by(size);
+    let cut = targets.chunks(size).zip(starts);
+    cut.map(|(targets, at)| Ok((rows.narrow(0, at, targets.len())?, targets, at))).collect()
 }
 
 /// What the softmax of some rows is in tensor ops.
@@ -117,16 +152,14 @@ struct InOps {
 impl InOps {
     /// The largest probability of a row is one over the sum that the logarithm takes, so no row of logarithms is made; and
     /// however small a probability is, its logarithm is not lost.
-    fn new(logits: &Tensor, targets: &[u32]) -> Result<Self> {
+    fn new(rows: &Tensor, targets: &[u32]) -> Result<Self> {
         // candle's softmax counts in 32 bits on a GPU.
-        if i32::try_from(logits.elem_count()).is_err() {
-            let want = format!("at most {} logits", i32::MAX);
-            return Err(Error::invalid("TimeSoftmaxWithLoss", want, logits.elem_count())
-                .hint("take fewer rows or shorter windows"));
+        if i32::try_from(rows.elem_count()).is_err() {
+            let want = format!("a vocabulary of at most {}", i32::MAX);
+            return Err(Error::invalid("TimeSoftmaxWithLoss: logits", want, rows.elem_count()));
         }
-        let rows = logits.detach().reshape((targets.len(), ()))?;
         let (indices, counts) = columns(targets, rows.device())?;
-        let probabilities = candle_nn::ops::softmax_last_dim(&rows)?;
+        let probabilities = candle_nn::ops::softmax_last_dim(rows)?;
         let (largest, most) = (rows.max_keepdim(1)?, probabilities.max_keepdim(1)?);
         let mut losses = ((largest - rows.gather(&indices, 1)?)? - most.log()?)?;
         let counts = targets.contains(&IGNORE).then_some(counts);
@@ -301,14 +334,16 @@ mod tests {
         let with_nan = Tensor::from_vec(with_nan, (2, 3, vocabulary), &Device::Cpu).unwrap();
         for (logits, targets) in [(&logits, [3, 0, 10, 5, 5, 7]), (&with_nan, [3, IGNORE, 10, IGNORE, 5, 7])]
         {
-            let ((loss, grad), (want, want_grad)) = (
-                in_tensor_ops(logits, &targets).unwrap(),
-                TimeSoftmaxWithLoss.forward_taped(logits, &targets).unwrap(),
-            );
-            assert!((loss - want).abs() < 1e-12 * want, "{loss} and {want}");
+            let (want, want_grad) = TimeSoftmaxWithLoss.forward_taped(logits, &targets).unwrap();
             let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            for (got, want) in flat(&grad).into_iter().zip(flat(&want_grad)) {
-                assert!((got - want).abs() < 1e-15, "{got} and {want}");
+            // All rows at once, one, two and four at a time: the last four are two.
+            for few in [FEW, 1, 2 * vocabulary, 4 * vocabulary + 3] {
+                let grad = logits.copy().unwrap();
+                let loss = in_tensor_ops(&grad, &targets, few).unwrap();
+                assert!((loss - want).abs() < 1e-12 * want, "{loss} and {want}");
+                for (got, want) in flat(&grad).into_iter().zip(flat(&want_grad)) {
+                    assert!((got - want).abs() < 1e-15, "{got} and {want}");
+                }
             }
             let want = losses(&mut flat(logits), &targets, vocabulary).unwrap();
             for (got, want) in losses_in_ops(logits, &targets).unwrap().into_iter().zip(want) {

@@ -28,10 +28,13 @@ macro_rules! cells {
             }
         }
 
-        /// A model of that cell, its parameters drawn from `seed`.
+        /// A model of that cell, its parameters drawn from `seed`. The fused way takes f32 and f64; for another dtype
+        /// the manual way takes its place.
         ///
         /// # Errors
-        /// Where a size of `spec` is zero or absurd.
+        /// Where [`LmSpec::check`] refuses the spec, a rate of `dropout.recurrent` is out of its range, `zoneout_c`
+        /// is set for a cell without c, a cutoff is not below V, or there would be more than 10^10 parameters; see
+        /// [`Rnnlm::new`].
         pub fn build(
             cell: CellKind,
             spec: &LmSpec,

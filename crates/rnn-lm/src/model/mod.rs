@@ -35,15 +35,15 @@ use rnn_core::Way;
 
 /// What training and use ask of a language model.
 pub trait LanguageModel: Send {
-    /// The mean loss over a window's targets, and the penalties of [`Self::dropout`]; keeps what [`Self::backward`] needs, and
-    /// carries the state on.
+    /// The mean loss in nats per target of a window, plus the penalties of [`Self::dropout`]; keeps what
+    /// [`Self::backward`] needs, and carries the state on.
     ///
     /// # Errors
-    /// Where an id is outside the vocabulary, or sizes do not fit; the state is then what it was, or zero where the window is the
-    /// first of an epoch.
+    /// Where an id is outside the vocabulary, no target counts, or sizes do not fit; the state is then what it was,
+    /// or zero where [`Window::first`] is set.
     fn forward(&mut self, window: &Window) -> Result<f64>;
 
-    /// What of the last forward's loss was penalties.
+    /// What of the last forward's loss was penalties; the rest is the mean loss in nats per target.
     fn penalty(&self) -> f64;
 
     /// The gradient of every parameter, of the last forward's loss.
@@ -67,8 +67,8 @@ pub trait LanguageModel: Send {
     /// The next window begins with a state of zeros.
     fn reset_state(&mut self);
 
-    /// Name and tensor of each part of the state that the next window begins with, such as `h_l0` and `c_l0`, `[N, H]`; none
-    /// where it is zero.
+    /// Name and tensor of each part of the state that the next window begins with, such as `h_l0` and `c_l0`:
+    /// `[N, H]`, and of the last layer `[N, last]` where the [`LmSpec`] has a `last`. Empty where the state is zero.
     ///
     /// # Errors
     /// Those of candle.
@@ -97,11 +97,12 @@ pub trait LanguageModel: Send {
     /// Where there was no backward.
     fn gradients(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// The loss of `ids` as one stream with a state that begins at zero: every prediction `(ids[i], ids[i + 1])` once,
-    /// in windows of `time` steps, which change nothing but the memory it takes.
+    /// The loss of `ids` as one stream with a state that begins at zero: every prediction `(ids[i], ids[i + 1])`
+    /// once, in windows of `time` steps, which change nothing but the memory it takes. Nothing is dropped, and no
+    /// penalty added.
     ///
     /// # Errors
-    /// Where there are fewer than two ids, or one is outside the vocabulary.
+    /// Where there are fewer than two ids, one is outside the vocabulary, or `time` is 0.
     fn evaluate(&self, ids: &[u32], time: usize) -> Result<Evaluation>;
 
     /// Reads window after window and tells `each` what it made of it: what every measure of a text is made from,

@@ -31,10 +31,14 @@ pub struct Rnnlm<C: Cell> {
 pub type SimpleRnnlm = Rnnlm<RnnCell>;
 
 impl<C: Cell> Rnnlm<C> {
-    /// A model whose parameters are drawn from `seed`.
+    /// A model whose parameters are drawn from `seed`. The fused way takes f32 and f64; for another dtype, or a
+    /// device without kernels, the manual way takes its place, and [`LanguageModel::way`] says so.
     ///
     /// # Errors
-    /// Where a size of `spec` is zero, or so large that its parameters cannot be counted.
+    /// Where [`LmSpec::check`] refuses the spec (a size of 0, more than 1000 layers, tied weights with cutoffs or with
+    /// `embed` not the last layer's size, a rate or a penalty out of its range), a rate of `dropout.recurrent` is out
+    /// of its range, `zoneout_c` is set for a cell without c, a cutoff is not below V, or there would be more than
+    /// 10^10 parameters, estimated from above.
     pub fn new(spec: &LmSpec, way: Way, (dtype, device): (DType, &Device), seed: u64) -> Result<Self> {
         let parameters = Parameters::new(seed, dtype, device);
         let net = Net::<C>::new(spec, way, &parameters.builder())?;
@@ -56,12 +60,13 @@ impl<C: Cell> Rnnlm<C> {
         Ok(Self { net, parameters, engine, way, rows: None, seed, windows: 0 })
     }
 
-    /// The loss of `ids [N, T]` and its targets, row by row, through candle's autograd, and the next state: for models
-    /// of a user's own, and what holds every gradient of the other ways. It drops what the next window of
-    /// [`LanguageModel::forward`] would; a caller counts its windows with [`LanguageModel::seek`].
+    /// The mean loss in nats per target, plus penalties, of `ids [N, T]` and their targets, row by row, through
+    /// candle's autograd, and the next state: for models of a user's own, and what holds every gradient of the other
+    /// ways. It drops what the next window of [`LanguageModel::forward`] would; a caller counts its windows with
+    /// [`LanguageModel::seek`].
     ///
     /// # Errors
-    /// Where an id is outside the vocabulary, or sizes do not fit.
+    /// Where an id is outside the vocabulary, no target counts, or sizes do not fit.
     pub fn loss(
         &self,
         ids: &Tensor,

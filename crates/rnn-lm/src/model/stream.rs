@@ -9,8 +9,25 @@ use rnn_core::kernels::{Real, Typed};
 use rnn_core::{Cell, Recurrent, StackState, StackStream, State, Way};
 
 /// What a model expects next, word by word, for some rows side by side; the state is carried.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use rnn_core::Way;
+/// use rnn_core::kernels::Typed;
+/// use rnn_lm::model::{CellKind, LmSpec, build};
+/// let model = build(CellKind::Lstm, &LmSpec::new(5, 4, 8), Way::Fused, (DType::F64, &Device::Cpu), 1)?;
+/// let mut stream = model.stream(1)?;
+/// stream.step(&[3])?;
+/// let Typed::F64(logits) = stream.step(&[1])? else { unreachable!("the model is of f64") };
+/// let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+/// let want = &model.probabilities(&[3, 1])?[1];
+/// assert!((logits[4].exp() / total - want[4]).abs() < 1e-12);
+/// # rnn_lm::Result::Ok(())
+/// ```
 pub trait LmStream {
-    /// Reads one id a row; gives the logits `[N, V]` of what comes after them.
+    /// Reads one id a row; gives `[N, V]`, row by row, a softmax of which is the probability of each next id: logits,
+    /// or with an adaptive softmax `ln p`, which its softmax leaves as it is. They have the model's dtype where the
+    /// fused way runs on the CPU with one softmax and without zoneout, and else are f64.
     ///
     /// # Errors
     /// Where there is not one id a row, or one is outside the vocabulary; the state is then what it was.

@@ -119,7 +119,7 @@ pub trait Watch {
     }
 }
 
-/// Why it came back.
+/// Why [`Fit::train_on`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// All epochs are done.

@@ -41,6 +41,8 @@ impl Imported {
     /// Where it cannot be read, or is not of this layout.
     pub fn read(path: impl AsRef<Path>, layout: Layout) -> Result<Self> {
         let path = path.as_ref();
+        // Of a file that is not there: what may have been meant.
+        path.metadata().map_err(Error::io(path))?;
         let file = StateDict::read(path)?.with_dtype(DType::F32);
         let imported = match layout {
             Layout::Book => book(&file, path),

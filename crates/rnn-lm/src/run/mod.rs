@@ -47,6 +47,24 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A run's folder, its settings and its tokenizer.
+///
+/// ```
+/// use candle_core::Device;
+/// use rnn_core::Way;
+/// use rnn_lm::config::Config;
+/// use rnn_lm::run::Run;
+/// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+/// let config = Config::default().with("model", "hidden", "8")?;
+/// let tokenizer = Tokenizer::train(b"you say goodbye\n", &Options::new(Unit::Word))?;
+/// let folder = std::env::temp_dir().join(format!("an-untrained-run-{}", std::process::id()));
+/// let run = Run::new(&folder, config, tokenizer);
+/// run.write()?;
+/// run.save(run.untrained(Way::Fused, &Device::Cpu)?.as_ref())?;
+/// let model = Run::open(&folder)?.model(Way::Fused, &Device::Cpu)?;
+/// assert_eq!(model.vocabulary(), 5); // three words, <eos> and <unk>
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Run {
     folder: PathBuf,
@@ -129,10 +147,11 @@ impl Run {
         metrics::read(&self.path(METRICS))
     }
 
-    /// The model that its settings say, as it begins.
+    /// The model that its settings say, as it begins, in f32.
     ///
     /// # Errors
-    /// Where a size is zero or absurd.
+    /// Where [`Config::cell`] or [`Config::spec`] refuses a setting, or [`LmSpec::check`](crate::model::LmSpec::check)
+    /// refuses the spec; where a cutoff is not below V, or there would be more than 10^10 parameters.
     pub fn untrained(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         let spec = self.config.spec(self.tokenizer.len())?;
         build(self.config.cell()?, &spec, way, (DType::F32, device), self.config.training.seed)

@@ -1,7 +1,7 @@
 //! The windows of a training, in the order that its settings say.
 
 use super::Ids;
-use crate::config::{Config, Order, Training};
+use crate::config::{Config, Training, WindowOrder};
 use crate::data::{Batches, BookBatches, Streams, Varied, Window};
 use crate::{Error, Result};
 
@@ -25,11 +25,11 @@ impl<'a> Windows<'a> {
         let training = &config.training;
         let (batch, time) = (training.batch, training.time);
         Ok(match config.order()? {
-            Order::Book => Self::Book(BookBatches::new(ids.source(), batch, time)?),
-            Order::Streams if training.varied => {
+            WindowOrder::Book => Self::Book(BookBatches::new(ids.source(), batch, time)?),
+            WindowOrder::Streams if training.varied => {
                 Self::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
             }
-            Order::Streams => Self::Streams(Streams::new(ids.source(), batch, time)?),
+            WindowOrder::Streams => Self::Streams(Streams::new(ids.source(), batch, time)?),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Words and characters: tokens that stand in a list, and `<unk>` for all others.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{Options, Unit};
@@ -32,7 +33,7 @@ impl Listed {
             return Err(super::empty());
         }
         let how = VocabularyOptions { max: options.max, unknown: options.unknown };
-        let first = || tokens.split(text).take(options.first);
+        let first = || tokens.split(text).take(options.first.map_or(usize::MAX, NonZeroUsize::get));
         let mut vocabulary = Vocabulary::from_text(first(), how)?;
         if options.by_frequency {
             vocabulary = by_frequency(&vocabulary, first())?;
@@ -83,7 +84,10 @@ impl Listed {
     pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
         let tokens = self.split(text).take(count);
         self.vocabulary.encode_or("Tokenizer::encode", self.unknown, tokens).map_err(|error| {
-            error.hint("a vocabulary has <unk> for such tokens where it was made with Unknown::Add, as it is where data.first is 0, or with a maximum size")
+            error.hint(
+                "a vocabulary made with Unknown::Add or a maximum size has <unk> for others; of a part of a text \
+                 (data.first) it has none",
+            )
         })
     }
 }
@@ -145,7 +149,8 @@ mod tests {
     fn the_first_tokens_are_learnt_and_read_without_a_look_at_what_comes_behind() {
         let text = b"a b a c d";
         for (unit, want) in [(Unit::Word, [0, 1, 0]), (Unit::Char, [0, 1, 2])] {
-            let options = Options { first: 3, unknown: Unknown::Error, ..Options::new(unit) };
+            let options =
+                Options { first: NonZeroUsize::new(3), unknown: Unknown::Error, ..Options::new(unit) };
             let tokenizer = Tokenizer::train(text, &options).expect("tokenizer");
             assert_eq!(tokenizer.encode_first(text, 3).expect("ids"), want);
             assert!(tokenizer.encode(text).is_err(), "c is no token");

@@ -1,6 +1,7 @@
 //! What a token is, and how a tokenizer is made.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use crate::data::Unknown;
@@ -55,17 +56,17 @@ pub struct Options {
     pub max: Option<usize>,
     /// Whether words and characters get an `<unk>` for what the training text does not have.
     pub unknown: Unknown,
-    /// How many tokens of the text words and characters are taken from; all of them where there are fewer.
-    pub first: usize,
+    /// How many tokens of the text words and characters are taken from; none for all of them.
+    pub first: Option<NonZeroUsize>,
     /// Whether the ids of words and characters are in the order of frequency, the most frequent first, as an adaptive softmax
     /// wants them; else in that of their first appearance.
     pub by_frequency: bool,
 }
 
 impl Options {
-    /// No limit that was asked for, and an `<unk>`.
+    /// No maximum, `<unk>` added, the whole text, ids by first appearance.
     pub fn new(unit: Unit) -> Self {
-        Self { unit, max: None, unknown: Unknown::Add, first: usize::MAX, by_frequency: false }
+        Self { unit, max: None, unknown: Unknown::Add, first: None, by_frequency: false }
     }
 }
 

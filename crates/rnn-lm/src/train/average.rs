@@ -2,7 +2,7 @@
 
 use super::optimizer::exchange;
 use crate::{Error, Result};
-use candle_core::Var;
+use candle_core::{Tensor, Var};
 
 /// The mean of weights over steps.
 ///
@@ -38,8 +38,7 @@ impl Average {
     /// Those of candle, and where there are other weights than before.
     pub fn add(&mut self, weights: &[Var]) -> Result<()> {
         if self.count == 0 {
-            let copy = |weight: &Var| Ok(Var::from_tensor(&weight.as_tensor().copy()?)?);
-            self.means = weights.iter().map(copy).collect::<Result<_>>()?;
+            self.means = copies(weights.iter().map(Var::as_tensor))?;
             self.count = 1;
             return Ok(());
         }
@@ -65,9 +64,12 @@ impl Average {
         &self.means
     }
 
-    /// Goes on from means over `count` steps.
-    pub fn resume(means: Vec<Var>, count: u64) -> Self {
-        Self { means, count }
+    /// Goes on from means over `count` steps. They are copied: a model's own weights would change with every step.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn resume<'a>(means: impl IntoIterator<Item = &'a Tensor>, count: u64) -> Result<Self> {
+        Ok(Self { means: copies(means)?, count })
     }
 
     fn check(&self, weights: &[Var]) -> Result<()> {
@@ -80,6 +82,10 @@ impl Average {
             }
         }
     }
+}
+
+fn copies<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<Var>> {
+    tensors.into_iter().map(|tensor| Ok(Var::from_tensor(&tensor.copy()?)?)).collect()
 }
 
 /// Begins once there was nothing better for `patience` evaluations: the rule of NT-ASGD (Merity, Keskar & Socher 2018).
@@ -118,5 +124,20 @@ impl NonMonotone {
     /// What was taken in so far.
     pub fn losses(&self) -> &[f64] {
         &self.losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_mean_that_goes_on_from_the_weights_themselves_is_none_of_them() {
+        let weights = [Var::new(&[1.0, 2.0], &Device::Cpu).unwrap()];
+        let mut average = Average::resume(weights.iter().map(Var::as_tensor), 1).unwrap();
+        weights[0].set(&Tensor::new(&[3.0, 2.0], &Device::Cpu).unwrap()).unwrap();
+        average.add(&weights).unwrap();
+        assert_eq!(average.means()[0].to_vec1::<f64>().unwrap(), [2.0, 2.0]);
     }
 }

@@ -1,15 +1,4 @@
-//! All that a training needs to go on as if it had not stopped, in one file of safetensors.
-//!
-//! | tensors | what |
-//! |---|---|
-//! | `model.*` | the parameters |
-//! | `optimizer.*` | what the rule keeps, such as `optimizer.mean.affine.bias` |
-//! | `average.*` | the mean of the weights, once there is one |
-//! | `gradient.*` | the mean of those of windows that wait for a step |
-//! | `state.*` | the state that is carried into the next window |
-//!
-//! What is no tensor stands in the file's metadata, as JSON under `training`: its numbers, what else a run wants to know again,
-//! and a checksum. One key, for several would have no order, and the same training is the same file.
+//! All that a training needs to go on as if it had not stopped, in one file.
 
 use super::Rate;
 use crate::{Error, Result};
@@ -21,8 +10,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Where a training stands.
-#[derive(Debug, Clone, Default)]
+/// Where a training stands, as one file of safetensors.
+///
+/// | tensors | what |
+/// |---|---|
+/// | `model.*` | the parameters |
+/// | `optimizer.*` | what the rule keeps, such as `optimizer.mean.affine.bias` |
+/// | `average.*` | the mean of the weights, once there is one |
+/// | `gradient.*` | the mean of those of windows that wait for a step |
+/// | `state.*` | the state that is carried into the next window |
+///
+/// What is no tensor stands in the file's metadata, as JSON under `training`: its numbers, what else a run wants to know again,
+/// and a checksum. One key, for several would have no order, and the same training is the same file.
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     tensors: Vec<(String, Tensor)>,
     numbers: String,
@@ -31,7 +31,7 @@ pub struct Checkpoint {
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Place {
+pub struct Position {
     /// Steps done in all.
     pub steps: u64,
     /// Epochs done.
@@ -95,7 +95,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where it has no such numbers.
-    pub fn place(&self) -> Result<Place> {
+    pub fn position(&self) -> Result<Position> {
         self.numbers()
     }
 

@@ -4,14 +4,28 @@ use crate::Result;
 use crate::error::positive;
 
 /// How gradients are clipped.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use rnn_lm::train::{Clip, Grad, Optimizer, Sgd, Values};
+/// let grads = [Grad::Dense(Values::F64(&[3.0, 4.0]))]; // of norm 5
+/// for (clip, want) in [(Clip::Norm(1.0), [-0.6, -0.8]), (Clip::Value(3.5), [-3.0, -3.5])] {
+///     let weight = Var::new(&[0f64, 0.0], &Device::Cpu)?;
+///     Optimizer::new(Sgd::default(), 1.0).clip(clip).step(std::slice::from_ref(&weight), &grads)?;
+///     let got = weight.to_vec1::<f64>()?;
+///     assert!((got[0] - want[0]).abs() < 1e-6 && (got[1] - want[1]).abs() < 1e-6);
+/// }
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Clip {
     /// They are not.
     #[default]
     None,
-    /// All together are at most so long (Pascanu et al. 2013): `g min(1, most / norm)`.
+    /// Every gradient is multiplied with `min(1, most / (norm + 1e-6))`, where `most` is this number, above 0, and
+    /// `norm` the L2 norm of the gradients of all parameters together (Pascanu et al. 2013). The 1e-6 is PyTorch's.
     Norm(f64),
-    /// Each number is at most so far from zero.
+    /// Each number is clamped to `[-v, v]`, where v is this number, above 0.
     Value(f64),
 }
 

@@ -14,7 +14,7 @@ mod update;
 
 pub use accumulate::MeanGrad;
 pub use average::{Average, NonMonotone};
-pub use checkpoint::{Checkpoint, Place};
+pub use checkpoint::{Checkpoint, Position};
 pub use clip::Clip;
 pub use grad::{Grad, Values, global_norm};
 pub use optimizer::{Decay, Optimizer};

@@ -18,9 +18,9 @@ pub enum Decay {
     /// They do not.
     #[default]
     None,
-    /// The gradient gets so many times the weight added: the penalty of its square, halved.
+    /// `l`: the gradient becomes `g + l w`, which is that of the loss with `l/2 |w|^2` added.
     Coupled(f64),
-    /// The weight loses so many times the rate of itself, beside the rule (Loshchilov & Hutter 2019).
+    /// `l`: the weight becomes `w (1 - lr l)` before the rule (Loshchilov & Hutter 2019, AdamW).
     Decoupled(f64),
 }
 
@@ -90,7 +90,8 @@ impl Optimizer {
         self.check_kept(params)?;
         let norm = part("norm", 0, || super::global_norm(grads))?;
         if !norm.is_finite() {
-            return Err(Error::Diverged { step: 0, what: "gradient norm", value: norm });
+            let step = usize::try_from(self.steps + 1).unwrap_or(usize::MAX);
+            return Err(Error::Diverged { step, what: "gradient norm", value: norm });
         }
         if self.kept.is_empty() {
             self.kept = params.iter().map(|param| self.begin(param)).collect::<Result<_>>()?;
@@ -120,6 +121,10 @@ impl Optimizer {
             Decay::None => {}
             Decay::Coupled(by) => drop(at_least_zero("Decay::Coupled", by)?),
             Decay::Decoupled(by) => drop(at_least_zero("Decay::Decoupled", by)?),
+        }
+        if self.rule.kept().len() > MAX_KEPT {
+            let want = format!("at most {MAX_KEPT} names");
+            return Err(Error::invalid("Rule::kept", want, self.rule.kept().len()));
         }
         self.rule.check()
     }
@@ -220,7 +225,7 @@ impl Optimizer {
         let mut all = Vec::new();
         for (name, param) in params {
             let mut of_parameter = Vec::new();
-            for what in self.rule.kept().iter().take(if steps > 0 { MAX_KEPT } else { 0 }) {
+            for what in self.rule.kept().iter().take(if steps > 0 { usize::MAX } else { 0 }) {
                 let name = format!("{what}.{name}");
                 let tensor = error::like(format!("Optimizer: {name}"), Some(&find(&name)?), param)?;
                 of_parameter.push(Var::from_tensor(&tensor.copy()?)?);

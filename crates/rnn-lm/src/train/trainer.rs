@@ -78,7 +78,7 @@ struct Numbers {
 impl Trainer {
     /// A training that has done nothing yet, at the optimiser's rate.
     pub fn new(optimizer: Optimizer) -> Self {
-        let rate = Rate::new(optimizer.lr, super::Schedule::Constant);
+        let rate = Rate::constant(optimizer.lr);
         let (averaging, average) = (Averaging::Never, Average::default());
         let (every, mean) = (1, MeanGrad::default());
         Self {
@@ -110,9 +110,14 @@ impl Trainer {
 
     /// With so many windows a step: the mean of their gradients is that of one window with all their targets. The last step of
     /// an epoch has those that are left.
-    #[must_use]
-    pub fn accumulate(self, windows: usize) -> Self {
-        Self { every: windows.max(1), ..self }
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn accumulate(self, windows: usize) -> Result<Self> {
+        match windows {
+            0 => Err(Error::invalid("Trainer::accumulate: windows", "at least 1", 0)),
+            every => Ok(Self { every, ..self }),
+        }
     }
 
     /// Steps done.
@@ -300,7 +305,7 @@ impl Trainer {
         }
         let vars =
             |tensors: &[Tensor]| tensors.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>();
-        self.average = Average::resume(vars(&means)?, numbers.averaged);
+        self.average = Average::resume(&means, numbers.averaged)?;
         self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
         self.shares = numbers.shares;
         if let Averaging::NonMonotone(rule) = &mut self.averaging {

@@ -122,7 +122,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train letter.txt --tokens word --holdout 0.5",
         "train text.txt --valid missing.txt",
         "train text.txt --valid empty.txt",
-        "train text.txt --valid line.txt --tokens char --unknown-flag 3",
+        "train text.txt --tokens char --unknown-flag 3",
         "train text.txt --valid letter.txt --tokens char",
         "train text.txt --first 20 --valid other.txt --tokens word",
         "lr-find empty.txt",
@@ -158,6 +158,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--tokenizer missing.json",
         "--holdout 1",
         "--schedule step",
+        "--rule sdg",
         "--schedule plateau --divide 0.5",
         "--schedule decay --after 0",
         "--clip-norm 1 --clip-value 1",
@@ -170,6 +171,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--device gpu",
         "--threads 0",
         "--config missing.toml",
+        "--config folder",
     ] {
         bench.mistake(&format!("train text.txt {settings}"));
     }

@@ -55,11 +55,15 @@ fn gives_what_pytorch_gives(folder: &Folder, run: &str, all: &Value, model: &str
     }
 }
 
+/// What the README shows of a folder that is written by hand, in this language.
+fn shown(language: &str) -> &'static str {
+    let (_, by_hand) = README.split_once("One written by hand works").unwrap();
+    by_hand.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0
+}
+
 /// The settings that the README shows, each line of it with something else in its place.
 fn shown_settings(changes: &[(&str, &str)]) -> String {
-    let (_, block) =
-        README.split_once("One written by hand works").unwrap().1.split_once("```toml\n").unwrap();
-    let mut settings = block.split_once("```").unwrap().0.to_string();
+    let mut settings = shown("toml").to_string();
     for (line, other) in changes {
         assert_eq!(settings.matches(line).count(), 1, "{line} in {settings}");
         settings = settings.replace(line, other);
@@ -81,8 +85,10 @@ fn a_folder_written_by_hand_around_weights_of_pytorch_gives_what_pytorch_gives()
         "lstm/config.toml",
         shown_settings(&[("embed = 200", "embed = 5"), ("hidden = 200", "hidden = 7")]),
     );
-    let model = serde_json::json!({ "type": "WordLevel", "vocab": vocab, "unk_token": "<unk>" });
-    folder.file("lstm/tokenizer.json", serde_json::json!({ "model": model }).to_string());
+    let mut tokenizer: Value = serde_json::from_str(shown("json")).unwrap();
+    tokenizer["model"]["vocab"] = serde_json::json!(vocab);
+    folder.file("lstm/tokenizer.json", tokenizer.to_string());
+    let model = &tokenizer["model"];
     std::fs::copy(fixture("language_model_lstm.safetensors"), folder.path("lstm/model.safetensors")).unwrap();
 
     // A table for both ends is under both names, or under one of them, and the tokenizer one that Hugging Face's library writes.

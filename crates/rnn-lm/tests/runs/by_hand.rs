@@ -158,7 +158,7 @@ fn by_gradient_descent_with_everything_that_can_be_dropped() {
             LmSpec::new(vocabulary, 7, 8).layers(2).last(6).bias(Bias::None).init(Scheme::Uniform(0.15));
         let sgd = Optimizer::new(Sgd { momentum: 0.6, nesterov: true }, 1.5);
         let trainer = Trainer::new(sgd.decay(Decay::Coupled(0.001)).clip(Clip::Value(0.05)))
-            .rate(Rate::new(1.5, Schedule::Decay { after: 2, divide: 1.5 }))
+            .rate(Rate::new(1.5, Schedule::Decay { after: 2, divide: 1.5 }).unwrap())
             .averaging(Averaging::After(20));
         Hand {
             model: model(CellKind::Gru, &spec.dropout(dropout), 5),
@@ -213,8 +213,9 @@ fn by_adam_with_windows_that_vary_and_are_gathered() {
         let steps = (0..5).map(|epoch| batches.windows(epoch).div_ceil(2) as u64).sum();
         let adam = Optimizer::new(Adam { beta1: 0.8, beta2: 0.95, ..Adam::default() }, 0.02);
         let trainer = Trainer::new(adam.decay(Decay::Decoupled(0.02)).clip(Clip::Norm(0.05)))
-            .rate(Rate::new(0.02, Schedule::Cosine { warmup: 5, steps }))
-            .accumulate(2);
+            .rate(Rate::new(0.02, Schedule::Cosine { warmup: 5, steps }).unwrap())
+            .accumulate(2)
+            .unwrap();
         let model = model(CellKind::Lstm, &spec.dropout(dropout), 3);
         Hand { model, trainer, batches, batch: 4, epochs: 5, every: 3 }
     });
@@ -247,7 +248,7 @@ fn by_rms_prop_in_the_order_of_the_book_with_an_adaptive_softmax() {
         let spec = LmSpec::new(vocabulary, 8, 10).bias(Bias::Single).init(Scheme::Book);
         let rms_prop = Optimizer::new(RmsProp { alpha: 0.9, ..RmsProp::default() }, 0.1);
         let trainer = Trainer::new(rms_prop.clip(Clip::Norm(0.5)))
-            .rate(Rate::new(0.1, Schedule::Plateau { divide: 1.2 }))
+            .rate(Rate::new(0.1, Schedule::Plateau { divide: 1.2 }).unwrap())
             .averaging(Averaging::NonMonotone(NonMonotone::new(1)));
         Hand {
             model: model(CellKind::Rnn, &spec.adaptive(Cutoffs::new(&[5, 12]).unwrap()), 1),

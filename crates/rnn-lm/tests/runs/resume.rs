@@ -87,7 +87,7 @@ fn stopped_everywhere(bench: &Bench, config: &Config, copied: usize) -> Seen {
         seen.between += usize::from(at > first);
         assert_eq!(fit.train_on(&mut watch).unwrap(), End::Stopped, "{from}");
         drop(fit);
-        let place = Checkpoint::read(stopped.join(CHECKPOINT)).unwrap().place().unwrap();
+        let place = Checkpoint::read(stopped.join(CHECKPOINT)).unwrap().position().unwrap();
         assert_eq!(place.steps, step, "{from}");
         seen.inside += usize::from(place.read > 0);
         seen.within.insert(place.read as u64);

@@ -102,6 +102,16 @@ impl Format {
 ///
 /// A dict within a dict has its names joined by dots: what `torch.save({"model": module.state_dict()}, file)` saved has
 /// names that begin with `model.`.
+///
+/// ```
+/// use rnn_core::border::pytorch::StateDict;
+/// use rnn_core::border::{Kind, NetworkSpec};
+/// let file = StateDict::read("tests/fixtures/pytorch/gru.safetensors")?;
+/// let weight = file.shapes().find(|(name, _)| *name == "rnn.weight_ih_l0");
+/// assert_eq!(weight, Some(("rnn.weight_ih_l0", [12, 3].as_slice())));
+/// assert_eq!(file.spec("rnn.")?, NetworkSpec::new(Kind::Gru, 3, 4));
+/// # rnn_core::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct StateDict {
     /// The file's name, for errors.
@@ -135,7 +145,7 @@ impl StateDict {
         Ok(Self { source, bytes, entries, dtype: None })
     }
 
-    /// The same with floats converted to `dtype` as they are read.
+    /// The same with floats converted to `dtype` as they are read; where that is no type of floats, reading one is an error.
     #[must_use]
     pub fn with_dtype(self, dtype: DType) -> Self {
         Self { dtype: Some(dtype), ..self }
@@ -229,10 +239,14 @@ impl StateDict {
                 .hint("an expanded tensor has to be made contiguous before it is saved")
         })?;
         let tensor = Tensor::from_raw_buffer(&bytes, dtype, &numbers.dims, &Device::Cpu)?;
-        Ok(match self.dtype {
-            Some(wanted) if dtype.is_float() => tensor.to_dtype(wanted)?,
-            _ => tensor,
-        })
+        match self.dtype.filter(|_| dtype.is_float()) {
+            Some(wanted) if !wanted.is_float() => {
+                let got = wanted.as_str();
+                Err(Error::invalid("StateDict::with_dtype: dtype", "a type of floats", got))
+            }
+            Some(wanted) => Ok(tensor.to_dtype(wanted)?),
+            None => Ok(tensor),
+        }
     }
 }
 

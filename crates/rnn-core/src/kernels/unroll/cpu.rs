@@ -85,8 +85,8 @@ pub struct StateMut<'a, T> {
 /// `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape if it is kept.
 ///
 /// # Panics
-/// Where a slice does not have the size that `dims` gives it, or a cell that reads its hidden state or what is fed is
-/// projected.
+/// Where a slice does not have the size that `dims` gives it, H is 0, T is 0 and nothing steers the window, or a cell
+/// that reads its hidden state or what is fed is projected.
 pub fn forward<T: Real>(
     LayerOf { kernel, params, course }: &LayerOf<'_, T>,
     dims: Dims,
@@ -244,7 +244,8 @@ pub(super) fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
 /// computed.
 ///
 /// # Panics
-/// Where a slice does not have the size that the tape's window gives it, or the tape was not kept.
+/// Where a slice does not have the size that the tape's window gives it, the tape was not kept, something steers this
+/// window but not the tape's or the other way round, H is 0, or N or T is 0 and something steers the window.
 #[allow(clippy::too_many_arguments)] // The contract's own list: what goes in, what comes out, and whose memory.
 pub fn backward<T: Real>(
     LayerOf { kernel, params, course }: &LayerOf<'_, T>,

@@ -1,13 +1,4 @@
-//! What steers a window step by step, the same for every way and every cell: the order of the steps, how many each row
-//! has, where a state begins anew, and masks. All of it acts between the cell's steps, so no cell knows of it.
-//!
-//! ```text
-//! start = fresh ? 0 : state                       where a sequence begins
-//! fed   = mask * start.h                          what the recurrent product takes
-//! next  = cell(x, fed, start)
-//! state = keep * start + (1 - keep) * next        zoneout; behind a row's end keep is 1
-//! out   = state.h, or 0 behind a row's end
-//! ```
+//! What steers a window between a cell's steps; [`crate::Plan`] and [`crate::Regularisers`] have the equations.
 
 use super::with_parts;
 use crate::Result;

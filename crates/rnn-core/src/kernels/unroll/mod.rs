@@ -1,6 +1,6 @@
 //! T steps as one layer: the contract, and who runs it.
 //!
-//! Every way takes `xs [N, T, D]` and a state, gives `hs [N, T, H]` and the next state, and leaves a [`Tape`] from
+//! Every way takes `xs [N, T, D]` and a state, gives `hs [N, T, P]` and the next state, and leaves a [`Tape`] from
 //! which its backward makes the same gradients. `reference` has none: candle's autograd is its backward.
 
 pub mod cpu;
@@ -37,7 +37,8 @@ use std::sync::Arc;
 /// Who computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Way {
-    /// Plain tensor ops step by step, differentiated by candle's autograd: the oracle.
+    /// Plain tensor ops step by step, differentiated by candle's autograd: the oracle. It records at most
+    /// [`REFERENCE_MAX_STEPS`] steps, for candle walks its graph by recursion; inference has no such limit.
     Reference,
     /// The hand-written backward in tensor ops: runs on every device.
     Manual,
@@ -174,7 +175,7 @@ pub(crate) fn forward<C: Cell>(
     }
 }
 
-/// The backward that belongs to [`forward`]: `dhs [N, T, H]` and the gradient of the next state come in. Only a tape
+/// The backward that belongs to [`forward`]: `dhs [N, T, P]` and the gradient of the next state come in. Only a tape
 /// that is kept can be used again.
 pub(crate) fn backward<C: Cell>(
     (cell, home): (&C, &Arc<Home>),

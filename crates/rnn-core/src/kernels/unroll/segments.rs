@@ -1,8 +1,4 @@
-//! A window segment by segment: for long sequences in little memory (Chen et al. 2016), at the price of a second forward.
-//!
-//! The forward keeps the state at the beginning of each segment and no tape. The backward goes through the segments from
-//! the last to the first, makes each one's tape anew and uses it up. With about the square root of T steps a segment,
-//! what is kept beside inputs, outputs and their gradients grows with the square root of T.
+//! A window segment by segment, as [`Segments`] says.
 
 use super::{Guides, Home, Keep, TimeGrads, Way, with_parts};
 use crate::autograd::Flat;
@@ -14,7 +10,12 @@ use candle_core::{CpuStorage, DType, Device, Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How a layer cuts its windows.
+/// How a layer cuts its windows: for long sequences in little memory (Chen et al. 2016), at the price of a second
+/// forward.
+///
+/// The forward keeps the state at the beginning of each segment and no tape. The backward goes through the segments
+/// from the last to the first, makes each one's tape anew and uses it up. With about sqrt(T) steps a segment, what is
+/// kept beside inputs, outputs and their gradients grows with sqrt(T).
 ///
 /// Weight gradients are summed segment by segment, the last one first: other bits than those of one sum over the window,
 /// the same whether tapes are kept or made anew.

@@ -78,7 +78,7 @@ impl GradientRms {
     }
 
     /// The mean over all weights, so that what the decay is multiplied with has a mean of 1. The authors' program
-    /// divides by the mean of the parameters' means: its decay is not to be taken over.
+    /// divides by the mean of per-parameter means, so its `decay` values do not carry over.
     pub fn mean(&self) -> f64 {
         self.mean
     }

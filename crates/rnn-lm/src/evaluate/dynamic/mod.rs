@@ -67,8 +67,8 @@ impl Dynamic {
     /// last backward are lost.
     ///
     /// # Errors
-    /// Where a setting is none; where the model drops something or adds to the loss, which would be another
-    /// loss; where there are fewer than two ids, or one is outside the vocabulary; where the weights grow
+    /// Where a setting is out of its range; where the model drops something or adds to the loss, which would be
+    /// another loss; where there are fewer than two ids, or one is outside the vocabulary; where the weights grow
     /// beyond all bounds.
     pub fn evaluate(
         &self,

@@ -72,7 +72,7 @@ impl Beam {
     /// The best texts after `prompt`, the best one first. A text of probability 0 is none.
     ///
     /// # Errors
-    /// Where the prompt is empty, an id is outside the vocabulary, a setting cannot be, all ids are skipped,
+    /// Where the prompt is empty, an id is outside the vocabulary, a setting is invalid, all ids are skipped,
     /// or a logit is a NaN.
     pub fn search(&self, model: &dyn LanguageModel, prompt: &[u32]) -> Result<Vec<Hypothesis>> {
         let vocabulary = model.vocabulary();
@@ -103,7 +103,7 @@ impl Beam {
         Ok(search.best)
     }
 
-    /// The rows that it takes; an error where a setting cannot be.
+    /// The rows that it takes; an error where a setting is invalid.
     fn rows(&self, vocabulary: usize) -> Result<usize> {
         /// Logits that are worth a search.
         const MOST: usize = 1 << 26;

@@ -1,6 +1,4 @@
-//! Adam (Kingma & Ba 2015): `m' = b1 m + (1 - b1) g`, `v' = b2 v + (1 - b2) g^2`, and with both freed of their beginning at
-//! zero, m^ = m' / (1 - b1^t) and v^ = v' / (1 - b2^t): `w' = w - lr m^ / (sqrt(v^) + eps)`. With the optimiser's decoupled
-//! decay it is AdamW (Loshchilov & Hutter 2019).
+//! Adam, and with decoupled decay AdamW.
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
@@ -8,14 +6,34 @@ use crate::error::{at_least_zero, share};
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
-/// Adam; by default with the paper's numbers.
+/// Adam (Kingma & Ba 2015), by default with the paper's numbers. Step t, counted from 1, with the gradient g:
+///
+/// ```text
+/// m' = beta1 m + (1 - beta1) g          m^ = m' / (1 - beta1^t)
+/// v' = beta2 v + (1 - beta2) g^2        v^ = v' / (1 - beta2^t)
+/// w' = w - lr m^ / (sqrt(v^) + epsilon)
+/// ```
+///
+/// m and v begin at zero; the divisions make up for that. With
+/// [`Decay::Decoupled`](crate::train::Decay::Decoupled) it is AdamW (Loshchilov & Hutter 2019).
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use rnn_lm::train::{Adam, Grad, Optimizer, Values};
+/// let weight = Var::new(&[1f64], &Device::Cpu)?;
+/// let grads = [Grad::Dense(Values::F64(&[4.0]))];
+/// Optimizer::new(Adam::default(), 0.1).step(std::slice::from_ref(&weight), &grads)?;
+/// // m^ = 4 and sqrt(v^) = 4: the first step is as long as the rate.
+/// assert!((weight.to_vec1::<f64>()?[0] - 0.9).abs() < 1e-8);
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
-    /// What the mean of the gradients keeps of itself.
+    /// Decay rate of the first moment, at least 0 and below 1.
     pub beta1: f64,
-    /// What the mean of their squares keeps of itself.
+    /// Decay rate of the second moment, at least 0 and below 1.
     pub beta2: f64,
-    /// What is added to the root of that mean.
+    /// Added to the square root in the denominator.
     pub epsilon: f64,
 }
 

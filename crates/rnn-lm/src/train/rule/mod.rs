@@ -1,5 +1,4 @@
-//! What an optimiser does with one number: one file a rule. All else, clipping, decay, rows, threads, devices and what is
-//! kept between steps, is the [`super::Optimizer`]'s.
+//! What an optimiser does with one number: one file a rule.
 
 mod adam;
 mod rms_prop;
@@ -17,7 +16,44 @@ use std::fmt::Debug;
 /// As many numbers as any rule keeps beside a weight.
 pub const MAX_KEPT: usize = 2;
 
-/// A rule, written over single numbers.
+/// A rule, written over single numbers: `(w, g, kept) -> (w', kept')`. All else, clipping, decay, rows, threads,
+/// devices and what is kept between steps, is the [`Optimizer`](super::Optimizer)'s. A rule of your own:
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use rnn_core::kernels::Real;
+/// use rnn_lm::train::{Grad, MAX_KEPT, Optimizer, Rule, Values};
+/// /// `w' = w - lr sign(g)`
+/// #[derive(Debug, Clone)]
+/// struct Sign;
+/// impl Rule for Sign {
+///     fn kept(&self) -> &'static [&'static str] {
+///         &[]
+///     }
+///     fn update<T: Real>(
+///         &self,
+///         lr: f64,
+///         _: u64,
+///     ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync {
+///         let lr = T::from_f64(lr);
+///         move |w, g, kept| (if g > T::ZERO { w - lr } else if g < T::ZERO { w + lr } else { w }, kept)
+///     }
+///     fn in_ops(
+///         &self,
+///         (lr, _): (f64, u64),
+///         weight: &Tensor,
+///         grad: &Tensor,
+///         _: &[Tensor],
+///     ) -> rnn_lm::Result<(Tensor, Vec<Tensor>)> {
+///         Ok(((weight - (grad.sign()? * lr)?)?, Vec::new()))
+///     }
+/// }
+/// let weight = Var::new(&[1f64, 1.0], &Device::Cpu)?;
+/// let grads = [Grad::Dense(Values::F64(&[3.0, -0.1]))];
+/// Optimizer::new(Sign, 0.5).step(std::slice::from_ref(&weight), &grads)?;
+/// assert_eq!(weight.to_vec1::<f64>()?, [0.5, 1.5]);
+/// # rnn_lm::Result::Ok(())
+/// ```
 pub trait Rule: Debug + Clone + Send + Sync + 'static {
     /// Looks at its numbers, before each step; by default all are right.
     ///
@@ -30,15 +66,16 @@ pub trait Rule: Debug + Clone + Send + Sync + 'static {
     /// The names of what is kept beside each weight, at most [`MAX_KEPT`]; all begin at zero.
     fn kept(&self) -> &'static [&'static str];
 
-    /// Step number `step`, from 1, with the rate `lr`: a weight, its gradient and what is kept, to the next weight and what is
-    /// then kept.
+    /// Step number `step`, counted from 1, with the rate `lr`: from a weight, its gradient and what is kept, in the
+    /// order of [`Self::kept`], to the next weight and what is then kept. Clipping and decay have been before.
     fn update<T: Real>(
         &self,
         lr: f64,
         step: u64,
     ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync;
 
-    /// The same in tensor ops at a rate and a step, for weights that are not on the CPU, and to be held against.
+    /// The same in tensor ops, `at` a rate and a step: for weights that are not on the CPU or neither f32 nor f64,
+    /// and for tests. `weight`, `grad`, each of `kept`, and what comes out have one shape.
     ///
     /// # Errors
     /// Those of candle.

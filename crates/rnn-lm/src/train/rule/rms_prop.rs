@@ -1,4 +1,4 @@
-//! RMSprop (Tieleman & Hinton 2012): `v' = alpha v + (1 - alpha) g^2`, `w' = w - lr g / (sqrt(v') + eps)`.
+//! RMSprop.
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
@@ -6,12 +6,28 @@ use crate::error::{at_least_zero, share};
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
-/// RMSprop; by default with PyTorch's numbers.
+/// RMSprop (Tieleman & Hinton 2012), by default with PyTorch's numbers. With the gradient g, and v from zero on:
+///
+/// ```text
+/// v' = alpha v + (1 - alpha) g^2
+/// w' = w - lr g / (sqrt(v') + epsilon)
+/// ```
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use rnn_lm::train::{Grad, Optimizer, RmsProp, Values};
+/// let weight = Var::new(&[2f64], &Device::Cpu)?;
+/// let grads = [Grad::Dense(Values::F64(&[4.0]))];
+/// Optimizer::new(RmsProp::default(), 0.1).step(std::slice::from_ref(&weight), &grads)?;
+/// // v' = 0.01 x 16, so the step is 0.1 x 4 / 0.4.
+/// assert!((weight.to_vec1::<f64>()?[0] - 1.0).abs() < 1e-6);
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RmsProp {
-    /// What the mean of the squared gradients keeps of itself.
+    /// Decay rate of the second moment, at least 0 and below 1.
     pub alpha: f64,
-    /// What is added to the root of that mean.
+    /// Added to the square root in the denominator.
     pub epsilon: f64,
 }
 

@@ -1,5 +1,4 @@
-//! Stochastic gradient descent, with momentum if wanted (Polyak 1964; Nesterov 1983, as Sutskever et al. 2013 write it):
-//! `v' = momentum v + g`, `w' = w - lr v'`; with Nesterov's `w' = w - lr (g + momentum v')`.
+//! Stochastic gradient descent, with momentum if wanted.
 
 use super::{MAX_KEPT, Rule, real};
 use crate::Result;
@@ -7,12 +6,31 @@ use crate::error::share;
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
-/// The book's rule, without momentum; then nothing is kept, and a weight without a gradient stays what it is.
+/// Stochastic gradient descent, by default without momentum: `w' = w - lr g`, the book's rule. Then nothing is kept,
+/// and a weight without a gradient stays what it is. With a momentum mu, and v from zero on:
+///
+/// ```text
+/// v' = mu v + g
+/// w' = w - lr v'              Polyak 1964
+/// w' = w - lr (g + mu v')     Nesterov 1983 by way of Sutskever et al. 2013, as PyTorch has it
+/// ```
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use rnn_lm::train::{Grad, Optimizer, Sgd, Values};
+/// let grads = [Grad::Dense(Values::F64(&[1.0]))];
+/// for (momentum, nesterov, want) in [(0.0, false, 0.9), (0.5, false, 0.9), (0.5, true, 0.85)] {
+///     let weight = Var::new(&[1f64], &Device::Cpu)?;
+///     Optimizer::new(Sgd { momentum, nesterov }, 0.1).step(std::slice::from_ref(&weight), &grads)?;
+///     assert!((weight.to_vec1::<f64>()?[0] - want).abs() < 1e-12);
+/// }
+/// # rnn_lm::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sgd {
-    /// The share of the last step that is taken again.
+    /// The mu of `v' = mu v + g`, at least 0 and below 1; 0 for none.
     pub momentum: f64,
-    /// Whether the gradient is that of where the momentum will have led.
+    /// Whether the step is `lr (g + mu v')` instead of `lr v'`.
     pub nesterov: bool,
 }
 

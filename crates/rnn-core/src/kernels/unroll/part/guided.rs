@@ -1,7 +1,7 @@
 //! What acts between a cell's steps, for some rows and outputs: where rows end and sequences begin, masks, zoneout.
 //!
 //! A window that is steered keeps its hidden state apart from its outputs, and what is fed to the recurrent product
-//! apart from both. The equations stand in `guides.rs`.
+//! apart from both. [`crate::Plan`] and [`crate::Regularisers`] have the equations.
 
 use super::super::cpu::Dims;
 use crate::convention::Direction;
