@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(tokenizer.encode(b"a b").expect("ids"), [2, 0, 1]);
         assert_eq!((tokenizer.unknown(), tokenizer.begin()), (None, 1));
         let error = tokenizer.encode(b"a z").expect_err("unknown").to_string();
-        assert!(error.contains("index 1") && error.contains("got \"z\" (a vocabulary has <unk>"), "{error}");
+        assert!(
+            error.contains("index 1") && error.contains("got \"z\" (a vocabulary made with Unknown::Add"),
+            "{error}"
+        );
         assert!(Tokenizer::of_vocabulary(Unit::Byte, vocabulary).is_err());
         let none = Arc::new(Vocabulary::from_tokens(Vec::<String>::new()).expect("vocabulary"));
         assert!(Tokenizer::of_vocabulary(Unit::Char, none).is_err());
