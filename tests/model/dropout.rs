@@ -141,15 +141,8 @@ fn what_stands_behind_a_rows_end_changes_nothing() {
     // The rows have 3, 2 and no steps; ids that the text does not have stand behind their ends.
     let window = |padding: u32| {
         let ids = |numbers: [u32; 9]| numbers.map(|id| if id == 0 { padding } else { id }).to_vec();
-        Window {
-            xs: ids([1, 2, 3, 4, 5, 0, 0, 0, 0]),
-            ts: vec![2, 3, 4, 5, 6, IGNORE, IGNORE, IGNORE, IGNORE],
-            batch: 3,
-            time: 3,
-            first: true,
-            targets: 5,
-            share: 1.0,
-        }
+        let targets = vec![2, 3, 4, 5, 6, IGNORE, IGNORE, IGNORE, IGNORE];
+        Window::new(ids([1, 2, 3, 4, 5, 0, 0, 0, 0]), targets, (3, 3), true).unwrap()
     };
     let penalty = Penalty { activation: 2.0, temporal: 1.0 };
     let spec = LmSpec::new(V, 8, 12).dropout(Dropout { output: 0.4, penalty, ..Dropout::default() });

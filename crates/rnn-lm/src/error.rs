@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// The loss or a gradient is not a number, or an evaluation found a model that knows less than nothing. The step that was
     /// to come has not been made.
-    #[error("step {step}: the {what} is {value} (try a smaller --lr, or clip gradients to less)")]
+    #[error("step {step}: the {what} is {value} (try a smaller learning rate, or clip gradients to less)")]
     Diverged {
         /// Training step, counted from 1.
         step: usize,

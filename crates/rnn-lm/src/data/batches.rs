@@ -30,6 +30,32 @@ pub struct Window {
 }
 
 impl Window {
+    /// `ids [N, T]` and for each the id that follows it, row by row, for a model that is fed by hand; `first` where its state
+    /// must be zero.
+    ///
+    /// ```
+    /// use rnn_lm::data::{IGNORE, Window};
+    /// // The second row has one prediction.
+    /// let window = Window::new(vec![1, 2, 5, 0], vec![2, 3, 6, IGNORE], (2, 2), true)?;
+    /// assert_eq!((window.targets, window.lengths()), (3, Some(vec![2, 1])));
+    /// assert!(Window::new(vec![1, 2, 5], vec![2, 3, 6], (2, 2), true).is_err());
+    /// # Ok::<(), rnn_lm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where there are not N x T of both.
+    pub fn new(xs: Vec<u32>, ts: Vec<u32>, (batch, time): (usize, usize), first: bool) -> Result<Self> {
+        let want = batch.checked_mul(time);
+        for (name, ids) in [("ids", &xs), ("targets", &ts)] {
+            if want != Some(ids.len()) {
+                let want = format!("{batch} x {time}, one a step of each row");
+                return Err(Error::invalid(format!("Window: {name}"), want, ids.len()));
+            }
+        }
+        let targets = ts.iter().filter(|&&target| target != IGNORE).count();
+        Ok(Self { xs, ts, batch, time, first, targets, share: 1.0 })
+    }
+
     /// Steps of each row up to its last target; nothing where every row has all T.
     ///
     /// ```
@@ -262,7 +288,7 @@ fn check(op: &str, ids: Source<'_>, batch: usize, time: usize) -> Result<()> {
             format!("at least batch x time + 1 = {batch} x {time} + 1 = {count} ids"),
             ids.len(),
         )
-        .hint("lower --batch or --time, or take a longer text"));
+        .hint("lower batch or time, or take a longer text"));
     }
     ids.check(op)
 }
@@ -406,7 +432,7 @@ mod tests {
             assert!(message(&[1, 2], 0, 1).contains("batch: expected at least 1, got 0"));
             assert!(message(&[1, 2], 1, 0).contains("time: expected at least 1, got 0"));
             let short = message(&[1, 2, 3, 4], 2, 2);
-            assert!(short.contains("2 x 2 + 1 = 5 ids, got 4 (lower --batch or --time"), "{short}");
+            assert!(short.contains("2 x 2 + 1 = 5 ids, got 4 (lower batch or time"), "{short}");
             assert!(message(&[1, 2], usize::MAX, 2).contains("more than the address space"));
             assert!(message(&[], 1, 1).contains("got 0"));
             assert!(message(&[1, IGNORE, 2], 1, 1).contains("index 1"));

@@ -39,10 +39,8 @@ pub(super) struct Step {
 pub(super) fn steps(model: &mut dyn LanguageModel, ids: &[u32]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (i, pair) in ids.windows(2).enumerate() {
-        let (xs, ts) = (vec![pair[0]], vec![pair[1]]);
-        let loss = model
-            .forward(&Window { xs, ts, batch: 1, time: 1, first: i == 0, targets: 1, share: 1.0 })
-            .unwrap();
+        let window = Window::new(vec![pair[0]], vec![pair[1]], (1, 1), i == 0).unwrap();
+        let loss = model.forward(&window).unwrap();
         let state = model.state().unwrap();
         let (_, hidden) = state.iter().find(|(name, _)| name == "h_l1").unwrap();
         steps.push(Step { loss, hidden: hidden.flatten_all().unwrap().to_vec1().unwrap() });
@@ -132,9 +130,8 @@ fn the_books_order_is_its_loop() {
                 ts[i * time_size + t] = ids[(offset + t + 1) % corpus_size];
             }
         }
-        let (batch, time, targets) = (batch_size, time_size, batch_size * time_size);
-        total_loss +=
-            model.forward(&Window { xs, ts, batch, time, first: iters == 0, targets, share: 1.0 }).unwrap();
+        let window = Window::new(xs, ts, (batch_size, time_size), iters == 0).unwrap();
+        total_loss += model.forward(&window).unwrap();
     }
     let want = f64::exp(total_loss / max_iters as f64);
     let got = Order::Book { batch: 4 }.evaluate(model.as_ref(), &ids, 5, None).unwrap();
