@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
 
 use candle_core::{DType, Device, Tensor, Var, safetensors};
-use rnn_lm::train::{Adam, Average, Clip, Decay, Grad, Optimizer, RmsProp, Sgd, Values};
+use rnn_core::kernels::Real;
+use rnn_lm::train::{Adam, Average, Clip, Decay, Grad, MAX_KEPT, Optimizer, RmsProp, Rule, Sgd, Values};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -187,7 +188,7 @@ fn nothing_is_touched_by_a_step_that_fails() {
     let weight = Var::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
     let mut adam = Optimizer::new(Adam::default(), 0.1);
     for (grad, want) in [
-        (Grad::Dense(Values::F32(&[1.0, f32::NAN, 0.0, 0.0])), "gradient norm is NaN"),
+        (Grad::Dense(Values::F32(&[1.0, f32::NAN, 0.0, 0.0])), "step 1: the gradient norm is NaN"),
         (Grad::Dense(Values::F32(&[1.0])), "Optimizer: gradient: expected 4 numbers, got 1"),
         (
             Grad::Rows { ids: &[2], values: Values::F32(&[1.0, 1.0]) },
@@ -198,4 +199,40 @@ fn nothing_is_touched_by_a_step_that_fails() {
         assert!(error.contains(want), "{error}");
     }
     assert_eq!((numbers(&weight), adam.steps()), (vec![1.0, 2.0, 3.0, 4.0], 0));
+}
+
+/// A rule that would keep more than there is room for.
+#[derive(Debug, Clone)]
+struct Three;
+
+impl Rule for Three {
+    fn kept(&self) -> &'static [&'static str] {
+        &["a", "b", "c"]
+    }
+
+    fn update<T: Real>(
+        &self,
+        _: f64,
+        _: u64,
+    ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync {
+        |w, _, kept| (w, kept)
+    }
+
+    fn in_ops(
+        &self,
+        _: (f64, u64),
+        weight: &Tensor,
+        _: &Tensor,
+        kept: &[Tensor],
+    ) -> rnn_lm::Result<(Tensor, Vec<Tensor>)> {
+        Ok((weight.clone(), kept.to_vec()))
+    }
+}
+
+#[test]
+fn a_rule_that_keeps_too_much_is_refused() {
+    let weight = Var::new(&[1f32], &Device::Cpu).unwrap();
+    let grads = [Grad::Dense(Values::F32(&[1.0]))];
+    let error = Optimizer::new(Three, 0.1).step(std::slice::from_ref(&weight), &grads).unwrap_err();
+    assert_eq!(error.to_string(), "Rule::kept: expected at most 2 names, got 3");
 }

@@ -14,7 +14,6 @@ mod peephole;
 mod rnn;
 mod state;
 pub(crate) mod step;
-mod wanted;
 
 pub use gru::{GruCell, GruState};
 pub use gru_paper::ResetBeforeGruCell;
@@ -26,7 +25,6 @@ pub use peephole::PeepholeLstmCell;
 pub use rnn::{RnnCell, RnnState};
 pub use state::{CellState, State};
 pub(crate) use step::StepTape as Taped;
-pub(crate) use wanted::check_params;
 
 use crate::kernels::Kernel;
 use crate::{Error, Result};

@@ -9,7 +9,8 @@ mod real;
 mod share;
 pub mod unroll;
 
-// For `rnn-lm` and the benchmarks, which have loops of their own: they panic where slices do not fit, and may change with any version.
+// For `rnn-lm` and the benchmarks, which have loops of their own: they panic where slices do not fit, and may change with any
+// version.
 #[doc(hidden)]
 pub mod lend;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! T steps as one layer in one direction or two, L layers as one stack, and a state that is carried along.
 
 mod bidirectional;
+mod fits;
 mod locked;
 mod penalty;
 mod plan;

@@ -3,9 +3,9 @@
 use super::locked::drop_units;
 use super::plan::{Plan, without_padding};
 use super::regularise::{Masks, Regularisers};
-use super::{Layer, LayerGrads, Recurrent};
+use super::{Layer, LayerGrads, Recurrent, fits};
 use crate::autograd::{Flat, record};
-use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State, check_params};
+use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State};
 use crate::kernels::unroll::{self, Guides, Home, Keep, Segments, Tape, TimeGrads, Way};
 use crate::{Direction, Error, Result};
 use candle_core::{DType, Shape, Tensor};
@@ -211,7 +211,7 @@ impl<C: Cell> TimeRnn<C> {
             let want = format!("[{batch}, {time}, {output}]");
             return Err(Error::invalid("TimeRnn::backward: dhs", want, format!("{:?}", dhs.dims())));
         }
-        self.check_state("TimeRnn::backward: dnext", dnext, (batch, "the tape's window"))?;
+        fits::state("TimeRnn::backward: dnext", &self.cell, dnext, (batch, "the tape's window"))?;
         let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
         let dhs = drop_units(dhs, masks.output.as_ref(), self.way())?;
         let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
@@ -284,51 +284,15 @@ impl<C: Cell> TimeRnn<C> {
 
     fn check(&self, xs: &Tensor, state: &C::State) -> Result<()> {
         self.check_params()?;
-        let LayerSpec { input, .. } = *self.cell.spec();
-        let weight = &self.cell.params().weight_ih;
-        let want = format!("[N, T, {input}] with N and T at least 1");
-        let fits = matches!(*xs.dims(), [n, t, d] if n > 0 && t > 0 && d == input);
-        if !fits {
-            return Err(Error::invalid("TimeRnn: xs", want, format!("{:?}", xs.dims())));
-        }
-        self.check_state("TimeRnn: state", state, (xs.dim(0)?, &format!("xs {:?}", xs.dims())))?;
-        let mut tensors = vec![("xs".to_string(), xs)];
-        let parts = state.names().into_iter().zip(state.parts());
-        tensors.extend(parts.map(|(name, part)| (format!("state.{name}"), part)));
-        for (name, tensor) in tensors {
-            let op = format!("TimeRnn: {name}");
-            if tensor.dtype() != weight.dtype() {
-                let (want, got) = (weight.dtype().as_str(), tensor.dtype().as_str());
-                return Err(Error::invalid(op, format!("the weights' dtype {want}"), got));
-            }
-            if !tensor.device().same_device(weight.device()) {
-                let (want, got) = (crate::device_name(weight.device()), crate::device_name(tensor.device()));
-                return Err(Error::invalid(op, format!("the weights' device {want}"), got));
-            }
-        }
-        Ok(())
+        fits::window(&self.cell, xs, state)
     }
 
     /// Parameters are those that the cell would ask for, once: a layer's cell stays what it is.
     pub(super) fn check_params(&self) -> Result<()> {
         if self.params_fit.get().is_none() {
-            check_params("TimeRnn", &self.cell)?;
+            fits::params(&self.cell)?;
             // Another thread may have found the same.
             let _ = self.params_fit.set(());
-        }
-        Ok(())
-    }
-
-    /// Every part has the batch's rows and the size that the cell gives it.
-    fn check_state(&self, op: &str, state: &C::State, (batch, window): (usize, &str)) -> Result<()> {
-        let like = self.cell.zero_state(1)?;
-        for ((name, part), like) in state.names().into_iter().zip(state.parts()).zip(like.parts()) {
-            let want = [batch, like.dims2()?.1];
-            if part.dims() != want {
-                let got = format!("{:?}", part.dims());
-                return Err(Error::invalid(format!("{op}.{name}"), format!("{want:?} for {window}"), got)
-                    .hint("a state is for one batch size; zero_state makes one"));
-            }
         }
         Ok(())
     }

@@ -176,6 +176,8 @@ fn a_half_is_converted_where_that_is_asked_for() {
     says(file.network(&spec, ""), &["half.pt: weight_ih_l0: expected f32 or f64, got f16", "with_dtype"]);
     let network = file.with_dtype(DType::F32).network(&spec, "").unwrap();
     assert!(network.tensors().all(|(_, tensor)| tensor.dtype() == DType::F32));
+    let whole = StateDict::read(fixture("half.pt")).unwrap().with_dtype(DType::U8);
+    says(whole.network(&spec, ""), &["StateDict::with_dtype: dtype: expected a type of floats, got u8"]);
 }
 
 #[test]

@@ -12,7 +12,6 @@ use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCach
 use rnn_lm::run::{CONFIG, Ids, Run, Texts, Windows};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Measure a model on a text
@@ -206,8 +205,7 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
     }
     let texts = Texts::open(config).context("--rms looks at the corpus")?;
     let beginning = texts.train.first(1 << 22)?.read()?;
-    let first = config.tokens()?.first.map_or(usize::MAX, NonZeroUsize::get);
-    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, first)?);
+    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, config.tokens()?.at_most())?);
     let windows = Windows::new(config, &ids)?;
     let windows = &mut windows.epoch(0).take(WINDOWS);
     let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");

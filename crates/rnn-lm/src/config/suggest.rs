@@ -4,7 +4,6 @@ use super::{Config, Data, Model, Rates, Training};
 use crate::Result;
 use crate::data::TextFile;
 use crate::tokenizer::Unit;
-use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
 impl Config {
@@ -69,8 +68,7 @@ impl Config {
     fn learnt(&self, text: &TextFile) -> Result<usize> {
         let options = self.tokens()?;
         let bytes = text.len() as f64 * (1.0 - self.data.holdout);
-        Ok((bytes as usize / bytes_of(options.unit, text)?)
-            .min(options.first.map_or(usize::MAX, NonZeroUsize::get)))
+        Ok((bytes as usize / bytes_of(options.unit, text)?).min(options.at_most()))
     }
 
     /// A warm-up that is a tenth of the training at most: a rate that only ever rises teaches a short text little.

@@ -218,6 +218,10 @@ mod tests {
         }
         let (all, none) = file(&folder, b"ab\ncd\n").split(0.0).unwrap();
         assert_eq!((all.len(), none.len()), (6, 0));
+        for share in [1.0, -0.1, f64::NAN] {
+            let error = file(&folder, b"ab\ncd\n").split(share).unwrap_err().to_string();
+            assert!(error.starts_with("TextFile::split: share: expected at least 0 and below 1"), "{error}");
+        }
     }
 
     #[test]

@@ -53,13 +53,11 @@ impl TimeSoftmaxWithLoss {
 
     /// The same of logits that nobody else has: they become the gradient where they stand.
     pub(crate) fn turn(self, logits: Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
+        let logits = logits.contiguous()?;
         let loss = match (logits.device(), logits.dtype()) {
             (Device::Cpu, DType::F32) => in_kernels::<f32>(&logits, targets)?,
             (Device::Cpu, DType::F64) => in_kernels::<f64>(&logits, targets)?,
-            _ => {
-                let logits = logits.contiguous()?;
-                return Ok((in_tensor_ops(&logits, targets, FEW)?, logits));
-            }
+            _ => in_tensor_ops(&logits, targets, FEW)?,
         };
         Ok((loss, logits))
     }

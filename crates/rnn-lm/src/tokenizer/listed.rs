@@ -1,6 +1,5 @@
 //! Words and characters: tokens that stand in a list, and `<unk>` for all others.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{Options, Unit};
@@ -33,7 +32,7 @@ impl Listed {
             return Err(super::empty());
         }
         let how = VocabularyOptions { max: options.max, unknown: options.unknown };
-        let first = || tokens.split(text).take(options.first.map_or(usize::MAX, NonZeroUsize::get));
+        let first = || tokens.split(text).take(options.at_most());
         let mut vocabulary = Vocabulary::from_text(first(), how)?;
         if options.by_frequency {
             vocabulary = by_frequency(&vocabulary, first())?;
@@ -111,6 +110,7 @@ mod tests {
     use super::super::Tokenizer;
     use super::*;
     use crate::data::Unknown;
+    use std::num::NonZeroUsize;
 
     fn train(unit: Unit, text: &str, max: Option<usize>) -> Tokenizer {
         let options = Options { max, ..Options::new(unit) };

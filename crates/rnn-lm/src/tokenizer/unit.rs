@@ -68,6 +68,11 @@ impl Options {
     pub fn new(unit: Unit) -> Self {
         Self { unit, max: None, unknown: Unknown::Add, first: None, by_frequency: false }
     }
+
+    /// `first` as a number that no text has more tokens than.
+    pub fn at_most(&self) -> usize {
+        self.first.map_or(usize::MAX, NonZeroUsize::get)
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ impl Average {
 }
 
 fn copies<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<Var>> {
-    tensors.into_iter().map(|tensor| Ok(Var::from_tensor(&tensor.copy()?)?)).collect()
+    // Detached, for what is a variable already would be taken as it is.
+    tensors.into_iter().map(|tensor| Ok(Var::from_tensor(&tensor.detach())?)).collect()
 }
 
 /// Begins once there was nothing better for `patience` evaluations: the rule of NT-ASGD (Merity, Keskar & Socher 2018).

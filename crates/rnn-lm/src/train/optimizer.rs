@@ -222,10 +222,12 @@ impl Optimizer {
         params: &[(String, Var)],
         mut find: impl FnMut(&str) -> Result<Tensor>,
     ) -> Result<()> {
+        // Before the first step nothing is kept.
+        let kept = if steps > 0 { self.rule.kept() } else { &[] };
         let mut all = Vec::new();
         for (name, param) in params {
             let mut of_parameter = Vec::new();
-            for what in self.rule.kept().iter().take(if steps > 0 { usize::MAX } else { 0 }) {
+            for what in kept {
                 let name = format!("{what}.{name}");
                 let tensor = error::like(format!("Optimizer: {name}"), Some(&find(&name)?), param)?;
                 of_parameter.push(Var::from_tensor(&tensor.copy()?)?);

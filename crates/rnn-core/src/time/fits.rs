@@ -1,6 +1,7 @@
-//! Whether a cell's parameters are those that it would ask for: kernels take slices, and a slice of another length is a panic there.
+//! Whether what a layer is given fits its cell: parameters, the window and the state. Kernels take slices, and a slice of another
+//! length is a panic there.
 
-use super::Cell;
+use crate::cell::{Cell, State};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -23,34 +24,88 @@ impl SimpleBackend for Shapes {
     }
 }
 
-/// Looks at names, shapes, dtypes and devices; `op` is who takes them, for errors.
+/// The cell's parameters are those that it would ask for.
 ///
 /// # Errors
 /// Where a parameter is missing, too many, of another shape, or not of the dtype or on the device of the first one.
-pub(crate) fn check_params<C: Cell>(op: &str, cell: &C) -> Result<()> {
+pub(super) fn params<C: Cell>(cell: &C) -> Result<()> {
     let (given, first) = (cell.params(), &cell.params().weight_ih);
     let like = C::new(*cell.spec(), VarBuilder::from_backend(Box::new(Shapes), first.dtype(), Device::Cpu))?;
-    let (wanted, hint) = (like.params(), "Cell::with_params takes parameters of the same names and shapes");
-    if given.names() != wanted.names() {
-        let (want, got) = (wanted.names().join(", "), given.names().join(", "));
-        return Err(Error::invalid(format!("{op}: parameters"), want, got).hint(hint));
+    let wanted = like.params();
+    let wrong = |what: &str, want: String, got: String| {
+        Error::invalid(format!("TimeRnn: {what}"), want, got)
+            .hint("Cell::with_params takes parameters of the same names and shapes")
+    };
+    let names = wanted.names();
+    if given.names() != names {
+        return Err(wrong("parameters", names.join(", "), given.names().join(", ")));
     }
-    for (name, (wanted, given)) in
-        wanted.names().into_iter().zip(wanted.tensors().into_iter().zip(given.tensors()))
-    {
-        let wrong = |want: String, got: String| Error::invalid(format!("{op}: {name}"), want, got).hint(hint);
+    for ((name, wanted), given) in names.into_iter().zip(wanted.tensors()).zip(given.tensors()) {
         if wanted.dims() != given.dims() {
-            return Err(wrong(format!("{:?}", wanted.dims()), format!("{:?}", given.dims())));
+            return Err(wrong(name, format!("{:?}", wanted.dims()), format!("{:?}", given.dims())));
         }
-        if given.dtype() != first.dtype() {
-            return Err(wrong(first.dtype().as_str().into(), given.dtype().as_str().into()));
-        }
-        if !given.device().same_device(first.device()) {
-            let [want, got] = [first, given].map(|tensor| crate::device_name(tensor.device()));
-            return Err(wrong(want, got));
+        if let Some((_, want, got)) = other_kind(given, first) {
+            return Err(wrong(name, want, got));
         }
     }
     Ok(())
+}
+
+/// A window `xs [N, T, D]` and a state are of the cell's sizes, of its dtype and on its device.
+///
+/// # Errors
+/// Where one is not; the error names it.
+pub(super) fn window<C: Cell>(cell: &C, xs: &Tensor, given: &C::State) -> Result<()> {
+    let (input, weight) = (cell.spec().input, &cell.params().weight_ih);
+    let fits = matches!(*xs.dims(), [n, t, d] if n > 0 && t > 0 && d == input);
+    if !fits {
+        let want = format!("[N, T, {input}] with N and T at least 1");
+        return Err(Error::invalid("TimeRnn: xs", want, format!("{:?}", xs.dims())));
+    }
+    state("TimeRnn: state", cell, given, (xs.dim(0)?, &format!("xs {:?}", xs.dims())))?;
+    let parts = given.names().into_iter().map(|name| format!("state.{name}")).zip(given.parts());
+    for (name, tensor) in [("xs".to_string(), xs)].into_iter().chain(parts) {
+        if let Some((what, want, got)) = other_kind(tensor, weight) {
+            return Err(Error::invalid(
+                format!("TimeRnn: {name}"),
+                format!("the weights' {what} {want}"),
+                got,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every part of a state has the batch's rows and the size that the cell gives it.
+///
+/// # Errors
+/// Where one has not; the error names it.
+pub(super) fn state<C: Cell>(
+    op: &str,
+    cell: &C,
+    state: &C::State,
+    (batch, window): (usize, &str),
+) -> Result<()> {
+    let like = cell.zero_state(1)?;
+    for ((name, part), like) in state.names().into_iter().zip(state.parts()).zip(like.parts()) {
+        let want = [batch, like.dims2()?.1];
+        if part.dims() != want {
+            let got = format!("{:?}", part.dims());
+            return Err(Error::invalid(format!("{op}.{name}"), format!("{want:?} for {window}"), got)
+                .hint("a state is for one batch size; zero_state makes one"));
+        }
+    }
+    Ok(())
+}
+
+/// What is not as in `like`, dtype or device: its name, what it is there, and what it is here.
+fn other_kind(tensor: &Tensor, like: &Tensor) -> Option<(&'static str, String, String)> {
+    if tensor.dtype() != like.dtype() {
+        let [want, got] = [like, tensor].map(|tensor| tensor.dtype().as_str().to_string());
+        return Some(("dtype", want, got));
+    }
+    let [want, got] = [like, tensor].map(|tensor| crate::device_name(tensor.device()));
+    (!tensor.device().same_device(like.device())).then_some(("device", want, got))
 }
 
 #[cfg(test)]
