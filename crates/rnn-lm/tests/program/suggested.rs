@@ -32,8 +32,10 @@ fn a_suggested_rate_and_clipping_go_with_the_rule_that_is_said() {
     let folder = Folder::new();
     folder.file("t.txt", text(80));
     for (settings, want) in [
-        ("--tokens char", &["rule = \"adam\"", "lr = 0.007", "clip_norm = 1.0"][..]),
-        ("--tokens char", &["activation = 1.0", "temporal = 0.5"]),
+        (
+            "--tokens char",
+            &["rule = \"adam\"", "lr = 0.007", "clip_norm = 1.0", "activation = 1.0", "temporal = 0.5"][..],
+        ),
         ("--tokens char --rule rms-prop", &["lr = 0.007"]),
         ("--tokens char --rule sgd", &["lr = 10.0", "clip_norm = 1.0"]),
         ("--tokens char --rule sgd --cell rnn", &["lr = 1.0"]),
