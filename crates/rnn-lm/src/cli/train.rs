@@ -92,8 +92,9 @@ impl Train {
         for what in settings.notes() {
             session.say(format_args!("note     {what}"));
         }
-        let mut out = self.out.clone().unwrap_or_else(|| free(&self.corpus));
-        vacant(&out)?;
+        // Before the trial, which takes a while.
+        let asked_for = self.out.as_deref().map(|out| vacant(out).map(|()| out.to_path_buf())).transpose()?;
+        let mut out = asked_for.unwrap_or_else(|| free(&self.corpus));
         let stop = Stop::new()?;
         choose_epochs(self.minutes, &mut settings, &text, session)?;
         let fit = loop {

@@ -22,10 +22,10 @@ impl Lock {
         const MOMENT: Duration = Duration::from_millis(100);
         let begun = Instant::now();
         loop {
-            match Self::of(folder)? {
-                Some(lock) => {
+            match held(folder, File::try_lock)? {
+                Some(_file) => {
                     files::sweep(folder);
-                    return Ok(lock);
+                    return Ok(Self { _file });
                 }
                 None if begun.elapsed() > MOMENT => return Err(in_use(folder)),
                 None => std::thread::sleep(MOMENT / 10),
@@ -38,23 +38,27 @@ impl Lock {
     /// # Errors
     /// Where another process has.
     pub(super) fn is_free(folder: &Path) -> Result<()> {
-        // Where there is no file nobody has it, and where that cannot be opened whoever takes it will say so.
-        match folder.join(LOCK).is_file() && matches!(Self::of(folder), Ok(None)) {
+        // Where there is no file nobody has it, and where that cannot be opened whoever takes it will say so. Shared: two who
+        // look at once are not in each other's way.
+        match folder.join(LOCK).is_file() && matches!(held(folder, File::try_lock_shared), Ok(None)) {
             true => Err(in_use(folder)),
             false => Ok(()),
         }
     }
+}
 
-    /// The lock, unless another process has it.
-    fn of(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(LOCK);
-        let file = File::options().create(true).write(true).truncate(false).open(&path);
-        let file = file.map_err(Error::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-        }
+/// The folder's file with a lock on it, unless another process has one that excludes this.
+fn held(
+    folder: &Path,
+    lock: impl Fn(&File) -> std::result::Result<(), TryLockError>,
+) -> Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file = File::options().create(true).write(true).truncate(false).open(&path);
+    let file = file.map_err(Error::io(&path))?;
+    match lock(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
     }
 }
 
@@ -73,7 +77,23 @@ mod tests {
         let lock = Lock::take(folder.path()).unwrap();
         let error = Lock::take(folder.path()).unwrap_err().to_string();
         assert!(error.contains("one that is in use"), "{error}");
+        assert!(Lock::is_free(folder.path()).is_err());
         drop(lock);
         Lock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn those_who_only_look_are_not_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Lock::take(folder.path()).unwrap());
+        let looking = held(folder.path(), File::try_lock_shared).unwrap().unwrap();
+        Lock::is_free(folder.path()).unwrap();
+        // But who takes it waits for them.
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(looking);
+        });
+        Lock::take(folder.path()).unwrap();
+        ends.join().unwrap();
     }
 }

@@ -146,18 +146,22 @@ fn two_that_begin_one_run_at_once_leave_that_of_one_of_them() {
 
 #[test]
 fn those_that_nobody_gave_a_folder_find_one_each() {
-    let folder = Folder::new();
-    folder.file("t.txt", text(300));
-    let line = format!("train t.txt {SMALL} --epochs 1 --quiet");
-    let all: Vec<_> = (0..3).map(|_| folder.command(&line).stdout(Stdio::null()).spawn().unwrap()).collect();
-    for child in all {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success());
+    for _round in 0..4 {
+        let folder = Folder::new();
+        folder.file("t.txt", text(300));
+        let line = format!("train t.txt {SMALL} --epochs 1 --quiet");
+        let begin = || folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let all: Vec<_> = (0..3).map(|_| begin()).collect();
+        // All of them, before the folder goes.
+        let all: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        for output in all {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        for run in ["t", "t-2", "t-3"] {
+            folder.out(&format!("evaluate runs/{run} t.txt"));
+        }
+        assert_eq!(std::fs::read_dir(folder.path("runs")).unwrap().count(), 3);
     }
-    for run in ["t", "t-2", "t-3"] {
-        folder.out(&format!("evaluate runs/{run} t.txt"));
-    }
-    assert_eq!(std::fs::read_dir(folder.path("runs")).unwrap().count(), 3);
 }
 
 #[test]
