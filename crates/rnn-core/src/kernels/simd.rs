@@ -59,6 +59,9 @@ pub trait Register: Copy {
     const PANEL: usize;
     /// Rows of a tile of sums: 4, 6 or 8.
     const ROWS: usize;
+    /// Terms that a tile adds between two looks at its bounds and at its end, 2 or 4: four where looking costs more than
+    /// multiplying, two where the compiler would take four for a choice of orders and run out of registers.
+    const TERMS: usize;
 
     /// The same number in every lane.
     fn splat(token: Self::Token, x: Self::Elem) -> Self;
@@ -133,6 +136,7 @@ impl<T: Copy + Default + AddAssign + Mul<Output = T>, const W: usize> Register f
     const WIDTH: usize = W;
     const PANEL: usize = 2;
     const ROWS: usize = 4;
+    const TERMS: usize = 4;
 
     #[inline(always)]
     fn splat(_: Portable, x: T) -> Self {
@@ -180,6 +184,7 @@ macro_rules! register {
             const WIDTH: usize = $width;
             const ROWS: usize = $tile.0;
             const PANEL: usize = $tile.1;
+            const TERMS: usize = $tile.2;
 
             #[inline(always)]
             fn splat(_: $token, x: $elem) -> Self {
@@ -242,7 +247,7 @@ register!(
     Avx2,
     __m256,
     [f32; 8],
-    (6, 2),
+    (6, 2, 4),
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
@@ -256,7 +261,7 @@ register!(
     Avx2,
     __m256d,
     [f64; 4],
-    (6, 2),
+    (6, 2, 4),
     _mm256_set1_pd,
     _mm256_loadu_pd,
     _mm256_storeu_pd,
@@ -269,7 +274,7 @@ register!(
     Avx512,
     __m512,
     [f32; 16],
-    (8, 3),
+    (8, 3, 2),
     _mm512_set1_ps,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
@@ -283,7 +288,7 @@ register!(
     Avx512,
     __m512d,
     [f64; 8],
-    (8, 3),
+    (8, 3, 2),
     _mm512_set1_pd,
     _mm512_loadu_pd,
     _mm512_storeu_pd,

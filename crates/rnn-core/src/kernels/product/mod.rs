@@ -198,9 +198,9 @@ pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone
 /// Numbers of `b` that a member packs at a time: they stay in the cache that the cores share.
 const PACKED: usize = 1 << 19;
 
-/// At most so many rows of `a` pass a panel while it is in a core's own cache: whole tiles, eleven of six rows or eight of
-/// eight.
-const ROWS: usize = 66;
+/// At most so many rows of `a` pass a panel while it is in a core's own cache, where they have room beside it: whole tiles, 22
+/// of six rows or 16 of eight.
+const ROWS: usize = 132;
 
 /// Below this many multiplications another thread costs more than it gives.
 pub(super) const WORTH_A_MEMBER: usize = 1 << 17;
@@ -310,13 +310,14 @@ impl<T: Real> Task for Part<'_, T> {
         let Self { cpu, out, a, b, into, sums, member, room } = self;
         let ((m, k), (_, n)) = (a.shape(), b.shape());
         let grain = (I::Register::<T>::ROWS, I::Register::<T>::WIDTH);
-        let (rows, columns) = cut(&member, (m, n), grain);
+        let (rows, columns) = cut(&member, (m, n), grain, a.turned);
         if rows.is_empty() || columns.is_empty() {
             return;
         }
         let deepest = depths(k).map(|piece| piece.len()).max().unwrap_or(0).max(1);
         let wide = grain.1 * I::Register::<T>::PANEL;
-        let high = ROWS / grain.0 * grain.0;
+        // Even pieces: in a short one what is packed for it serves few rows.
+        let high = rows.len().div_ceil(rows.len().div_ceil(ROWS)).next_multiple_of(grain.0);
         let chunk = (PACKED / deepest / wide).max(1) * wide;
         let packing = if a.turned { Packing::Tiles } else { Packing::of(m) };
         // Of the members that have the same rows, and of the chunks of their columns, the first adds them up.
@@ -363,25 +364,26 @@ impl<T: Real> Task for Part<'_, T> {
     }
 }
 
-/// A member's rows and columns of a result: it is cut along the side where the cut costs least.
+/// A member's rows and columns of a result: it is cut along the side where the cut costs least. `slivers`: whether `a` is
+/// packed too.
 fn cut(
     member: &Member<'_>,
     (m, n): (usize, usize),
     (rows, width): (usize, usize),
+    slivers: bool,
 ) -> (Range<usize>, Range<usize>) {
-    // Cut by rows, each member packs all of b; what that costs is seen against the rows it then does.
-    const PACKING: f64 = 8.0;
+    // Cut by rows, each member packs all of b, by columns all of a: as much work as so many rows or columns are where the
+    // numbers come from afar.
+    const PACKING: f64 = 32.0;
     let unevenness = |size: usize, grain: usize| {
         let grains = size.div_ceil(grain);
         let most = grains.div_ceil(member.count());
         (most * member.count()) as f64 / grains as f64
     };
-    let by_rows = unevenness(m, rows) + PACKING * member.count() as f64 / m as f64;
-    if by_rows <= unevenness(n, width) {
-        (member.share(m, rows), 0..n)
-    } else {
-        (0..m, member.share(n, width))
-    }
+    let packing = |size: usize| PACKING * member.count() as f64 / size as f64;
+    let by_rows = unevenness(m, rows) + packing(m);
+    let by_columns = unevenness(n, width) + if slivers { packing(n) } else { 0.0 };
+    if by_rows <= by_columns { (member.share(m, rows), 0..n) } else { (0..m, member.share(n, width)) }
 }
 
 #[cfg(test)]

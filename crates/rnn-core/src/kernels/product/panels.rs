@@ -103,6 +103,9 @@ pub(super) fn pack_slivers<I: Instructions, T: Real>(
     }
 }
 
+/// Lines between the one that becomes pieces of slivers and the one that is fetched.
+const AHEAD: usize = 8;
+
 /// For slivers of one height: each line of `a` is read once, and what it has for each sliver goes there.
 #[inline(always)]
 fn stand<T: Real, const HEIGHT: usize>(
@@ -115,7 +118,8 @@ fn stand<T: Real, const HEIGHT: usize>(
     let (pieces, _) = to.as_chunks_mut::<HEIGHT>();
     let from_sliver_to_sliver = depth.len();
     for (i, k) in depth.enumerate() {
-        a.prefetch(k, rows.end..rows.end + rows.len());
+        // What is far apart in memory no CPU fetches by itself; what is fetched long before is not there any more.
+        a.prefetch(k + AHEAD, rows.clone());
         let line = &a.line(k)[rows.clone()];
         for (sum, &number) in sums.iter_mut().zip(line) {
             *sum += number;

@@ -171,3 +171,14 @@ fn sums_over_the_rows_of_a_transpose_are_refused() {
     let said = refused(|| column_sums(&mut [0.0; 2], Mat::new(&[1.0, 2.0, 3.0, 4.0], 2, 2).t(), None, false));
     assert!(said.contains("of a transpose"), "{said}");
 }
+
+#[test]
+fn a_product_is_cut_where_less_is_packed_twice() {
+    let cut = |size, slivers| team::as_member(1, 2, |member| cut(&member, size, (8, 16), slivers));
+    // The input's gradient: 41 registers of columns do not come out even, but to pack all of b twice costs more.
+    assert_eq!(cut((700, 650), false), (0..700, 320..650));
+    // Weight gradients: here all of a would be packed twice.
+    assert_eq!(cut((2600, 650), true), (1296..2600, 0..650));
+    // A step of a window.
+    assert_eq!(cut((20, 2600), false), (0..20, 1296..2600));
+}

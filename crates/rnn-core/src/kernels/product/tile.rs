@@ -168,9 +168,11 @@ impl<T: Real> Block<'_, T> {
             }
         }
         let packed = self.packed::<I, N>(&registers);
-        let (groups, _) = left.as_chunks::<FEW>();
-        let few = |i: usize, k: usize, _| groups[i][k];
-        let [sums] = sums::<I::Register<T>, 1, N>(instructions, start, packed, (few, |k, _| left[k]));
+        let [sums] = if const { I::Register::<T>::TERMS == 2 } {
+            sums_of_lines::<I::Register<T>, 1, N, 2>(instructions, start, packed, [left])
+        } else {
+            sums_of_lines::<I::Register<T>, 1, N, 4>(instructions, start, packed, [left])
+        };
         let row = self.rows.start * self.stride;
         for (sum, (start, end)) in sums.into_iter().zip(places) {
             // SAFETY: nobody else uses this row's columns, as the block's maker promises.
@@ -211,7 +213,6 @@ impl<T: Real> Block<'_, T> {
         if M > full {
             return M;
         }
-        let depth = self.depth;
         // What the sums are written to comes while they are made.
         for r in 0..M {
             let start = (row + r) * self.stride;
@@ -224,25 +225,10 @@ impl<T: Real> Block<'_, T> {
                 *register = I::Register::<T>::load_some(instructions, row);
             }
         }
-        let mut sums = match &self.left {
-            Left::Lines(from) => {
-                let (mut lines, mut groups): ([&[T]; M], [&[[T; FEW]]; M]) = ([&[]; M], [&[]; M]);
-                for (r, (line, group)) in lines.iter_mut().zip(&mut groups).enumerate() {
-                    *line = from.line(row + r, depth);
-                    *group = line.as_chunks().0;
-                }
-                let few = |i: usize, k: usize, r: usize| groups[r][i][k];
-                sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| lines[r][k]))
-            }
-            Left::Slivers(slivers) => {
-                if M != full {
-                    return M;
-                }
-                let (pieces, _) = slivers[(row - self.rows.start) * depth..][..M * depth].as_chunks::<M>();
-                let (groups, _) = pieces.as_chunks::<FEW>();
-                let few = |i: usize, k: usize, r: usize| groups[i][k][r];
-                sums::<I::Register<T>, M, N>(instructions, start, packed, (few, |k, r| pieces[k][r]))
-            }
+        let mut sums = if const { I::Register::<T>::TERMS == 2 } {
+            self.sums::<I, M, N, 2>(instructions, start, row, packed)
+        } else {
+            self.sums::<I, M, N, 4>(instructions, start, row, packed)
         };
         let add = matches!(self.into, Into::Add);
         for (r, sums) in sums.iter_mut().enumerate() {
@@ -269,15 +255,60 @@ impl<T: Real> Block<'_, T> {
         }
         M
     }
+
+    /// The sums of `M` rows times one panel.
+    #[inline(always)]
+    fn sums<I: Instructions, const M: usize, const N: usize, const FEW: usize>(
+        &self,
+        instructions: I,
+        start: [I::Register<T>; N],
+        row: usize,
+        packed: &[T],
+    ) -> [[I::Register<T>; N]; M] {
+        let depth = self.depth;
+        match &self.left {
+            Left::Lines(from) => {
+                let mut lines: [&[T]; M] = [&[]; M];
+                for (r, line) in lines.iter_mut().enumerate() {
+                    *line = from.line(row + r, depth);
+                }
+                sums_of_lines::<I::Register<T>, M, N, FEW>(instructions, start, packed, lines)
+            }
+            Left::Slivers(slivers) => {
+                // Slivers are of full height.
+                if M != I::Register::<T>::ROWS {
+                    return [start; M];
+                }
+                let (pieces, _) = slivers[(row - self.rows.start) * depth..][..M * depth].as_chunks::<M>();
+                let (groups, _) = pieces.as_chunks::<FEW>();
+                let few = |i: usize, k: usize, r: usize| groups[i][k][r];
+                sums::<I::Register<T>, M, N, FEW>(instructions, start, packed, (few, |k, r| pieces[k][r]))
+            }
+        }
+    }
 }
 
-/// Terms of each sum that are added between two looks at bounds and at the loop's end.
-const FEW: usize = 4;
-
-/// The sums of a tile, each over k in ascending order, its row's columns beginning with `start`. What is multiplied is
-/// `few(i, k, r)` for row r and term `i * FEW + k`, and `one(k, r)` for the terms behind the last few.
+/// The sums of `M` rows that stand in lines as long as the panel is deep.
 #[inline(always)]
-fn sums<R: Register, const M: usize, const N: usize>(
+fn sums_of_lines<R: Register, const M: usize, const N: usize, const FEW: usize>(
+    token: R::Token,
+    start: [R; N],
+    packed: &[R::Elem],
+    lines: [&[R::Elem]; M],
+) -> [[R; N]; M] {
+    let mut groups: [&[[R::Elem; FEW]]; M] = [&[]; M];
+    for (group, line) in groups.iter_mut().zip(lines) {
+        *group = line.as_chunks().0;
+    }
+    let few = |i: usize, k: usize, r: usize| groups[r][i][k];
+    sums::<R, M, N, FEW>(token, start, packed, (few, |k, r| lines[r][k]))
+}
+
+/// The sums of a tile, each over k in ascending order, its row's columns beginning with `start`; [`Register::TERMS`] says
+/// how many terms are a few. What is multiplied is `few(i, k, r)` for row r and term `i * FEW + k`, and `one(k, r)` for the
+/// terms behind the last few.
+#[inline(always)]
+fn sums<R: Register, const M: usize, const N: usize, const FEW: usize>(
     token: R::Token,
     start: [R; N],
     packed: &[R::Elem],

@@ -29,6 +29,7 @@ use crate::kernels::product::{Block, Columns, Into, Left, Lines, Mat, Packing, d
 use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
 use crate::kernels::team::Member;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// How a window is cut into parts.
@@ -96,6 +97,8 @@ struct Packed<'a, T> {
     columns: Columns,
     depth: usize,
     packing: Packing,
+    /// Whether the next step reads from the last panel to the first: what a step read last is still in a core's own cache.
+    backwards: Cell<bool>,
 }
 
 impl<'a, T: Real> Packed<'a, T> {
@@ -112,10 +115,10 @@ impl<'a, T: Real> Packed<'a, T> {
         let panels = grown(room, columns.packed_len::<I::Register<T>>(depth));
         // Not inlined: one copy of packing serves all cells.
         run(cpu, PackAll { to: &mut *panels, matrix, rows, columns: &columns });
-        Self { panels, columns, depth, packing: Packing::of(rows) }
+        Self { panels, columns, depth, packing: Packing::of(rows), backwards: Cell::new(false) }
     }
 
-    /// Rows times these columns into `out`, whose rows are `stride` apart.
+    /// Rows times these columns into `to`.
     fn times(
         &self,
         cpu: Cpu,
@@ -123,8 +126,9 @@ impl<'a, T: Real> Packed<'a, T> {
         to: Rows<'_, T>,
         into: Into<'_, T>,
     ) {
-        let Self { panels: packed, depth, packing, ref columns } = *self;
-        let (out, stride, backwards) = (to.numbers.from(to.start), to.stride, false);
+        let Self { panels: packed, depth, packing, ref columns, ref backwards } = *self;
+        let (out, stride) = (to.numbers.from(to.start), to.stride);
+        let backwards = backwards.replace(!backwards.get());
         let product =
             StepProduct { cpu, left, rows, depth, packed, packing, out, stride, columns, backwards, into };
         run(cpu, product);
