@@ -100,12 +100,12 @@ impl Packing {
             Self::Tiles => columns.pieces * each.div_ceil(R::PANEL),
             Self::Lone => all.div_ceil(LONE),
         };
+        // Even ones: a few sums would wait for each other.
         (0..count).map(move |i| match self {
             Self::Tiles => {
-                let (piece, inside) = (i / of_piece * each, i % of_piece * R::PANEL);
-                piece + inside..piece + each.min(inside + R::PANEL)
+                let (piece, inside) = (i / of_piece * each, i % of_piece);
+                piece + each * inside / of_piece..piece + each * (inside + 1) / of_piece
             }
-            // Even ones: a few sums would wait for each other.
             Self::Lone => all * i / count..all * (i + 1) / count,
         })
     }
