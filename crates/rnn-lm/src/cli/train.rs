@@ -92,9 +92,11 @@ impl Train {
         for what in settings.notes() {
             session.say(format_args!("note     {what}"));
         }
-        // Before the trial, which takes a while.
-        let asked_for = self.out.as_deref().map(|out| vacant(out).map(|()| out.to_path_buf())).transpose()?;
-        let mut out = asked_for.unwrap_or_else(|| free(&self.corpus));
+        // Before the trial, which takes a while. What was found free is not asked again: another may have taken it by then.
+        if let Some(out) = &self.out {
+            vacant(out)?;
+        }
+        let mut out = self.out.clone().unwrap_or_else(|| free(&self.corpus));
         let stop = Stop::new()?;
         choose_epochs(self.minutes, &mut settings, &text, session)?;
         let fit = loop {
