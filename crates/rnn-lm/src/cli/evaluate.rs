@@ -1,5 +1,6 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
+use super::lines::{after_another, each};
 use super::noun::{Noun, bits};
 use super::progress::counted;
 use super::{Session, open, print};
@@ -8,21 +9,25 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order};
+use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order, log_probs};
 use rnn_lm::run::{CONFIG, Ids, Run, Texts, Windows};
 use rnn_lm::tokenizer::Unit;
 use serde_json::json;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 
 /// Measure a model on a text
 ///
 /// One stream over every token, with the state carried, unless told otherwise: then the length of a window changes nothing
 /// but the memory it takes. With --batch N it is the book's way: N readers at equal distances, each from a state of zeros,
-/// and what is left over after whole windows of T steps is not counted.
+/// and what is left over after whole windows of T steps is not counted. With --lines each line stands by itself, as `score`
+/// has them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rnn-lm evaluate runs/ptb ptb.test.txt
   rnn-lm evaluate runs/ptb ptb.test.txt --batch 10 --time 35      as the book evaluates
+  rnn-lm evaluate runs/ptb sentences.txt --lines                  sentences that have nothing to do with each other
   rnn-lm evaluate runs/ptb ptb.test.txt --mode cache --theta 0.3 --lambda 0.1
   rnn-lm evaluate runs/ptb ptb.test.txt --mode dynamic --rms --lr 0.002 --decay 0.02 --time 5")]
 pub(super) struct Evaluate {
@@ -36,6 +41,9 @@ pub(super) struct Evaluate {
     /// T, steps of a window; of dynamic evaluation those after which it learns [default: 35, dynamic 5]
     #[arg(long, value_name = "T")]
     time: Option<usize>,
+    /// Each line by itself, after the end of another: nothing is known of the lines before it
+    #[arg(long, conflicts_with_all = ["batch", "time"])]
+    lines: bool,
     /// What the model may do with what it has read
     #[arg(long, value_enum, default_value_t = Mode::Plain)]
     mode: Mode,
@@ -95,13 +103,22 @@ impl Evaluate {
         self.check(flags)?;
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
-        let ids = run.tokenizer.encode_file(&text)?;
+        // Nothing stands before the first token of a stream to predict it from: it is given.
+        let (ids, given, evaluation) = if self.lines {
+            let lines = self.read_lines(&run)?;
+            (lines.concat(), 0, line_by_line(&run, model.as_ref(), &lines, session))
+        } else {
+            let ids = run.tokenizer.encode_file(&text)?;
+            let evaluation = self.measure(&run, model.as_ref(), &ids, session);
+            (ids, 1, evaluation)
+        };
+        let evaluation = evaluation.map_err(|error| match is_of_ids(&error) {
+            true => error.context(self.file.display().to_string()),
+            false => error,
+        })?;
+        let (file, perplexity) = (self.file.display(), evaluation.perplexity());
         let unknown =
             run.tokenizer.unknown().map_or(0, |unknown| ids.iter().filter(|&&id| id == unknown).count());
-        let evaluation = self
-            .measure(&run, model.as_ref(), &ids, session)
-            .with_context(|| self.file.display().to_string())?;
-        let (file, perplexity) = (self.file.display(), evaluation.perplexity());
         if !perplexity.is_finite() {
             let why = match self.mode {
                 Mode::Dynamic => format!("it learnt too fast: take a smaller --lr than {}", self.lr()),
@@ -112,7 +129,7 @@ impl Evaluate {
         let noun = Noun::of(&run.tokenizer);
         let per_token = bits(evaluation.loss());
         // Where some tokens are left out, so are their bytes, one like the other.
-        let per_byte = per_token * (ids.len() - 1) as f64 / text.len() as f64;
+        let per_byte = per_token * (ids.len() - given) as f64 / text.len() as f64;
         let unknown = unknown as f64 / ids.len() as f64;
         if self.json {
             return print(json!({
@@ -130,6 +147,17 @@ impl Evaluate {
         print(format_args!("unknown          {:.2} %", 100.0 * unknown))
     }
 
+    /// The ids of each line.
+    fn read_lines(&self, run: &Run) -> Result<Vec<Vec<u32>>> {
+        let input = BufReader::new(File::open(&self.file).map_err(rnn_lm::Error::io(&self.file))?);
+        let mut lines = Vec::new();
+        each(input, &self.file.display().to_string(), &run.tokenizer, |_, _, ids| {
+            lines.push(ids);
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
     /// Where every gradient is divided by its size, a step is as long as the rate says.
     fn lr(&self) -> f64 {
         self.lr.unwrap_or(if self.rms { 0.002 } else { 0.1 })
@@ -137,8 +165,9 @@ impl Evaluate {
 
     /// Whether each flag that was given is one of the mode.
     fn check(&self, flags: &ArgMatches) -> Result<()> {
-        const OF: [(&str, &[Mode]); 8] = [
+        const OF: [(&str, &[Mode]); 9] = [
             ("batch", &[Mode::Plain]),
+            ("lines", &[Mode::Plain]),
             ("time", &[Mode::Plain, Mode::Dynamic]),
             ("lr", &[Mode::Dynamic]),
             ("decay", &[Mode::Dynamic]),
@@ -190,6 +219,37 @@ impl Evaluate {
             }
         })
     }
+}
+
+/// Whether it is the text that is wrong, and not a flag.
+fn is_of_ids(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<rnn_lm::Error>();
+    matches!(error, Some(rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. })) if op.ends_with(": ids"))
+}
+
+/// Each line by itself.
+fn line_by_line(
+    run: &Run,
+    model: &dyn LanguageModel,
+    lines: &[Vec<u32>],
+    session: &Session,
+) -> Result<Evaluation> {
+    let tokens = lines.iter().map(Vec::len).sum();
+    if tokens == 0 {
+        return Err(rnn_lm::Error::invalid("evaluate: ids", "at least 1", 0)
+            .hint("take a longer text")
+            .into());
+    }
+    counted(session, (tokens, "tokens"), |progress| {
+        let mut sum = Evaluation { nats: 0.0, predictions: 0 };
+        for line in lines {
+            let scores = log_probs(model, &after_another(&run.tokenizer, line))?;
+            sum.nats -= scores.iter().sum::<f64>();
+            sum.predictions += scores.len();
+            progress(sum.predictions);
+        }
+        Ok(sum)
+    })
 }
 
 /// The size of each weight's gradient on the text that the run learnt from: of its beginning, in windows as it had them.

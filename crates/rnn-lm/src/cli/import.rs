@@ -68,7 +68,8 @@ impl Import {
                     self.corpus.display(),
                 ),
                 file => bail!(
-                    "{file}: expected a tokenizer of {vocabulary} {noun}s, as the weights have, got one of {got}"
+                    "{file}: expected a tokenizer of {vocabulary} {noun}s, as the weights have, got one of {got} (is it the \
+                     one that they were trained with?)"
                 ),
             }
         }

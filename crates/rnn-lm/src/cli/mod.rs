@@ -6,6 +6,7 @@ mod evaluate;
 mod generate;
 mod import;
 mod info;
+mod lines;
 mod lr_find;
 mod minutes;
 mod named;

@@ -1,10 +1,10 @@
 //! `rnn-lm score`: how likely a model takes lines to be.
 
+use super::lines::{after_another, each, unmark};
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::LanguageModel;
-use rnn_lm::data::MARK;
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
@@ -15,9 +15,9 @@ use std::path::PathBuf;
 /// Say how likely a model takes lines to be
 ///
 /// A line of JSON for each line of the text: `log_prob`, its natural logarithm, and `tokens`, each with its own. Each line
-/// stands by itself, after the end of another; with --carry it follows the line before, and all together are what
-/// `evaluate` measures (where the very first token is given, and has none). Pieces of BPE that go over a line's end are then of
-/// the line in which they begin.
+/// stands by itself, after the end of another, and all together are what `evaluate --lines` measures. With --carry each
+/// follows the line before, and all together are what `evaluate` measures (where the very first token is given, and has none).
+/// Pieces of BPE that go over a line's end are then of the line in which they begin.
 #[derive(Debug, Args)]
 pub(super) struct Score {
     /// The folder of the run
@@ -59,25 +59,16 @@ impl Score {
 
 /// Each line after the end of another.
 fn one_by_one(
-    mut input: impl BufRead,
+    input: impl BufRead,
     name: &str,
     tokenizer: &Tokenizer,
     model: &dyn LanguageModel,
 ) -> Result<()> {
-    for number in 1.. {
-        let mut line = Vec::new();
-        if input.read_until(b'\n', &mut line).with_context(|| name.to_string())? == 0 {
-            break;
-        }
-        if number == 1 {
-            unmark(&mut line);
-        }
-        let mut ids = tokenizer.encode(&line).with_context(|| format!("{name}, line {number}"))?;
-        ids.insert(0, tokenizer.begin());
-        let scores: Vec<_> = log_probs(model, &ids)?.into_iter().map(Some).collect();
-        show(number, &line, (&ids[1..], &scores), tokenizer)?;
-    }
-    Ok(())
+    each(input, name, tokenizer, |number, line, ids| {
+        let scores = log_probs(model, &after_another(tokenizer, &ids))?;
+        let scores: Vec<_> = scores.into_iter().map(Some).collect();
+        show(number, line, (&ids, &scores), tokenizer)
+    })
 }
 
 /// All lines as one text.
@@ -95,13 +86,6 @@ fn carried(mut input: impl Read, name: &str, tokenizer: &Tokenizer, model: &dyn 
         at += ids.len();
     }
     Ok(())
-}
-
-/// Takes the byte order mark off.
-fn unmark(text: &mut Vec<u8>) {
-    if text.starts_with(MARK.as_bytes()) {
-        text.drain(..MARK.len());
-    }
 }
 
 fn show(

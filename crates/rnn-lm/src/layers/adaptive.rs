@@ -51,7 +51,8 @@ impl Cutoffs {
     pub fn clusters(&self, vocabulary: usize) -> Result<Vec<std::ops::Range<usize>>> {
         let begins: Vec<usize> = self.0.into_iter().filter(|&cutoff| cutoff > 0).collect();
         if let Some(last) = begins.last().filter(|&&last| last >= vocabulary) {
-            return Err(Error::invalid("Cutoffs", format!("below the vocabulary's {vocabulary}"), last));
+            return Err(Error::invalid("Cutoffs", format!("below the vocabulary's {vocabulary}"), last)
+                .hint("each begins a cluster of less frequent words, of which there have to be some"));
         }
         let ends = begins.iter().skip(1).copied().chain([vocabulary]);
         Ok(begins.iter().zip(ends).map(|(&begin, end)| begin..end).collect())

@@ -135,7 +135,8 @@ fn nothing_in_the_way(folder: &Path) -> Result<()> {
         return Err(Error::invalid("a run's folder", "a path", "an empty one"));
     }
     if folder.is_file() {
-        return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name"));
+        return Err(Error::invalid(folder.display(), "a folder to make", "a file of that name")
+            .hint("give another name"));
     }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -103,6 +103,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "evaluate run text.txt --lr 0.1",
         "evaluate run text.txt --mode cache --time 5",
         "evaluate run text.txt --mode dynamic --batch 5",
+        "evaluate run text.txt --mode cache --lines",
+        "evaluate run text.txt --lines --batch 5",
     ] {
         bench.mistake(line);
     }
@@ -242,6 +244,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("evaluate nowhere text.txt");
     bench.mistake("evaluate run missing.txt");
     bench.mistake("evaluate run empty.txt");
+    bench.mistake("evaluate run empty.txt --lines");
     bench.mistake("evaluate run text.txt --batch 0");
     bench.mistake("evaluate run text.txt --batch 10000");
     bench.mistake("evaluate run text.txt --time 0");

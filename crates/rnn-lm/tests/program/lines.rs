@@ -24,6 +24,16 @@ fn lines_one_behind_the_other_are_the_text_whatever_a_token_is() {
         assert!((sum / nats + 1.0).abs() < 1e-6, "{tokens}: {sum} beside {nats} nats");
         let count: usize = lines.iter().map(|line| line["tokens"].as_array().unwrap().len()).sum();
         assert_eq!(count as u64, evaluated["tokens"].as_u64().unwrap(), "{tokens}");
+        // And each by itself, as they are scored without that.
+        let evaluated = folder.json("evaluate r test.txt --lines");
+        let nats =
+            evaluated["perplexity"].as_f64().unwrap().ln() * evaluated["predictions"].as_f64().unwrap();
+        let out = folder.out("score r test.txt");
+        let sum: f64 = out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["log_prob"].as_f64().unwrap())
+            .sum();
+        assert!((sum / nats + 1.0).abs() < 1e-6, "{tokens}: {sum} beside {nats} nats, line by line");
         std::fs::remove_dir_all(folder.path("r")).unwrap();
     }
 }

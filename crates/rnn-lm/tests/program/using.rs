@@ -50,11 +50,21 @@ fn what_is_measured_depends_neither_on_the_window_nor_on_who_measures() {
     let sum: f64 = carried.iter().map(|line| line["log_prob"].as_f64().unwrap()).sum();
     assert!((-sum / std::f64::consts::LN_2 / all - 1.0).abs() < 1e-6, "{sum} {all}");
     assert!(carried[0]["tokens"][0]["log_prob"].is_null());
-    for line in lines("") {
+    let apart = lines("");
+    for line in &apart {
         let tokens = line["tokens"].as_array().unwrap();
         let sum: f64 = tokens.iter().map(|token| token["log_prob"].as_f64().unwrap()).sum();
         assert!((sum - line["log_prob"].as_f64().unwrap()).abs() < 1e-9);
     }
+    // Those that stand by themselves are what is measured line by line, where no token is given.
+    let evaluated = folder.json("evaluate r test.txt --lines");
+    assert_eq!((&evaluated["predictions"], &evaluated["tokens"]), (&tokens.into(), &tokens.into()));
+    let sum: f64 = apart.iter().map(|line| line["log_prob"].as_f64().unwrap()).sum();
+    let by_lines = evaluated["perplexity"].as_f64().unwrap();
+    assert!(((-sum / tokens as f64).exp() / by_lines - 1.0).abs() < 1e-6, "{sum} {by_lines}");
+    assert_ne!(by_lines, whole);
+    let per_byte = evaluated["bits_per_byte"].as_f64().unwrap();
+    assert!((-sum / std::f64::consts::LN_2 / bytes(&test).len() as f64 / per_byte - 1.0).abs() < 1e-6);
     // As the book evaluates: what is left over is not counted.
     let book = folder.json("evaluate r test.txt --batch 3 --time 5");
     assert_eq!(book["predictions"].as_u64().unwrap(), (tokens - 1) / 15 * 15);

@@ -1,0 +1,40 @@
+//! A text line by line, each line by itself.
+
+use anyhow::{Context, Result};
+use rnn_lm::data::MARK;
+use rnn_lm::tokenizer::Tokenizer;
+use std::io::BufRead;
+
+/// Each line of `input`, which messages call `name`, as it is read: its number from 1 on, its bytes with its end, its ids.
+pub(super) fn each(
+    mut input: impl BufRead,
+    name: &str,
+    tokenizer: &Tokenizer,
+    mut of_line: impl FnMut(usize, &[u8], Vec<u32>) -> Result<()>,
+) -> Result<()> {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if input.read_until(b'\n', &mut line).with_context(|| name.to_string())? == 0 {
+            break;
+        }
+        if number == 1 {
+            unmark(&mut line);
+        }
+        let ids = tokenizer.encode(&line).with_context(|| format!("{name}, line {number}"))?;
+        of_line(number, &line, ids)?;
+    }
+    Ok(())
+}
+
+/// What predicts a line that stands by itself: the end of another, and the line.
+pub(super) fn after_another(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<u32> {
+    [&[tokenizer.begin()], ids].concat()
+}
+
+/// Takes the byte order mark off.
+pub(super) fn unmark(text: &mut Vec<u8>) {
+    if text.starts_with(MARK.as_bytes()) {
+        text.drain(..MARK.len());
+    }
+}
