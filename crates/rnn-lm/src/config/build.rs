@@ -149,8 +149,12 @@ impl Config {
     pub fn spec(&self, vocabulary: usize) -> Result<LmSpec> {
         let (model, rates) = (&self.model, &self.dropout);
         let range = positive("model.init_range", model.init_range)?;
-        let schemes =
-            [("pytorch", Scheme::Pytorch), ("book", Scheme::Book), ("uniform", Scheme::Uniform(range))];
+        let schemes = [
+            ("pytorch", Scheme::Pytorch),
+            ("book", Scheme::Book),
+            ("awd", Scheme::Awd),
+            ("uniform", Scheme::Uniform(range)),
+        ];
         let recurrent = Regularisers {
             recurrent: rates.recurrent,
             weight: rates.weight,
@@ -322,6 +326,75 @@ mod tests {
         let better = Config::preset("book-better").unwrap().spec(10_000).unwrap();
         assert_eq!((better.tied, better.bias, better.init), (true, Bias::Single, Scheme::Book));
         assert_eq!(Config::preset("book-lstm").unwrap().spec(9).unwrap().dropout, Dropout::default());
+    }
+
+    /// As their papers count them, in millions.
+    #[test]
+    fn models_have_as_many_parameters_as_the_papers_say() {
+        for (name, want) in [
+            ("book-better", 13.3),
+            ("zaremba-small", 4.65),
+            ("zaremba-medium", 19.8),
+            ("zaremba-large", 66.0),
+            ("awd-lstm", 24.2),
+        ] {
+            let spec = Config::preset(name).unwrap().spec(10_000).unwrap();
+            let mut count = spec.vocabulary * (spec.embed + 1);
+            if !spec.tied {
+                count += spec.vocabulary * spec.output();
+            }
+            let biases = if spec.bias == Bias::Both { 2 } else { 1 };
+            let mut input = spec.embed;
+            for k in 0..spec.layers {
+                let hidden = if k + 1 == spec.layers { spec.output() } else { spec.hidden };
+                count += 4 * hidden * (input + hidden + biases);
+                input = hidden;
+            }
+            let millions = count as f64 / 1e6;
+            assert!((millions / want - 1.0).abs() < 2e-3, "{name}: {millions}, the paper's {want}");
+        }
+    }
+
+    #[test]
+    fn parameters_begin_as_the_recipe_has_them() {
+        let begun = |name: &str| {
+            let mut config = Config::preset(name).unwrap();
+            (config.model.hidden, config.model.embed) = (64, 48);
+            config.model.last = config.model.last.min(48);
+            if config.model.tied && config.model.last == 0 {
+                config.model.embed = 64;
+            }
+            let spec = config.spec(900).unwrap();
+            let cpu = (DType::F64, &Device::Cpu);
+            let model = build(config.cell().unwrap(), &spec, Way::Fused, cpu, 3).unwrap();
+            move |of: &str| -> (f64, f64) {
+                let parameters = model.parameters();
+                let (_, var) = parameters.iter().find(|(name, _)| name == of).unwrap();
+                let numbers = var.as_tensor().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let squares: f64 = numbers.iter().map(|x| x * x).sum();
+                let largest = numbers.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+                ((squares / numbers.len() as f64).sqrt(), largest)
+            }
+        };
+        // Of U(-r, r): the deviation r / sqrt(3), and nothing beyond r.
+        let uniform = |(deviation, largest): (f64, f64), r: f64| {
+            (deviation * 3f64.sqrt() / r - 1.0).abs() < 0.1 && largest <= r
+        };
+        let awd = begun("awd-lstm");
+        assert!(uniform(awd("embedding.weight"), 0.1), "{:?}", awd("embedding.weight"));
+        assert!(
+            uniform(awd("rnn.weight_hh_l0"), 1.0 / 8.0) && uniform(awd("rnn.weight_hh_l2"), 48f64.powf(-0.5))
+        );
+        assert_eq!(awd("affine.bias"), (0.0, 0.0));
+        let book = begun("book-better");
+        assert!((book("embedding.weight").0 / 0.01 - 1.0).abs() < 0.1, "{:?}", book("embedding.weight"));
+        assert!((book("rnn.weight_ih_l0").0 * 8.0 - 1.0).abs() < 0.1);
+        assert_eq!(book("rnn.bias_ih_l0"), (0.0, 0.0));
+        let medium = begun("zaremba-medium");
+        for name in ["embedding.weight", "rnn.weight_ih_l1", "rnn.bias_hh_l1", "affine.weight", "affine.bias"]
+        {
+            assert!(uniform(medium(name), 0.05), "{name}: {:?}", medium(name));
+        }
     }
 
     #[test]

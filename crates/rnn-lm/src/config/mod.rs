@@ -90,7 +90,7 @@ section! {
         last: usize = 0,
         /// Biases of recurrent layers: none, single (the book's) or both (PyTorch's).
         bias: String = "single".into(),
-        /// How parameters begin: pytorch, book or uniform.
+        /// How parameters begin: pytorch, book, awd (PyTorch's, embeddings from U(-0.1, 0.1)) or uniform.
         init: String = "book".into(),
         /// The r of uniform: from U(-r, r).
         init_range: f64 = 0.1,

@@ -60,7 +60,7 @@ pub(super) fn preset(name: &str) -> Option<Config> {
                 layers: 3,
                 last: 400,
                 bias: "both".into(),
-                init: "pytorch".into(),
+                init: "awd".into(),
                 tied: true,
                 ..Model::default()
             },
@@ -95,7 +95,7 @@ pub(super) fn preset(name: &str) -> Option<Config> {
                 layers: 3,
                 last: 200,
                 bias: "both".into(),
-                init: "pytorch".into(),
+                init: "awd".into(),
                 tied: true,
                 ..Model::default()
             },

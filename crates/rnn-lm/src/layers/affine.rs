@@ -65,7 +65,10 @@ impl TimeAffine {
     /// Where `weight` is no matrix, or `vb` has no such bias.
     pub fn sharing(weight: &Tensor, init: Scheme, vb: &VarBuilder) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
-        Ok(Self { weight: weight.clone(), bias: vb.get_with_hints(outputs, "bias", init.bias(inputs))? })
+        Ok(Self {
+            weight: weight.clone(),
+            bias: vb.get_with_hints(outputs, "bias", init.affine_bias(inputs))?,
+        })
     }
 
     /// `[V, H]`

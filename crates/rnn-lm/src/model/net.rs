@@ -184,7 +184,7 @@ impl<C: Cell> Net<C> {
         spec.check()?;
         spec.check_count(C::GATES)?;
         let layer = LayerSpec::new(spec.embed, spec.hidden).bias(spec.bias).init(spec.init);
-        let begin = if spec.tied { spec.init.affine(spec.output()) } else { spec.init.embedding() };
+        let begin = if spec.tied { spec.init.tied(spec.embed) } else { spec.init.embedding() };
         let embedding =
             TimeEmbedding::with_init(spec.vocabulary, spec.embed, begin, &vb.pp(names::EMBEDDING))?;
         let stack = stack(spec, layer, &vb.pp(names::RNN))?.with_way(way);

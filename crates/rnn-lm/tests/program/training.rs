@@ -57,6 +57,10 @@ fn the_settings_of_a_run_make_the_same_run_again() {
     for name in ["model.safetensors", "config.toml", "tokenizer.json"] {
         assert!(bytes(&folder.path("a").join(name)) == bytes(&folder.path("b").join(name)), "{name}");
     }
+    // Whoever opens the file reads what each setting is.
+    let settings = String::from_utf8(bytes(&folder.path("a/config.toml"))).unwrap();
+    let bare = settings.lines().filter(|line| line.contains(" = ")).find(|line| !line.contains(" # "));
+    assert_eq!(bare, None, "{settings}");
     // Where the ids of the text are is no part of what is learnt.
     folder.out("train t.txt --config a/config.toml --memory 0 --quiet --out c");
     assert!(folder.path("c/cache/train.ids").exists());
