@@ -127,7 +127,7 @@ fn the_loss_through_autograd_is_the_same() {
 
 #[test]
 fn tied_weights_are_one_parameter_with_both_gradients() {
-    let spec = LmSpec::new(V, 12, 12).layers(2).init(Scheme::Book);
+    let spec = LmSpec::new(V, 12, 12).layers(2);
     let gradients = |way, spec: &LmSpec| {
         let mut model = build(CellKind::Gru, spec, way, (DType::F64, &Device::Cpu), 5).unwrap();
         let loss = model.forward(&window()).unwrap();
