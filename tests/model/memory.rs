@@ -1,10 +1,10 @@
 //! Of what is large there is one buffer: the logits of a window, what a rule keeps of a table, and a piece of a long text.
 
-use candle_core::{DType, Device, Var};
-use rnn_core::Way;
+use candle_core::{DType, Device, Tensor, Var};
+use rnn_core::{LstmCell, Way};
 use rnn_lm::data::{Batches, Streams, TextFile};
 use rnn_lm::evaluate::Order;
-use rnn_lm::model::{CellKind, LmSpec, build};
+use rnn_lm::model::{CellKind, LmSpec, Rnnlm, build};
 use rnn_lm::run::Ids;
 use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
 use rnn_lm::train::{Adam, Grad, Optimizer, Sgd, Values};
@@ -36,6 +36,27 @@ fn the_logits_of_a_window_exist_once_while_it_learns_and_while_it_is_measured() 
                 "{way}, {what}: {most} bytes beside {logits}"
             );
         }
+    }
+}
+
+#[test]
+fn nor_are_they_more_than_once_in_candles_graph() {
+    const V: usize = 20_000;
+    let (batch, time) = (4, 64);
+    let ids: Vec<u32> = (0..batch * time + 1).map(|i| (i * 7919 % V) as u32).collect();
+    let window = Streams::new(&ids, batch, time).unwrap().window(0, 0).unwrap();
+    let logits = batch * time * V * size_of::<f32>();
+    for (tied, spec) in [(false, LmSpec::new(V, 4, 8)), (true, LmSpec::new(V, 8, 8).tied(true))] {
+        let cpu = (DType::F32, &Device::Cpu);
+        let model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, cpu, 1).unwrap();
+        let xs = Tensor::from_slice(&window.xs, (batch, time), &Device::Cpu).unwrap();
+        let state = model.zero_state(batch).unwrap();
+        let counted = allocation_counter::measure(|| {
+            let (loss, _) = model.loss(&xs, &window.ts, &state).unwrap();
+            loss.backward().unwrap();
+        });
+        let most = counted.bytes_max as usize;
+        assert!((logits..logits * 13 / 10).contains(&most), "tied {tied}: {most} bytes beside {logits}");
     }
 }
 

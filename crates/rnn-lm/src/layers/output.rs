@@ -2,14 +2,56 @@
 //!
 //! A window's logits are its largest thing. Here they exist for some rows at once, in one buffer that is used again:
 //! made, turned into their gradient, and read for the gradients below while they are in the cache. So the forward does
-//! the work of the backward too, and the backward finds it done.
+//! the work of the backward too, and the backward finds it done. In tensor ops, on any device, they exist whole, and once.
 
-use super::softmax_loss::{check_targets, rows};
-use crate::Result;
+use super::affine::{AffineGrads, TimeAffine};
+use super::softmax_loss::{TimeSoftmaxWithLoss, check_targets, rows};
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use rnn_core::autograd::{Flat, record};
 use rnn_core::kernels::Real;
 use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, grown, product};
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::cpu::resize;
+
+impl TimeAffine {
+    /// [`TimeSoftmaxWithLoss`] of what this layer gives for `hs [N, T, H]`, as one op of candle's graph whose backward is by
+    /// hand. The logits `[N, T, V]` exist once and only here: what stays for the backward are the gradients below them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use rnn_core::Scheme;
+    /// use rnn_lm::layers::TimeAffine;
+    /// let affine = TimeAffine::new(2, 4, Scheme::Book, &VarBuilder::zeros(DType::F64, &Device::Cpu))?;
+    /// let hs = Tensor::ones((1, 3, 2), DType::F64, &Device::Cpu)?;
+    /// assert_eq!(affine.loss(&hs, &[0, 3, 1])?.to_scalar::<f64>()?, 4f64.ln());
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a shape does not fit, a target is outside the vocabulary, or all are [`crate::data::IGNORE`].
+    pub fn loss(&self, hs: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        let (loss, grads) = self.loss_taped(hs, targets)?;
+        let loss = Tensor::new(&[loss], &Device::Cpu)?.to_dtype(hs.dtype())?.to_device(hs.device())?;
+        let AffineGrads { dxs, weight, bias } = grads;
+        let backward = move |grads: &[Tensor]| {
+            [&dxs, &weight, &bias].into_iter().map(|of| Ok(Some(of.broadcast_mul(&grads[0])?))).collect()
+        };
+        let inputs = [hs, self.weight(), self.bias()];
+        let mut outputs = record("affine-with-loss", &inputs, Flat::Tensor(loss), &[().into()], backward)?;
+        outputs.pop().ok_or_else(|| Error::invalid("TimeAffine::loss", "an output", "none"))
+    }
+
+    /// The loss in nats and all gradients of it, by hand and without autograd.
+    ///
+    /// # Errors
+    /// Those of [`Self::loss`].
+    pub fn loss_taped(&self, hs: &Tensor, targets: &[u32]) -> Result<(f64, AffineGrads)> {
+        let (loss, dlogits) = TimeSoftmaxWithLoss.turn(self.infer(hs)?, targets)?;
+        Ok((loss, self.backward(hs, &dlogits)?))
+    }
+}
 
 /// What the affine layer's parameters are, row by row.
 #[derive(Debug, Clone, Copy)]

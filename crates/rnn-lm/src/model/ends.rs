@@ -3,7 +3,7 @@
 
 use super::head::Head;
 use super::net::Net;
-use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
+use crate::layers::{AffineLoss, AffineParams, RowGrad, TimeAffine, TimeEmbedding};
 use crate::train::{Grad, Values};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -45,8 +45,7 @@ impl Ends for InOps {
         let (loss, dhs);
         match &self.head {
             Head::Full(affine) => {
-                let (of_window, dlogits) = TimeSoftmaxWithLoss.turn(affine.infer(hs)?, targets)?;
-                let grads = affine.backward(hs, &dlogits)?;
+                let (of_window, grads) = affine.loss_taped(hs, targets)?;
                 (loss, dhs, self.of_head) = (of_window, grads.dxs, vec![grads.weight, grads.bias]);
             }
             Head::Adaptive(adaptive) => {

@@ -49,20 +49,17 @@ impl Head {
 
     /// The mean loss through candle's graph, by the op whose backward is by hand.
     pub(super) fn loss(&self, hs: &Tensor, targets: &[u32]) -> Result<Tensor> {
-        self.with(hs, targets, |logits, targets| TimeSoftmaxWithLoss.forward(logits, targets))
+        match self {
+            Self::Full(affine) => affine.loss(hs, targets),
+            Self::Adaptive(adaptive) => {
+                adaptive.forward(hs, targets, |logits, targets| TimeSoftmaxWithLoss.forward(logits, targets))
+            }
+        }
     }
 
     /// The same in candle's own ops.
     pub(super) fn reference(&self, hs: &Tensor, targets: &[u32]) -> Result<Tensor> {
-        self.with(hs, targets, |logits, targets| TimeSoftmaxWithLoss.reference(logits, targets))
-    }
-
-    fn with(
-        &self,
-        hs: &Tensor,
-        targets: &[u32],
-        loss: impl Fn(&Tensor, &[u32]) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        let loss = |logits: &Tensor, targets: &[u32]| TimeSoftmaxWithLoss.reference(logits, targets);
         match self {
             Self::Full(affine) => loss(&affine.forward(hs)?, targets),
             Self::Adaptive(adaptive) => adaptive.forward(hs, targets, loss),
