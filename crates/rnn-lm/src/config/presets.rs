@@ -15,7 +15,7 @@ pub const PRESETS: [(&str, &str); 9] = [
     ("char-small", "letter by letter: an LSTM of 512 with Adam"),
     (
         "char-large",
-        "letter by letter: 3 layers of 1000 with all that AWD drops (Merity et al. 2018 on characters)",
+        "letter by letter: 3 layers of 1000, locked dropout, weight drop (Merity et al. 2018 on characters)",
     ),
 ];
 
