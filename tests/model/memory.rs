@@ -2,20 +2,27 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{LstmCell, Way};
-use rnn_lm::data::{Batches, Streams, TextFile};
+use rnn_lm::data::{Batches, Streams, TextFile, Window};
 use rnn_lm::evaluate::Order;
 use rnn_lm::model::{CellKind, LmSpec, Rnnlm, build};
 use rnn_lm::run::Ids;
 use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
 use rnn_lm::train::{Adam, Grad, Optimizer, Sgd, Values};
 
-#[test]
-fn the_logits_of_a_window_exist_once_while_it_learns_and_while_it_is_measured() {
-    const V: usize = 20_000;
+const V: usize = 20_000;
+
+/// A window of 4 x 64 and the id behind it, and the bytes of its logits.
+fn large() -> (Vec<u32>, Window, usize) {
     let (batch, time) = (4, 64);
     let ids: Vec<u32> = (0..batch * time + 1).map(|i| (i * 7919 % V) as u32).collect();
     let window = Streams::new(&ids, batch, time).unwrap().window(0, 0).unwrap();
-    let logits = batch * time * V * size_of::<f32>();
+    (ids, window, batch * time * V * size_of::<f32>())
+}
+
+#[test]
+fn the_logits_of_a_window_exist_once_while_it_learns_and_while_it_is_measured() {
+    let (ids, window, logits) = large();
+    let Window { batch, time, .. } = window;
     for way in [Way::Manual, Way::Fused] {
         // The output layer is a thirtieth of the logits, and so is its gradient.
         let spec = LmSpec::new(V, 4, 8);
@@ -41,11 +48,8 @@ fn the_logits_of_a_window_exist_once_while_it_learns_and_while_it_is_measured() 
 
 #[test]
 fn nor_are_they_more_than_once_in_candles_graph() {
-    const V: usize = 20_000;
-    let (batch, time) = (4, 64);
-    let ids: Vec<u32> = (0..batch * time + 1).map(|i| (i * 7919 % V) as u32).collect();
-    let window = Streams::new(&ids, batch, time).unwrap().window(0, 0).unwrap();
-    let logits = batch * time * V * size_of::<f32>();
+    let (_, window, logits) = large();
+    let Window { batch, time, .. } = window;
     for (tied, spec) in [(false, LmSpec::new(V, 4, 8)), (true, LmSpec::new(V, 8, 8).tied(true))] {
         let cpu = (DType::F32, &Device::Cpu);
         let model = Rnnlm::<LstmCell>::new(&spec, Way::Fused, cpu, 1).unwrap();

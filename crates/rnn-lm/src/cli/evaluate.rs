@@ -9,12 +9,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::LanguageModel;
 use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order, log_probs};
+use rnn_lm::evaluate::{Dynamic, DynamicRule, Evaluation, GradientRms, NeuralCache, Order, lines};
 use rnn_lm::run::{CONFIG, Ids, Run, Texts, Windows};
-use rnn_lm::tokenizer::Unit;
+use rnn_lm::tokenizer::{Tokenizer, Unit};
 use serde_json::json;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 
 /// Measure a model on a text
@@ -105,8 +103,8 @@ impl Evaluate {
         let text = TextFile::open(&self.file)?;
         // Nothing stands before the first token of a stream to predict it from: it is given.
         let (ids, given, evaluation) = if self.lines {
-            let lines = self.read_lines(&run)?;
-            (lines.concat(), 0, line_by_line(&run, model.as_ref(), &lines, session))
+            let lines = self.read_lines(&text, &run.tokenizer)?;
+            (lines.concat(), 0, line_by_line(&run.tokenizer, model.as_ref(), &lines, session))
         } else {
             let ids = run.tokenizer.encode_file(&text)?;
             let evaluation = self.measure(&run, model.as_ref(), &ids, session);
@@ -148,10 +146,9 @@ impl Evaluate {
     }
 
     /// The ids of each line.
-    fn read_lines(&self, run: &Run) -> Result<Vec<Vec<u32>>> {
-        let input = BufReader::new(File::open(&self.file).map_err(rnn_lm::Error::io(&self.file))?);
+    fn read_lines(&self, text: &TextFile, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
         let mut lines = Vec::new();
-        each(input, &self.file.display().to_string(), &run.tokenizer, |_, _, ids| {
+        each(text.read()?.as_slice(), &self.file.display().to_string(), tokenizer, |_, _, ids| {
             lines.push(ids);
             Ok(())
         })?;
@@ -229,27 +226,14 @@ fn is_of_ids(error: &anyhow::Error) -> bool {
 
 /// Each line by itself.
 fn line_by_line(
-    run: &Run,
+    tokenizer: &Tokenizer,
     model: &dyn LanguageModel,
-    lines: &[Vec<u32>],
+    of_lines: &[Vec<u32>],
     session: &Session,
 ) -> Result<Evaluation> {
-    let tokens = lines.iter().map(Vec::len).sum();
-    if tokens == 0 {
-        return Err(rnn_lm::Error::invalid("evaluate: ids", "at least 1", 0)
-            .hint("take a longer text")
-            .into());
-    }
-    counted(session, (tokens, "tokens"), |progress| {
-        let mut sum = Evaluation { nats: 0.0, predictions: 0 };
-        for line in lines {
-            let scores = log_probs(model, &after_another(&run.tokenizer, line))?;
-            sum.nats -= scores.iter().sum::<f64>();
-            sum.predictions += scores.len();
-            progress(sum.predictions);
-        }
-        Ok(sum)
-    })
+    let tokens = (of_lines.iter().map(Vec::len).sum(), "tokens");
+    let each_after_another = of_lines.iter().map(|line| after_another(tokenizer, line));
+    Ok(counted(session, tokens, |progress| lines(model, each_after_another, Some(progress)))?)
 }
 
 /// The size of each weight's gradient on the text that the run learnt from: of its beginning, in windows as it had them.

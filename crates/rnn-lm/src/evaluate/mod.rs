@@ -11,7 +11,7 @@ mod score;
 pub use cache::NeuralCache;
 pub use dynamic::{Dynamic, DynamicRule, GradientRms};
 pub use order::Order;
-pub use score::log_probs;
+pub use score::{lines, log_probs};
 
 use crate::data::Streams;
 use crate::layers::check_ids;

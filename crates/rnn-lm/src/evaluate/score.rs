@@ -1,9 +1,9 @@
 //! The probability of a line, id by id.
 
-use super::{TIME, streams};
+use super::{Evaluation, Progress, Sum, TIME, streams};
 use crate::data::Batches;
 use crate::layers::check_ids;
-use crate::{LanguageModel, Result};
+use crate::{Error, LanguageModel, Result};
 
 /// `ln p(ids[i + 1] | ids[..=i])` for each i, from a state of zeros; none where there are fewer than two ids.
 /// The sum is minus the nats of [`LanguageModel::evaluate`].
@@ -34,4 +34,37 @@ pub fn log_probs(model: &dyn LanguageModel, ids: &[u32]) -> Result<Vec<f64>> {
         Ok(())
     })?;
     Ok(scores)
+}
+
+/// How well lines are predicted that have nothing to do with each other: each begins with an id that is given, from a state of
+/// zeros. The sum of all [`log_probs`].
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use rnn_core::Way;
+/// use rnn_lm::evaluate::lines;
+/// use rnn_lm::model::{CellKind, LmSpec, build};
+/// let model = build(CellKind::Lstm, &LmSpec::new(5, 4, 8), Way::Fused, (DType::F64, &Device::Cpu), 1)?;
+/// let (one, twice) = (vec![0, 3, 1], vec![vec![0, 3, 1], vec![0, 3, 1]]);
+/// let [one, twice] = [lines(model.as_ref(), [one], None)?, lines(model.as_ref(), twice, None)?];
+/// assert_eq!((twice.predictions, twice.nats), (4, 2.0 * one.nats));
+/// # rnn_lm::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// Where there is nothing to predict, or an id is outside the vocabulary.
+pub fn lines(
+    model: &dyn LanguageModel,
+    lines: impl IntoIterator<Item = Vec<u32>>,
+    progress: Progress<'_>,
+) -> Result<Evaluation> {
+    let mut sum = Sum::new(progress);
+    for line in lines {
+        let scores = log_probs(model, &line)?;
+        sum.add(-scores.iter().sum::<f64>(), scores.len());
+    }
+    match sum.sum.predictions {
+        0 => Err(Error::invalid("evaluate: ids", "at least 1", 0).hint("take a longer text")),
+        _ => Ok(sum.sum),
+    }
 }

@@ -5,10 +5,9 @@
 //! the work of the backward too, and the backward finds it done. In tensor ops, on any device, they exist whole, and once.
 
 use super::affine::{AffineGrads, TimeAffine};
-use super::softmax_loss::{TimeSoftmaxWithLoss, check_targets, rows};
-use crate::{Error, Result};
-use candle_core::{Device, Tensor};
-use rnn_core::autograd::{Flat, record};
+use super::softmax_loss::{TimeSoftmaxWithLoss, check_targets, recorded, rows};
+use crate::Result;
+use candle_core::Tensor;
 use rnn_core::kernels::Real;
 use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, grown, product};
 use rnn_core::kernels::profile::part;
@@ -33,14 +32,8 @@ impl TimeAffine {
     /// Where a shape does not fit, a target is outside the vocabulary, or all are [`crate::data::IGNORE`].
     pub fn loss(&self, hs: &Tensor, targets: &[u32]) -> Result<Tensor> {
         let (loss, grads) = self.loss_taped(hs, targets)?;
-        let loss = Tensor::new(&[loss], &Device::Cpu)?.to_dtype(hs.dtype())?.to_device(hs.device())?;
-        let AffineGrads { dxs, weight, bias } = grads;
-        let backward = move |grads: &[Tensor]| {
-            [&dxs, &weight, &bias].into_iter().map(|of| Ok(Some(of.broadcast_mul(&grads[0])?))).collect()
-        };
-        let inputs = [hs, self.weight(), self.bias()];
-        let mut outputs = record("affine-with-loss", &inputs, Flat::Tensor(loss), &[().into()], backward)?;
-        outputs.pop().ok_or_else(|| Error::invalid("TimeAffine::loss", "an output", "none"))
+        let (inputs, grads) = ([hs, self.weight(), self.bias()], vec![grads.dxs, grads.weight, grads.bias]);
+        recorded("affine-with-loss", loss, &inputs, grads)
     }
 
     /// The loss in nats and all gradients of it, by hand and without autograd.

@@ -28,6 +28,21 @@ use rnn_core::kernels::{Real, Vector, lend, team};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TimeSoftmaxWithLoss;
 
+/// A loss as one op of candle's graph, whose gradients with respect to `inputs` are known already.
+pub(super) fn recorded(
+    name: &'static str,
+    loss: f64,
+    inputs: &[&Tensor],
+    gradients: Vec<Tensor>,
+) -> Result<Tensor> {
+    let like = inputs[0];
+    let loss = Tensor::new(&[loss], &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())?;
+    let backward =
+        move |grads: &[Tensor]| gradients.iter().map(|of| Ok(Some(of.broadcast_mul(&grads[0])?))).collect();
+    let mut outputs = record(name, inputs, Flat::Tensor(loss), &[().into()], backward)?;
+    outputs.pop().ok_or_else(|| Error::invalid(name, "an output", "none"))
+}
+
 impl TimeSoftmaxWithLoss {
     /// The loss, as one op of candle's graph whose backward is by hand. `logits [N, T, V]`, targets row by row.
     ///
@@ -35,11 +50,7 @@ impl TimeSoftmaxWithLoss {
     /// Where the number of targets does not fit, one is outside the vocabulary, or all are [`IGNORE`].
     pub fn forward(self, logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
         let (loss, dlogits) = self.forward_taped(logits, targets)?;
-        let loss =
-            Tensor::new(&[loss], &Device::Cpu)?.to_dtype(logits.dtype())?.to_device(logits.device())?;
-        let backward = move |grads: &[Tensor]| Ok(vec![Some(dlogits.broadcast_mul(&grads[0])?)]);
-        let mut outputs = record("softmax-with-loss", &[logits], Flat::Tensor(loss), &[().into()], backward)?;
-        outputs.pop().ok_or_else(|| Error::invalid("TimeSoftmaxWithLoss", "an output", "none"))
+        recorded("softmax-with-loss", loss, &[logits], vec![dlogits])
     }
 
     /// The mean loss in nats and the gradient `[N, T, V]` of the logits, by hand and without autograd.
