@@ -177,3 +177,101 @@ fn zaremba(hidden: usize, time: usize, range: f64, recipe: Recipe) -> Config {
         ..Config::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CellKind, Dropout, LmSpec, build};
+    use candle_core::{DType, Device};
+    use rnn_core::{Bias, Scheme, Way};
+
+    #[test]
+    fn the_papers_recipes() {
+        let medium = Config::preset("zaremba-medium").unwrap();
+        let spec = medium.spec(10_000).unwrap();
+        assert_eq!((spec.embed, spec.hidden, spec.layers, spec.tied), (650, 650, 2, false));
+        assert_eq!((spec.init, spec.dropout), (Scheme::Uniform(0.05), Dropout::everywhere(0.5)));
+        assert_eq!(spec.bias, Bias::Both);
+        // A rate of 1 and a norm of 5 for a loss that is summed over 35 steps.
+        let mut trainer = medium.trainer(39 * 1328).unwrap();
+        let small = LmSpec::new(2, 1, 1);
+        let mut model = build(CellKind::Rnn, &small, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+        let mut epoch = || (trainer.lr(), trainer.epoch_ends(model.as_mut()).unwrap()).0 / 35.0;
+        let rates: Vec<f64> = (0..8).map(|_| epoch()).collect();
+        assert_eq!(rates[..6], [1.0; 6]);
+        assert!((rates[6] - 1.0 / 1.2).abs() < 1e-12 && (rates[7] - 1.0 / 1.44).abs() < 1e-12);
+        assert!((medium.training.clip_norm * 35.0 - 5.0).abs() < 1e-12);
+        let better = Config::preset("book-better").unwrap().spec(10_000).unwrap();
+        assert_eq!((better.tied, better.bias, better.init), (true, Bias::Single, Scheme::Book));
+        assert_eq!(Config::preset("book-lstm").unwrap().spec(9).unwrap().dropout, Dropout::default());
+    }
+
+    /// As their papers count them, in millions.
+    #[test]
+    fn models_have_as_many_parameters_as_the_papers_say() {
+        for (name, want) in [
+            ("book-better", 13.3),
+            ("zaremba-small", 4.65),
+            ("zaremba-medium", 19.8),
+            ("zaremba-large", 66.0),
+            ("awd-lstm", 24.2),
+        ] {
+            let spec = Config::preset(name).unwrap().spec(10_000).unwrap();
+            let mut count = spec.vocabulary * (spec.embed + 1);
+            if !spec.tied {
+                count += spec.vocabulary * spec.output();
+            }
+            let biases = if spec.bias == Bias::Both { 2 } else { 1 };
+            let mut input = spec.embed;
+            for k in 0..spec.layers {
+                let hidden = if k + 1 == spec.layers { spec.output() } else { spec.hidden };
+                count += 4 * hidden * (input + hidden + biases);
+                input = hidden;
+            }
+            let millions = count as f64 / 1e6;
+            assert!((millions / want - 1.0).abs() < 2e-3, "{name}: {millions}, the paper's {want}");
+        }
+    }
+
+    #[test]
+    fn parameters_begin_as_the_recipe_has_them() {
+        let begun = |name: &str| {
+            let mut config = Config::preset(name).unwrap();
+            (config.model.hidden, config.model.embed) = (64, 48);
+            config.model.last = config.model.last.min(48);
+            if config.model.tied && config.model.last == 0 {
+                config.model.embed = 64;
+            }
+            let spec = config.spec(900).unwrap();
+            let cpu = (DType::F64, &Device::Cpu);
+            let model = build(config.cell().unwrap(), &spec, Way::Fused, cpu, 3).unwrap();
+            move |of: &str| -> (f64, f64) {
+                let parameters = model.parameters();
+                let (_, var) = parameters.iter().find(|(name, _)| name == of).unwrap();
+                let numbers = var.as_tensor().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let squares: f64 = numbers.iter().map(|x| x * x).sum();
+                let largest = numbers.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+                ((squares / numbers.len() as f64).sqrt(), largest)
+            }
+        };
+        // Of U(-r, r): the deviation r / sqrt(3), and nothing beyond r.
+        let uniform = |(deviation, largest): (f64, f64), r: f64| {
+            (deviation * 3f64.sqrt() / r - 1.0).abs() < 0.1 && largest <= r
+        };
+        let awd = begun("awd-lstm");
+        assert!(uniform(awd("embedding.weight"), 0.1), "{:?}", awd("embedding.weight"));
+        assert!(
+            uniform(awd("rnn.weight_hh_l0"), 1.0 / 8.0) && uniform(awd("rnn.weight_hh_l2"), 48f64.powf(-0.5))
+        );
+        assert_eq!(awd("affine.bias"), (0.0, 0.0));
+        let book = begun("book-better");
+        assert!((book("embedding.weight").0 / 0.01 - 1.0).abs() < 0.1, "{:?}", book("embedding.weight"));
+        assert!((book("rnn.weight_ih_l0").0 * 8.0 - 1.0).abs() < 0.1);
+        assert_eq!(book("rnn.bias_ih_l0"), (0.0, 0.0));
+        let medium = begun("zaremba-medium");
+        for name in ["embedding.weight", "rnn.weight_ih_l1", "rnn.bias_hh_l1", "affine.weight", "affine.bias"]
+        {
+            assert!(uniform(medium(name), 0.05), "{name}: {:?}", medium(name));
+        }
+    }
+}
