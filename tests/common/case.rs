@@ -93,7 +93,15 @@ impl Case {
         named
     }
 
-    /// The same without autograd.
+    /// Outputs and the next state, with nothing kept for a backward.
+    pub fn inferred<R: Recurrent>(&self, layer: &R) -> Named {
+        let (hs, next) = layer.infer_with(&self.xs(), &self.start(layer), &self.plan).unwrap();
+        let parts = next.names().into_iter().zip(next.parts());
+        let parts = parts.map(|(name, part)| (format!("next {name}"), part.clone()));
+        [("hs".to_string(), hs)].into_iter().chain(parts).collect()
+    }
+
+    /// What [`Self::recorded`] gives, without autograd.
     pub fn by_hand<R: Layer>(&self, layer: &R) -> Named {
         let start = self.start(layer);
         let (hs, next, tapes) = layer.forward_by_hand(&self.xs(), &start, &self.plan).unwrap();

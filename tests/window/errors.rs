@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use rnn_core::cell::{GruState, LstmState, RnnState};
+use rnn_core::cell::{CellState, GruState, LstmState, PointwiseGrads, RnnState, Saved, Sums};
 use rnn_core::{
-    Bias, Bidirectional, Cell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Parameters, Plan, Recurrent,
-    RnnCell, Stack, StackState, State, TimeRnn, TimeTape, Way,
+    Bias, Bidirectional, Cell, GruCell, Layer, LayerNormLstmCell, LayerParams, LayerSpec, LstmCell, Normed,
+    Parameters, Plan, Recurrent, Regularisers, RnnCell, Stack, StackState, State, TimeRnn, TimeTape, Way,
 };
 use rnn_lm::generate::Sampling;
 use rnn_lm::layers::{TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss};
@@ -237,4 +237,114 @@ fn what_a_language_model_is_asked_that_it_cannot_answer() {
     says(model.generate(&[1], 3, &skip_all), &["generate: probabilities", "all ids skipped"]);
     says(model.backward(), &["backward: expected a forward before it"]);
     says(model.gradients(), &["Rnnlm::gradients: expected a backward before it"]);
+}
+
+/// A cell's state with its parts in another order than layers take them in.
+#[derive(Debug, Clone)]
+struct Turned(LstmState);
+
+impl State for Turned {
+    fn parts(&self) -> Vec<&Tensor> {
+        vec![&self.0.c, &self.0.h]
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["c".into(), "h".into()]
+    }
+
+    fn try_map(&self, f: &mut dyn FnMut(&Tensor) -> rnn_core::Result<Tensor>) -> rnn_core::Result<Self> {
+        Ok(Self(LstmState { c: f(&self.0.c)?, h: f(&self.0.h)? }))
+    }
+}
+
+impl CellState for Turned {
+    fn h(&self) -> &Tensor {
+        &self.0.h
+    }
+
+    fn with_h(&self, h: Tensor) -> Self {
+        Self(self.0.with_h(h))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct TurnedLstm(LstmCell);
+
+impl Cell for TurnedLstm {
+    type State = Turned;
+    const GATES: usize = 4;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> rnn_core::Result<Self> {
+        Ok(Self(LstmCell::new(spec, vb)?))
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        self.0.spec()
+    }
+
+    fn params(&self) -> &LayerParams {
+        self.0.params()
+    }
+
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self(self.0.with_params(params))
+    }
+
+    fn zero_state(&self, batch: usize) -> rnn_core::Result<Turned> {
+        Ok(Turned(self.0.zero_state(batch)?))
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, state: &Turned) -> rnn_core::Result<(Turned, Saved)> {
+        let (next, saved) = self.0.pointwise_forward(sums, &state.0)?;
+        Ok((Turned(next), saved))
+    }
+
+    fn pointwise_backward(&self, saved: &Saved, dnext: &Turned) -> rnn_core::Result<PointwiseGrads<Turned>> {
+        let PointwiseGrads { sums, state, fed, own } = self.0.pointwise_backward(saved, &dnext.0)?;
+        Ok(PointwiseGrads { sums, state: Turned(state), fed, own })
+    }
+}
+
+#[test]
+fn a_state_that_does_not_begin_with_h() {
+    let layer = TimeRnn::<TurnedLstm>::build(LayerSpec::new(3, 4), &parameters().builder()).unwrap();
+    let start = layer.zero_state(1).unwrap();
+    says(
+        layer.forward(&zeros(&[1, 2, 3]), &start),
+        &["CellState: the first part: expected the hidden state, got c", "State::parts"],
+    );
+}
+
+#[test]
+fn layers_of_one_place_that_draw_masks() {
+    let parameters = parameters();
+    let layer = |prefix: &str| {
+        TimeRnn::<LstmCell>::build(LayerSpec::new(4, 4), &parameters.builder().pp(prefix)).unwrap()
+    };
+    let drawing = |layer: TimeRnn<LstmCell>| {
+        layer.with_regularisers(Regularisers { recurrent: 0.5, ..Regularisers::default() })
+    };
+    // Where nothing is drawn they may be of one place.
+    let stack = Stack::from_layers(vec![layer("a"), layer("b")]).unwrap();
+    let parts = ["layers that draw masks: expected each of another place, got two of", "LayerSpec::layer"];
+    says(stack.map(drawing), &parts);
+    says(Stack::from_layers(vec![drawing(layer("a")).unwrap(), drawing(layer("b")).unwrap()]), &parts);
+}
+
+#[test]
+fn a_cell_that_is_normalised_twice() {
+    let made = Normed::<LayerNormLstmCell>::new(LayerSpec::new(3, 4), parameters().builder());
+    says(made, &["LayerParams::and: expected a name that no other parameter has, got norm_ih"]);
+}
+
+#[test]
+fn a_stream_takes_an_affine_layer_however_it_lies_in_memory() {
+    let stack = Stack::from_layers(vec![lstm(Way::Fused)]).unwrap();
+    let weight = Tensor::rand(-1f32, 1.0, (4, 5), &Device::Cpu).unwrap();
+    let (turned, bias) = (weight.t().unwrap(), zeros(&[5]));
+    let step = |weight: &Tensor| {
+        let mut stream = stack.stream_into::<f32>(1, Some((weight, &bias))).unwrap();
+        stream.step(&[0.1, 0.2, 0.3]).unwrap().to_vec()
+    };
+    assert_eq!(step(&turned), step(&turned.contiguous().unwrap()));
 }

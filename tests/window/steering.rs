@@ -66,6 +66,11 @@ fn holds_at<R: Layer>(all: &[[usize; 4]], make: impl Fn(&Case) -> Result<R>) {
                     let got = case.recorded(&in_way(way), way);
                     held(&what, &got, &want, tolerance);
                     held(&format!("{what} without autograd"), &case.by_hand(&in_way(way)), &got, 0.0);
+                    if regularisers == Regularisers::default() {
+                        // Nothing is drawn, so inference has the same numbers.
+                        let inferred = case.inferred(&in_way(way));
+                        held(&format!("{what}, inferred"), &inferred, &got[..inferred.len()].to_vec(), 0.0);
+                    }
                 };
                 doors("manual", Way::Manual);
                 for cpu in Cpu::available() {
@@ -172,13 +177,21 @@ fn stacks_of_two_directions_with_dropout_between() {
     }
 }
 
+fn start_of<C: Cell>(layer: &TimeRnn<C>, batch: usize) -> C::State {
+    let start = layer.zero_state(batch).unwrap();
+    start.try_map(&mut |part| Ok(random(part.dims(), DType::F64, "start"))).unwrap()
+}
+
 /// Outputs, the next state and the gradients of the input, of the initial state and of the parameters.
-fn there_and_back<C: Cell>(layer: &TimeRnn<C>, (xs, dhs): (&Tensor, &Tensor), plan: &Plan) -> Vec<Tensor> {
-    let start = layer.zero_state(xs.dims()[0]).unwrap();
-    let start = start.try_map(&mut |part| Ok(random(part.dims(), DType::F64, "start"))).unwrap();
+fn there_and_back<C: Cell>(
+    layer: &TimeRnn<C>,
+    start: &C::State,
+    (xs, dhs): (&Tensor, &Tensor),
+    plan: &Plan,
+) -> Vec<Tensor> {
     let cloned = |tensors: Vec<&Tensor>| tensors.into_iter().cloned().collect::<Vec<_>>();
     if layer.way() != Way::Reference {
-        let (hs, next, tape) = layer.forward_taped_with(xs, &start, plan).unwrap();
+        let (hs, next, tape) = layer.forward_taped_with(xs, start, plan).unwrap();
         let grads = layer.backward(tape, dhs, &next.zeros_like().unwrap()).unwrap();
         let of_state = [cloned(next.parts()), vec![grads.dxs.unwrap()], cloned(grads.dstate.parts())];
         return [vec![hs], of_state.concat(), cloned(grads.params.tensors())].concat();
@@ -216,7 +229,8 @@ fn not_a_number_ends<C: Cell>(direction: Direction) {
     let dhs = random(&[3, 4, 4], DType::F64, "dhs").broadcast_add(&padding).unwrap();
     let with_nan = xs.broadcast_add(&broken.unsqueeze(2).unwrap()).unwrap();
     for (xs, what) in [(&xs, "finite"), (&with_nan, "with NaN")] {
-        let of = |way| there_and_back(&layer.clone().with_way(way), (xs, &dhs), &plan);
+        let start = start_of(&layer, 3);
+        let of = |way| there_and_back(&layer.clone().with_way(way), &start, (xs, &dhs), &plan);
         let want = of(Way::Fused);
         let finite = |tensor: Tensor| numbers(&tensor).iter().all(|x| x.is_finite());
         // Of row 0 what is taken after the reset.
@@ -246,5 +260,39 @@ fn what_is_not_a_number_passes_no_reset_and_comes_from_no_padding_in_any_way() {
         not_a_number_ends::<LstmCell>(direction);
         not_a_number_ends::<GruCell>(direction);
         not_a_number_ends::<ResetBeforeGruCell>(direction);
+    }
+}
+
+/// A row that takes no step keeps its state, a number or not, and has no part in a gradient of the weights.
+fn not_a_number_stays<C: Cell>(direction: Direction) {
+    let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
+    let cell = C::new(LayerSpec::new(3, 4).direction(direction), parameters.builder()).unwrap();
+    let layer = TimeRnn::new(cell);
+    let plan = Plan::new().lengths(&[2, 0]);
+    let nan = Tensor::new(&[[0.0], [f64::NAN]], &Device::Cpu).unwrap();
+    let start = start_of(&layer, 2).try_map(&mut |part| Ok(part.broadcast_add(&nan)?)).unwrap();
+    let (xs, dhs) = (random(&[2, 3, 3], DType::F64, "xs"), random(&[2, 3, 4], DType::F64, "dhs"));
+    let of = |way| there_and_back(&layer.clone().with_way(way), &start, (&xs, &dhs), &plan);
+    let (parts, want) = (start.parts().len(), of(Way::Reference));
+    for way in [Way::Manual, Way::Fused] {
+        for (k, (got, want)) in of(way).iter().zip(&want).enumerate() {
+            let is_next = (1..=parts).contains(&k);
+            for (got, want) in numbers(got).into_iter().zip(numbers(want)) {
+                let same = if want.is_nan() { is_next && got.is_nan() } else { (got - want).abs() < 1e-12 };
+                assert!(same, "{direction:?}, {way}, tensor {k}: {got} for {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_no_steps_may_start_with_what_is_not_a_number() {
+    for direction in Direction::BOTH {
+        not_a_number_stays::<RnnCell>(direction);
+        not_a_number_stays::<LstmCell>(direction);
+        not_a_number_stays::<GruCell>(direction);
+        not_a_number_stays::<ResetBeforeGruCell>(direction);
+        not_a_number_stays::<PeepholeLstmCell>(direction);
+        not_a_number_stays::<LayerNormLstmCell>(direction);
     }
 }

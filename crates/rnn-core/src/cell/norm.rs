@@ -7,8 +7,8 @@ use crate::kernels::Kernel;
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-/// A cell whose two products are normalised before their biases are added (Ba, Kiros & Hinton 2016), around any other
-/// cell.
+/// A cell whose two products are normalised before their biases are added (Ba, Kiros & Hinton 2016), around any cell that
+/// leaves [`Cell::shape`] as it is: what this one does stands in its place.
 ///
 /// ```text
 /// input     = gamma_ih * norm(x W_ih^T) + b_ih

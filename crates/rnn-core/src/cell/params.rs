@@ -181,13 +181,17 @@ impl LayerParams {
     /// With a parameter of the cell's own, that begins as `init`.
     ///
     /// # Errors
-    /// Where `vb` does not have a tensor of that name and shape.
+    /// Where there is one of that name already, or `vb` does not have a tensor of that name and shape.
     pub fn and(
         mut self,
         (parameter, shape): (&'static str, &[usize]),
         init: Init,
         (spec, vb): (&LayerSpec, &VarBuilder),
     ) -> Result<Self> {
+        if self.names().contains(&parameter) {
+            return Err(Error::invalid("LayerParams::and", "a name that no other parameter has", parameter)
+                .hint("a cell that is normalised already is not normalised again"));
+        }
         self.own.push((parameter, vb.get_with_hints(shape, &name(parameter, spec.place), init)?));
         Ok(self)
     }

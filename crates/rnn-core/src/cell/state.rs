@@ -63,9 +63,10 @@ pub trait State: Clone + std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The state of a cell: one part of it is the hidden state, which is what is given out and fed back.
+/// The state of a cell: the first of its parts is the hidden state, which is what is given out and fed back; the second, where
+/// there is one, is what [`crate::Regularisers::zoneout_c`] keeps.
 pub trait CellState: State {
-    /// The hidden state, `[N, P]`.
+    /// The hidden state, `[N, P]`: the first of [`State::parts`].
     fn h(&self) -> &Tensor;
 
     /// The same state with another hidden state.

@@ -1,7 +1,7 @@
 //! Whether what a layer is given fits its cell: parameters, the window and the state. Kernels take slices, and a slice of another
 //! length is a panic there.
 
-use crate::cell::{Cell, State};
+use crate::cell::{Cell, CellState, State};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -24,11 +24,17 @@ impl SimpleBackend for Shapes {
     }
 }
 
-/// The cell's parameters are those that it would ask for.
+/// The cell's parameters are those that it would ask for, and its state begins with h.
 ///
 /// # Errors
-/// Where a parameter is missing, too many, of another shape, or not of the dtype or on the device of the first one.
+/// Where the hidden state is not the first part of the state, or a parameter is missing, too many, of another shape, or not of the dtype or on the device of the first one.
 pub(super) fn params<C: Cell>(cell: &C) -> Result<()> {
+    let state = cell.zero_state(1)?;
+    if !state.parts().first().is_some_and(|&first| std::ptr::eq(first, state.h())) {
+        let got = state.names().first().cloned().unwrap_or_else(|| "none".into());
+        return Err(Error::invalid("CellState: the first part", "the hidden state", got)
+            .hint("State::parts and State::names begin with what CellState::h gives"));
+    }
     let (given, first) = (cell.params(), &cell.params().weight_ih);
     let like = C::new(*cell.spec(), VarBuilder::from_backend(Box::new(Shapes), first.dtype(), Device::Cpu))?;
     let wanted = like.params();

@@ -82,7 +82,8 @@ impl<R: Layer> Stack<R> {
     /// A stack of layers of any sizes that fit.
     ///
     /// # Errors
-    /// Where there is none, or a layer's input is not as wide as the output before it.
+    /// Where there is none, a layer's input is not as wide as the output before it, or two layers that draw masks have the
+    /// same place, by which masks are drawn.
     pub fn from_layers(layers: Vec<R>) -> Result<Self> {
         if layers.is_empty() {
             return Err(Error::invalid("Stack: layers", "at least 1", 0));
@@ -94,6 +95,7 @@ impl<R: Layer> Stack<R> {
                 return Err(Error::invalid(op, format!("{before}, the output size of layer {k}"), after));
             }
         }
+        check_places(&layers)?;
         Ok(Self { layers, dropout: 0.0 })
     }
 
@@ -118,12 +120,13 @@ impl<R: Layer> Stack<R> {
     /// ```
     ///
     /// # Errors
-    /// Those of `f`.
+    /// Those of `f`, and where two layers that draw masks have the same place.
     pub fn map(
         self,
         mut f: impl FnMut(super::TimeRnn<R::Cell>) -> Result<super::TimeRnn<R::Cell>>,
     ) -> Result<Self> {
-        let layers = self.layers.into_iter().map(|layer| layer.map(&mut f)).collect::<Result<_>>()?;
+        let layers = self.layers.into_iter().map(|layer| layer.map(&mut f)).collect::<Result<Vec<_>>>()?;
+        check_places(&layers)?;
         Ok(Self { layers, ..self })
     }
 
@@ -241,6 +244,22 @@ impl<R: Layer> Stack<R> {
         let source = Source { draw, place: Place::from(first + k), dtype: xs.dtype(), device: xs.device() };
         source.dropout("between", self.dropout, xs.dims())
     }
+}
+
+/// # Errors
+/// Where two that draw masks have the same place: they would drop the same units in every window.
+fn check_places<R: Layer>(layers: &[R]) -> Result<()> {
+    let draw = layers.iter().flat_map(Layer::directions).filter(|layer| layer.regularisers().any());
+    let mut seen = Vec::new();
+    for place in draw.map(|layer| layer.cell().spec().place) {
+        if seen.contains(&place) {
+            let got = format!("two of {place}");
+            return Err(Error::invalid("Stack: layers that draw masks", "each of another place", got)
+                .hint("LayerSpec::layer says which one it is"));
+        }
+        seen.push(place);
+    }
+    Ok(())
 }
 
 fn masked(tensor: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {

@@ -92,9 +92,13 @@ impl<C: Cell> Stack<TimeRnn<C>> {
                 let want = format!("[{size}, {}]", self.output_size());
                 return Err(Error::invalid("Stack::stream: weight", want, format!("{got:?}")));
             }
-            Ok((lend::read::<T>(weight)?, lend::read::<T>(bias)?))
+            Ok((weight.detach().contiguous()?, bias.detach().contiguous()?))
         });
-        let affine = affine.transpose()?;
+        let affine: Option<(Tensor, Tensor)> = affine.transpose()?;
+        let affine = match &affine {
+            Some((weight, bias)) => Some((lend::read::<T>(weight)?, lend::read::<T>(bias)?)),
+            None => None,
+        };
         let affine = affine.as_ref().map(|(weight, bias)| (weight.slice(), bias.slice()));
         Ok(StackStream { stream: Stream::new(rows, &layers, affine), input: self.input_size(), rows, like })
     }

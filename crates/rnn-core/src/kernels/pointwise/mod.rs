@@ -40,7 +40,7 @@ pub enum Reads {
 
 /// A stage of a cell: from gate sums, a unit at a time, to what it makes of them, and back.
 pub trait Pointwise: Sync + 'static {
-    /// The gates of this stage; a cell has at most [`MAX_GATES`].
+    /// The gates of this stage, at least one; a cell has at most [`MAX_GATES`].
     const GATES: usize;
     /// Whether the state has a part c beside h, and this stage makes the next one; at most one of a cell does.
     const CARRY: bool;
@@ -63,7 +63,7 @@ pub trait Pointwise: Sync + 'static {
 /// The stages of a cell.
 ///
 /// By these constants the kernels give each member of a team places of its own. What they could not keep apart does
-/// not compile where a kernel of it is asked for: more gates than [`MAX_GATES`]; a single stage, or the first of two,
+/// not compile where a kernel of it is asked for: a stage without gates, or more than [`MAX_GATES`]; a single stage, or the first of two,
 /// that reads [`Reads::Between`]; a first of two that reads [`Reads::Hidden`] or has numbers of its own; two that both read
 /// [`Reads::Fed`], have an extra or make the next c; two of which one is [`Pointwise::TWO_SIDED`], or both are beside a
 /// [`Between::Product`]; a last one that reads [`Reads::Between`] behind a product, or does not behind a [`Between::Norm`].

@@ -187,7 +187,7 @@ fn line_start<T>(buffer: &[T]) -> usize {
 }
 
 /// Terms of a sum between two roundings to memory; their panel stays in a core's own cache.
-const DEPTH: usize = 768;
+pub(in crate::kernels) const DEPTH: usize = 768;
 
 /// The depth of a product cut into even pieces of at most [`DEPTH`].
 pub(super) fn depths(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {

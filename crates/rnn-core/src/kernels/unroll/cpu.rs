@@ -195,7 +195,7 @@ pub fn forward<T: Real>(
 
 /// # Panics
 /// Where a parameter does not have the size that `dims` gives it.
-fn check<T>(params: &Params<'_, T>, &Dims { hidden, .. }: &Dims, traits: &Traits) {
+pub(super) fn check<T>(params: &Params<'_, T>, &Dims { hidden, .. }: &Dims, traits: &Traits) {
     let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
     let sizes = [
         ("bias_ih", params.bias_ih, sums),
@@ -244,8 +244,8 @@ pub(super) fn cut<T>(dims: &Dims, gates: usize) -> (Cut, usize) {
 /// computed.
 ///
 /// # Panics
-/// Where a slice does not have the size that the tape's window gives it, the tape was not kept, something steers this
-/// window but not the tape's or the other way round, H is 0, or N or T is 0 and something steers the window.
+/// Where a slice does not have the size that the tape's window gives it, the tape was not kept, something steers or
+/// projects this window but not the tape's or the other way round, H is 0, or N or T is 0 and something steers the window.
 #[allow(clippy::too_many_arguments)] // The contract's own list: what goes in, what comes out, and whose memory.
 pub fn backward<T: Real>(
     LayerOf { kernel, params, course }: &LayerOf<'_, T>,
@@ -270,11 +270,14 @@ pub fn backward<T: Real>(
     assert_eq!(tape.fed.is_empty(), !steered, "the course of the tape's window");
     let carried = if carry { hidden } else { 0 };
     assert_eq!((dstate.h.len(), dstate.c.len()), (batch * output, batch * carried), "dstate of {dims:?}");
+    // Members share the state's gradient by outputs where something projects, else by units.
+    let projected = !params.weight_hr.is_empty();
+    assert_eq!(tape.hidden.is_empty(), !projected, "the projection of the tape's window");
+    check(params, &dims, &traits);
     course.check(&dims);
 
     let when = |condition: bool, size: usize| if condition { size } else { 0 };
     resize(&mut scratch.drecurrent, when(two_sided, steps * sums));
-    let projected = !params.weight_hr.is_empty();
     let normed = !params.norm_ih.is_empty();
     let [dproduct_ih, dproduct_hh] = &mut scratch.dproducts;
     resize(dproduct_ih, when(normed, steps * sums));

@@ -54,6 +54,7 @@ impl Traits {
     /// Where the stages are not as [`Stages`] says: in a constant, as kernels have it, such do not compile.
     pub(in crate::kernels) const fn of<C: Stages>() -> Self {
         assert!(C::Last::OWN <= MAX_OWN, "more numbers of a cell's own than MAX_OWN");
+        assert!(C::Last::GATES > 0 && C::First::GATES > 0, "a stage without gates");
         let last = Self {
             gates: C::Last::GATES,
             first: 0,
@@ -101,7 +102,6 @@ impl Traits {
             carry: C::First::CARRY || last.carry,
             extra: C::First::EXTRA || last.extra,
             two_sided: C::First::TWO_SIDED || last.two_sided,
-            reads_h: last.reads_h || matches!(C::First::READS, Reads::Hidden),
             reads_fed: last.reads_fed || matches!(C::First::READS, Reads::Fed),
             ..last
         }
@@ -213,6 +213,9 @@ mod tests {
         refused::<Both<Plain, Stage<1, 4, 0, false>, false>>("more numbers of a cell's own than MAX_OWN");
         refused::<Both<Stage<3, 0, 0, false>, Stage<2, 0, 0, false>, false>>("more gates than MAX_GATES");
         refused::<Stage<5, 0, 0, false>>("more gates than MAX_GATES");
+        refused::<Stage<0, 0, 0, false>>("a stage without gates");
+        refused::<Both<Stage<0, 0, 0, false>, Reader, false>>("a stage without gates");
+        refused::<Both<Plain, Stage<0, 0, 3, false>, false>>("a stage without gates");
         refused::<Both<Stage<1, 0, 1, false>, Stage<1, 0, 1, false>, false>>("two stages with an extra");
         refused::<Both<Stage<1, 0, 2, false>, Stage<1, 0, 2, false>, false>>(
             "two stages that make the next c",

@@ -9,10 +9,11 @@ use crate::kernels::dispatch::{self, Cpu, with};
 use crate::kernels::pointwise::{
     Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
 };
-use crate::kernels::product::{Into, Mat, Rooms, product};
+use crate::kernels::product::{DEPTH, Into, Mat, Rooms, product};
 use crate::kernels::team::{beside_busy_cores, in_company};
 use crate::{Direction, rng};
 use region::{Allocation, Protection};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Numbers whose last one stands right before a page that nobody may touch.
 struct Guarded<T> {
@@ -259,9 +260,12 @@ fn two_unrolls_at_the_same_time_and_busy_cores_change_no_bit() {
 }
 
 /// Steps of a stream and a window of as many steps: the same hidden states, and so the same products of them.
-fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, normed: bool, rows: usize, threads: usize) {
-    // Weights enough for three members.
-    let (time, input, hidden, outputs) = (4, 65, 199, 261);
+fn stream_and_window<T: Real>(
+    (kernel, hidden, normed): (&'static dyn KernelOf<T>, usize, bool),
+    rows: usize,
+    threads: usize,
+) {
+    let (time, input, outputs) = (4, 65, 261);
     let random = |len: usize, purpose: &str| -> Vec<T> {
         let mut stream = rng::Stream::new(1, purpose, len as u64);
         (0..len).map(|_| T::from_f64(0.3 * stream.normal())).collect()
@@ -312,6 +316,9 @@ fn stream_and_window<T: Real>(kernel: &'static dyn KernelOf<T>, normed: bool, ro
     assert_eq!(members, threads);
 }
 
+/// Units whose weights are enough for three members.
+const UNITS: usize = 199;
+
 /// Times that a stream is run: where members do not wait for each other, it shows in some of them.
 const TURNS: usize = 8;
 
@@ -322,11 +329,78 @@ fn a_stream_gives_the_bits_of_a_window() {
             for (rows, threads) in [(1, 1), (1, 2), (5, 2), (3, 3)] {
                 for normed in [false, true] {
                     for kernel in cells::<f32>() {
-                        stream_and_window(kernel, normed, rows, threads);
+                        stream_and_window((kernel, UNITS, normed), rows, threads);
                     }
-                    stream_and_window::<f64>(&Lstm, normed, rows, threads);
+                    stream_and_window::<f64>((&Lstm, UNITS, normed), rows, threads);
                 }
             }
+            // More terms a sum than one piece of a product has.
+            stream_and_window::<f32>((&Lstm, DEPTH + 35, false), 1, 2);
         });
     }
+}
+
+/// What a kernel says of a window that does not belong to a tape or a stream.
+fn refused(work: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(work)).expect_err("refused");
+    let said = panic.downcast_ref::<String>().cloned();
+    said.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap()
+}
+
+#[test]
+fn a_backward_without_the_projection_of_its_forward_is_refused() {
+    let dims @ Dims { batch: n, time: t, input: d, hidden: h, output: p } =
+        Dims { batch: 3, time: 2, input: 5, hidden: 8, output: 16 };
+    let some = |size: usize| vec![0.5f32; size];
+    let weights = Slots {
+        weight_ih: some(4 * h * d),
+        weight_hh: some(4 * h * p),
+        weight_hr: some(p * h),
+        ..Slots::default()
+    };
+    let projected = weights.each(Vec::as_slice);
+    let of = |params| LayerOf::<f32> { kernel: &Lstm, params, course: Course::default() };
+    let (xs, mut hs, dhs) = (some(n * t * d), some(n * t * p), some(n * t * p));
+    let (mut next_h, mut next_c) = (some(n * p), some(n * h));
+    let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
+    cpu::forward(
+        &of(projected),
+        dims,
+        (&xs, State { h: &some(n * p), c: &some(n * h) }),
+        (&mut hs, StateMut { h: &mut next_h, c: &mut next_c }),
+        Keep::Tape,
+        (&mut tape, &mut scratch),
+    );
+    let mut alone = projected;
+    alone.weight_hr = &[];
+    let said = refused(|| {
+        cpu::backward(
+            &of(alone),
+            (&xs, &hs, &dhs),
+            &mut StateMut { h: &mut next_h, c: &mut next_c },
+            &mut ParamGrads { slots: Slots::default(), add: false },
+            None,
+            Keep::Nothing,
+            (&mut tape, &mut scratch),
+        );
+    });
+    assert!(said.contains("the projection of the tape's window"), "{said}");
+}
+
+#[test]
+fn a_stream_refuses_what_is_not_of_its_sizes() {
+    let dims = Dims { batch: 1, time: 1, input: 2, hidden: 3, output: 3 };
+    let some = |size: usize| vec![0.5f32; size];
+    let weights = Slots { weight_ih: some(24), weight_hh: some(36), bias_hh: some(3), ..Slots::default() };
+    let layer =
+        LayerOf::<f32> { kernel: &Lstm, params: weights.each(Vec::as_slice), course: Course::default() };
+    let said = refused(|| drop(Stream::new(1, &[(layer, dims)], None)));
+    assert!(said.contains("bias_hh [12], not [3]"), "{said}");
+    let bias_hh = some(12);
+    let mut params = weights.each(Vec::as_slice);
+    params.bias_hh = &bias_hh;
+    let course = Course { direction: Direction::Reverse, ..Course::default() };
+    let layer = LayerOf::<f32> { kernel: &Lstm, params, course };
+    let said = refused(|| drop(Stream::new(1, &[(layer, dims)], None)));
+    assert!(said.contains("a stream goes forward"), "{said}");
 }

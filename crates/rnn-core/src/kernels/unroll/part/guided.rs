@@ -144,6 +144,11 @@ impl<T: Real> Task for Settle<'_, T> {
             // SAFETY: as above.
             #[allow(unsafe_code)]
             let fed = unsafe { fed.write(of(step)) };
+            if !course.active(row, next) {
+                // A state that no step of this row takes may be no number, and is not for a product with a gradient of zero.
+                fed.fill(T::ZERO);
+                continue;
+            }
             fed.copy_from_slice(h);
             if !course.mask.is_empty() {
                 for (fed, &mask) in fed.iter_mut().zip(&course.mask[of(row)]) {

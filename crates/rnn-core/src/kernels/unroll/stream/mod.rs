@@ -6,7 +6,7 @@
 
 mod packed;
 
-use super::cpu::{Dims, KernelOf, LayerOf, Traits};
+use super::cpu::{Dims, KernelOf, LayerOf, Traits, check};
 use super::part::{Cut, ForwardWindow, Norm, Part, Rows, Which};
 use super::slots::{Params, Slots};
 use crate::convention::Direction;
@@ -195,8 +195,13 @@ struct Layer<T: Real> {
 }
 
 impl<T: Real> Layer<T> {
-    fn new(cpu: Cpu, rows: usize, &(LayerOf { kernel, params, .. }, dims): &LayerToPack<'_, T>) -> Self {
+    fn new(cpu: Cpu, rows: usize, &(LayerOf { kernel, params, course }, dims): &LayerToPack<'_, T>) -> Self {
         let traits = kernel.traits();
+        assert!(
+            course.is_plain() && course.direction == Direction::Forward,
+            "a stream goes forward, and nothing steers it"
+        );
+        check(&params, &dims, &traits);
         let dims @ Dims { input, hidden, output, .. } = Dims { batch: rows, time: 1, ..dims };
         let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
         assert_eq!(params.weight_ih.len(), sums * input, "weight_ih [{sums}, {input}]");
