@@ -1,5 +1,5 @@
-//! What must not change the bits: how a window is cut, how many threads there are, whether it is recorded. And what
-//! must not end a process: a long sequence.
+//! What must not change the bits: how a window is cut, whether it is recorded. And what must not end a process: a long
+//! sequence.
 
 use crate::numbers::{off, random};
 use candle_core::{DType, Device, Tensor, Var};
@@ -42,38 +42,6 @@ fn a_window_in_pieces_gives_the_same_bits_on_the_fused_way() {
     cut::<RnnCell>();
     cut::<LstmCell>();
     cut::<GruCell>();
-}
-
-/// Outputs and gradients of a window large enough to be split.
-fn everything<C: Cell>() -> Vec<Tensor> {
-    let layer = layer::<C>(Way::Fused, DType::F32, 90, 70);
-    let xs = random(&[7, 33, 90], DType::F32, "xs");
-    let state = layer.zero_state(7).unwrap();
-    let (hs, next, tape) = layer.forward_taped(&xs, &state).unwrap();
-    let grads = layer.backward(tape, &random(&[7, 33, 70], DType::F32, "dhs"), &next).unwrap();
-    let mut all = vec![hs, grads.dxs.unwrap()];
-    all.extend(grads.dstate.parts().into_iter().cloned());
-    all.extend(grads.params.tensors().into_iter().cloned());
-    all
-}
-
-fn with_threads<C: Cell>() {
-    let run = |threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(everything::<C>)
-    };
-    let one = run(1);
-    for threads in [2, 3, 5] {
-        for (i, (a, b)) in one.iter().zip(run(threads)).enumerate() {
-            assert_eq!(off(a, &b), 0.0, "tensor {i} with {threads} threads");
-        }
-    }
-}
-
-#[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    with_threads::<RnnCell>();
-    with_threads::<LstmCell>();
-    with_threads::<GruCell>();
 }
 
 fn twenty_thousand_steps<C: Cell>() {

@@ -4,7 +4,7 @@ use crate::case::{Case, held};
 use crate::numbers::{self, relative};
 use candle_core::{DType, Device};
 use rnn_core::kernels::dispatch::{self, Cpu};
-use rnn_core::{Bias, Cell, GruCell, LayerSpec, LstmCell, Result, RnnCell, Stack, TimeRnn, Way};
+use rnn_core::{Bias, Cell, GruCell, Layer, LayerSpec, LstmCell, Result, RnnCell, Stack, TimeRnn, Way};
 
 type Make<C> = fn(LayerSpec, candle_nn::VarBuilder) -> Result<C>;
 
@@ -59,6 +59,23 @@ fn lstm() {
 #[test]
 fn gru() {
     holds(GruCell::new);
+}
+
+/// As many units as make a step's sums longer than one piece of a product.
+fn many_units<C: Cell>() {
+    let case = Case::new([2, 3, 4, 800], DType::F64, &Device::Cpu);
+    let layer = TimeRnn::<C>::build(case.spec(Bias::Both), &case.parameters.builder()).unwrap();
+    let want = case.recorded(&layer.clone().with_way(Way::Reference), Way::Reference);
+    for cpu in Cpu::available() {
+        let got = dispatch::with(cpu, || case.recorded(&layer, Way::Fused));
+        held(&format!("800 units on {cpu:?}"), &got, &want, 1e-11);
+    }
+}
+
+#[test]
+fn many_units_hold() {
+    many_units::<LstmCell>();
+    many_units::<GruCell>();
 }
 
 fn stacks_hold<C: Cell>() {

@@ -272,7 +272,7 @@ thread_local! {
 /// What `work` gives where its calls wait for the team, which another test may have, and the most members of any.
 /// Else a test of several members could pass with one.
 #[cfg(test)]
-pub(super) fn in_company<R>(work: impl FnOnce() -> R) -> (R, usize) {
+pub(crate) fn in_company<R>(work: impl FnOnce() -> R) -> (R, usize) {
     MOST.set(Some(1));
     let made = work();
     (made, MOST.take().unwrap_or(1))

@@ -10,6 +10,8 @@ mod sliding;
 mod stack;
 mod stateful;
 mod stream;
+#[cfg(test)]
+mod threads;
 mod time_rnn;
 
 pub use bidirectional::{Bidirectional, BothStates};

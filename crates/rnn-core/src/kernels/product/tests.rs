@@ -123,6 +123,32 @@ fn any_number_of_members_gives_the_same_bits() {
     }
 }
 
+/// More of `b` than is packed at once: its columns come in chunks, and the bias is counted with the first of them alone.
+#[test]
+fn columns_in_chunks_are_the_definition() {
+    let (rows, outs, ins) = (700, 40, 1700);
+    let (dy, x) = (random(rows * outs, "dy"), random(rows * ins, "x"));
+    let bias_want = sums(&vec![1.0; rows], &dy, 1, rows, outs);
+    let turned = transpose(&dy, rows, outs);
+    let want = sums(&turned, &x, outs, rows, ins);
+    for (cpu, threads) in Cpu::available().into_iter().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
+        let (mut weight, mut bias, mut plain) =
+            (vec![f64::NAN; outs * ins], vec![f64::NAN; outs], vec![f64::NAN; outs * ins]);
+        in_pool(threads, || {
+            with(cpu, || {
+                let (rooms, right) = (&mut Rooms::default(), Mat::new(&x, rows, ins));
+                gradients((&mut weight, Some(&mut bias)), Mat::new(&dy, rows, outs), right, false, rooms);
+                product(&mut plain, Mat::new(&turned, outs, rows), right, Into::Set, rooms);
+            });
+        });
+        for (what, got, want) in
+            [("weight", &weight, &want), ("product", &plain, &want), ("bias", &bias, &bias_want)]
+        {
+            close(got, want, &format!("{what}, {cpu:?}, {threads} threads")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn states_before_are_those_after_one_step_earlier() {
     // N = 2, T = 3, H = 1
