@@ -241,3 +241,22 @@ fn hostile_pickles_are_errors() {
         assert!(result.as_ref().is_err_and(|error| error.contains(says)), "{what}: {result:?}");
     }
 }
+
+#[test]
+fn records_that_lie_on_each_other_are_an_error() {
+    let mut file = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    file.start_file("archive/data.pkl", options).unwrap();
+    file.write_all(&state_dict(&[])).unwrap();
+    file.shallow_copy_file("archive/data.pkl", "archive/data/0").unwrap();
+    let bytes = file.finish().unwrap().into_inner();
+    says(StateDict::from_bytes("a.pt", bytes), &["a.pt: expected a zip archive", "lie on each other"]);
+}
+
+#[test]
+fn a_tensor_of_no_numbers_whose_sizes_multiply_to_too_many_is_an_error() {
+    let header = r#"{"x":{"dtype":"F32","shape":[0,4611686018427387904,8],"data_offsets":[0,0]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let read = StateDict::from_bytes("a.safetensors", bytes).and_then(|file| file.tensor("x"));
+    says(read, &["a.safetensors"]);
+}

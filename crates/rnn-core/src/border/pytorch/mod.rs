@@ -255,8 +255,9 @@ impl Numbers {
     /// more of them than the file has.
     fn gather(&self, file: &[u8], size: usize) -> Option<Vec<u8>> {
         let storage = file.get(self.range.clone())?;
-        let count = self.dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(dim))?;
-        if count == 0 {
+        // Sizes beside a zero too: what reads them multiplies them in any order.
+        let count = self.dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(dim.max(1)))?;
+        if self.dims.contains(&0) {
             return Some(Vec::new());
         }
         let held = storage.len() / size;
