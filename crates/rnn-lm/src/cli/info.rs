@@ -25,11 +25,12 @@ impl Info {
     pub(super) fn run(self) -> Result<()> {
         let run = Run::open(&self.run)?;
         let (model, training) = (&run.config.model, &run.config.training);
-        let parameters = run.parameters()?;
         let lines = run.measured()?;
         let loss = |line: &Value| line["valid_loss"].as_f64().or_else(|| line["train_loss"].as_f64());
         let best = lines.iter().rfind(|line| line["best"] == true);
-        // All else can be said of a run whose checkpoint is damaged, or an earlier version's.
+        // All else can be said of a run whose weights or whose checkpoint are damaged, or an earlier version's.
+        let parameters = run.parameters();
+        let damaged = parameters.as_ref().err().map(ToString::to_string);
         let read = || Checkpoint::read(run.path(CHECKPOINT))?.position();
         let place = run.has(CHECKPOINT)?.then(read).transpose();
         let unreadable = place.as_ref().err().map(ToString::to_string);
@@ -38,15 +39,19 @@ impl Info {
             let stands = place.map(|at| json!({ "step": at.steps, "epochs": at.epochs, "window": at.read }));
             return print(json!({
                 "config": serde_json::to_value(&run.config)?, "vocabulary": run.tokenizer.len(), "stands": stands,
-                "unreadable": unreadable,
-                "parameters": parameters, "measured": lines.len(), "best": best, "last": lines.last(),
+                "unreadable": unreadable, "damaged": damaged,
+                "parameters": parameters.ok().flatten(), "measured": lines.len(), "best": best, "last": lines.last(),
             }));
         }
         let noun = Noun::of(&run.tokenizer);
         print(format_args!("run         {}", run.folder().display()))?;
         print(format_args!("tokens      {noun}s, {} different ones", run.tokenizer.len()))?;
         let tied = if model.tied { ", tied" } else { "" };
-        let count = parameters.map_or_else(|| "no weights yet".into(), |count| format!("{count} parameters"));
+        let count = match parameters {
+            Ok(Some(count)) => format!("{count} parameters"),
+            Ok(None) => "no weights yet".into(),
+            Err(_) => "weights that cannot be read".into(),
+        };
         print(format_args!(
             "model       {} x {} of {}, embedding {}{tied}; {count}",
             model.layers, model.cell, model.hidden, model.embed
@@ -75,8 +80,10 @@ impl Info {
                 ),
             })?;
         }
-        if let Some(why) = unreadable {
-            print(format_args!("checkpoint  {why}"))?;
+        for (what, why) in [("weights", damaged), ("checkpoint", unreadable)] {
+            if let Some(why) = why {
+                print(format_args!("{what:<12}{why}"))?;
+            }
         }
         for (name, line) in [("best", best), ("last", lines.last())] {
             if let Some((line, loss)) = line.and_then(|line| Some((line, loss(line)?))) {

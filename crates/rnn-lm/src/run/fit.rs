@@ -6,7 +6,7 @@ use super::files::{TRAIN_IDS, VALID_IDS};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::windows::Windows;
-use super::{Begun, CHECKPOINT, CONFIG, Ids, Lock, METRICS, MODEL, Run, Texts, quoted};
+use super::{Begun, CHECKPOINT, CONFIG, CONTEXT, Ids, Lock, METRICS, MODEL, Run, Texts, quoted};
 use crate::config::Config;
 use crate::data::Batches;
 use crate::evaluate;
@@ -157,8 +157,11 @@ impl Fit {
     /// # Errors
     /// Where a file of it is missing or wrong, another process trains it, or its corpus or its settings are not what they were.
     pub fn resume(folder: impl AsRef<Path>, epochs: Option<usize>, device: &Device) -> Result<Self> {
+        let folder = folder.as_ref();
+        // What is no run has no lock either; what counts is what is read once no other process writes it.
+        Run::open(folder)?;
+        let lock = Lock::take(folder)?;
         let mut run = Run::open(folder)?;
-        let lock = Lock::take(run.folder())?;
         if run.config.data.corpus.is_empty() {
             return Err(Error::invalid(
                 run.path(super::CONFIG).display(),
@@ -184,6 +187,12 @@ impl Fit {
             }
             None => {}
         }
+        if run.has(MODEL)? {
+            // Before a training that would end at it.
+            run.parameters().map_err(|error| {
+                error.hint(format!("remove it, and the weights of {CHECKPOINT} take its place"))
+            })?;
+        }
         if let Some(epochs) = epochs {
             run.config.training.epochs = epochs;
             run.config.check()?;
@@ -191,14 +200,13 @@ impl Fit {
         let texts = Texts::open(&run.config).map_err(|error| moved(error, &run))?;
         let mut parts = Parts::new(&run, &texts, device)?;
         if let (Some(checkpoint), Some(was)) = (checkpoint, was) {
-            if was.corpus != parts.since.corpus {
-                let want = format!("the text that the run began with ({})", was.corpus);
-                return Err(Error::invalid(&run.config.data.corpus, want, parts.since.corpus)
-                    .hint("put that text back, or begin a new run"));
-            }
+            same_texts(&run, &was.corpus, &parts.since.corpus)?;
             parts.trainer.resume(parts.model.as_mut(), &checkpoint)?;
             let since = Since { settings: std::mem::take(&mut parts.since.settings), ..was };
             parts.since = since;
+        } else if !run.has(CONTEXT)? {
+            // It was ended before this was written.
+            run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
         }
         if let Some(epochs) = epochs {
             let done = parts.trainer.epochs();
@@ -217,7 +225,14 @@ impl Fit {
         // The best weights may be gone, those of the checkpoint are there.
         let measured = parts.trainer.best().is_some() || parts.since.beside.is_some();
         if measured && !run.has(MODEL)? {
-            parts.trainer.with_average(parts.model.as_mut(), |model| run.save(model))?;
+            let Parts { valid, model, trainer, since, .. } = &mut parts;
+            let valid = valid.as_ref().map(Ids::some).transpose()?;
+            let loss = measure(trainer, model.as_mut(), valid.as_deref(), run.config.training.batch)?;
+            // Without a text to measure on whatever comes next takes their place.
+            since.kept = Some(loss.unwrap_or(f64::MAX));
+            // Before the weights, which are missing until they are there.
+            keep(&run, trainer, model.as_ref(), since)?;
+            trainer.with_average(model.as_mut(), |model| run.save(model))?;
         }
         Ok(Self::of(run, parts, metrics, lock))
     }
@@ -273,45 +288,52 @@ impl Fit {
             if training.stop_after > 0 && trainer.since_best() >= training.stop_after {
                 return Ok(End::Early);
             }
-            if trainer.epochs() >= training.epochs {
+            let (epoch, before, lr) = (trainer.epochs(), trainer.steps(), trainer.lr());
+            let windows = batches.windows(epoch);
+            let over = epoch >= training.epochs;
+            // An end that was moved to where nothing is due is measured as well.
+            if over && (metrics.reach(since.tokens) || since.targets == 0) {
                 return Ok(End::Done);
             }
-            let epoch = trainer.epochs();
-            let windows = batches.windows(epoch);
-            let window = batches.window(epoch, trainer.read())?;
-            let (before, lr) = (trainer.steps(), trainer.lr());
-            let loss = trainer.step(model, &window)?;
-            since.nats += (loss - model.penalty()) * window.targets as f64;
-            since.targets += window.targets;
-            since.tokens += window.targets;
+            if !over {
+                let window = batches.window(epoch, trainer.read())?;
+                let loss = trainer.step(model, &window)?;
+                since.nats += (loss - model.penalty()) * window.targets as f64;
+                since.targets += window.targets;
+                since.tokens += window.targets;
+            }
             let read = trainer.read();
-            let ends = read == windows;
+            let ends = !over && read == windows;
             if ends {
                 trainer.epoch_ends(model)?;
             }
             let at = Stepped {
-                epoch: (epoch + 1, training.epochs),
+                epoch: (if over { epoch } else { epoch + 1 }, training.epochs),
                 window: (read, windows),
                 step: trainer.steps(),
                 loss: since.nats / since.targets as f64,
                 tokens: since.tokens,
                 lr,
             };
-            watch.stepped(&at, model);
+            if !over {
+                watch.stepped(&at, model);
+            }
             let stop = watch.stop();
             let stepped = trainer.steps() > before;
             let due = match training.evaluate_every {
                 0 => ends,
                 every => stepped && trainer.steps().is_multiple_of(every),
             };
-            let last = ends && trainer.epochs() == training.epochs;
+            let last = over || (ends && trainer.epochs() == training.epochs);
             if due || last {
                 watch.measuring();
                 let measured = measure(trainer, model, valid.as_deref(), training.batch)?;
                 let loss = measured.unwrap_or(at.loss);
-                let best = is_best(trainer, since, loss, due);
+                let lowest = is_best(trainer, since, loss, due);
+                let best = lowest || since.kept.is_some_and(|kept| loss < kept);
                 if best {
                     trainer.with_average(model, |model| run.save(model))?;
+                    since.kept = since.kept.filter(|_| !lowest).map(|_| loss);
                 }
                 if due {
                     (since.nats, since.targets) = (0.0, 0);
@@ -346,6 +368,28 @@ fn is_best(trainer: &mut Trainer, since: &mut Since, loss: f64, due: bool) -> bo
         since.beside = Some(loss);
     }
     best
+}
+
+/// Whether the texts are those that the training began with, as [`mark`] tells them.
+///
+/// # Errors
+/// Where one of them is another; the error names it.
+fn same_texts(run: &Run, was: &str, is: &str) -> Result<()> {
+    if was == is {
+        return Ok(());
+    }
+    let halves = |mark: &str| -> (String, String) {
+        let (train, valid) = mark.split_once("; ").unwrap_or((mark, ""));
+        (train.into(), valid.into())
+    };
+    let ((train_was, valid_was), (train_is, valid_is)) = (halves(was), halves(is));
+    let data = &run.config.data;
+    let (name, was, is) = match train_was == train_is && !data.valid.is_empty() {
+        true => (&data.valid, valid_was, valid_is),
+        false => (&data.corpus, train_was, train_is),
+    };
+    Err(Error::invalid(name, format!("the text that the run began with ({was})"), is)
+        .hint("put that text back, or begin a new run"))
 }
 
 /// Where a text of a run is no longer: it may be at another place, which the settings may say.

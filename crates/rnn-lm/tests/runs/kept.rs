@@ -24,7 +24,7 @@ const BY_HEART: &str = "
     clip_norm = 1";
 
 impl Bench {
-    fn by_heart(&self, with: &str) -> Config {
+    pub(super) fn by_heart(&self, with: &str) -> Config {
         self.file("train.txt", text(20, 1));
         let base = self.config("train.txt", BY_HEART, &Config::default());
         let mut config = self.config("train.txt", with, &base);
@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// The loss of a run's weights on the text to measure on, as a training measures it.
-    fn loss(&self, run: &Path) -> f64 {
+    pub(super) fn loss(&self, run: &Path) -> f64 {
         let run = Run::open(run).unwrap();
         let ids = run.tokenizer.encode(text(30, 2).as_bytes()).unwrap();
         let model = run.model(Way::Fused, &Device::Cpu).unwrap();

@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod kept;
+mod lost;
 mod presets;
 mod resume;
 mod settings;

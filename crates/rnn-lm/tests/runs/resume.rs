@@ -17,9 +17,9 @@ impl Watch for Steps {
 }
 
 /// Stops after so many windows, in all processes.
-struct Until {
-    read: u64,
-    stop: u64,
+pub(super) struct Until {
+    pub(super) read: u64,
+    pub(super) stop: u64,
 }
 
 impl Watch for Until {
