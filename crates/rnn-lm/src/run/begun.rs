@@ -33,8 +33,12 @@ struct Folder {
     others: HashSet<OsString>,
 }
 
-/// What this process is making now.
+/// What this process is making now. Held where a run's folder begins to be one and where it is one, so that whoever abandons
+/// them meets neither halfway.
 static MAKING: Mutex<Vec<Arc<Folder>>> = Mutex::new(Vec::new());
+
+/// What lies in the mark, for a person who finds it.
+const MARKED: &str = "A run is being made here. If no process is at it, all of this can go.\n";
 
 fn making() -> MutexGuard<'static, Vec<Arc<Folder>>> {
     MAKING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,6 +51,7 @@ impl Begun {
     /// Where something is in the way, another process makes a run there, or it cannot be made.
     pub fn new(folder: &Path) -> Result<Self> {
         vacant(folder)?;
+        let mut making = making();
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = folder.ancestors().take_while(missing).map(Path::to_path_buf).collect();
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -63,11 +68,10 @@ impl Begun {
         }
         let others = names()?.intersection(&before).cloned().collect();
         let of = Arc::new(Folder { path: folder.into(), made, others });
-        making().push(of.clone());
-        let traces = Traces { of, stay: false };
         let mark = folder.join(UNFINISHED);
-        fs::write(&mark, "A run is being made here. If no process is at it, all of this can go.\n")
-            .map_err(Error::io(&mark))?;
+        fs::write(&mark, MARKED).map_err(Error::io(&mark)).inspect_err(|_| of.clear())?;
+        making.push(of.clone());
+        let traces = Traces { of, stay: false };
         Ok(Self { traces, lock })
     }
 
@@ -77,9 +81,15 @@ impl Begun {
     /// Where the mark that says it is not cannot be removed.
     pub fn keep(self) -> Result<Lock> {
         let Self { mut traces, lock } = self;
-        whole(&traces.of.path)?;
-        traces.stay = true;
-        Ok(lock)
+        let mut making = making();
+        let whole = whole(&traces.of.path);
+        traces.stay = whole.is_ok();
+        if traces.stay {
+            making.retain(|other| !Arc::ptr_eq(other, &traces.of));
+        }
+        // Before what goes takes it.
+        drop(making);
+        whole.map(|()| lock)
     }
 }
 
@@ -92,21 +102,63 @@ pub(super) fn whole(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes what this process has written of runs that are not whole, for who ends it at once.
+/// Makes a folder and those around it; once this process has abandoned what it made, it waits for its end instead.
+///
+/// # Errors
+/// Where it cannot be made.
+pub(super) fn make(folder: &Path) -> Result<()> {
+    let _making = making();
+    fs::create_dir_all(folder).map_err(Error::io(folder))
+}
+
+/// Removes what this process has written of runs that are not whole, for who ends it at once: other threads may go on writing
+/// until then, but none begins a run or comes to the end of one any more.
 pub fn abandon() {
-    for folder in making().drain(..) {
+    let mut making = making();
+    for folder in making.drain(..) {
         files::sweep(&folder.path);
-        folder.clear();
+        folder.abandon();
     }
+    // Never let go of: what would be whole now has lost files.
+    std::mem::forget(making);
 }
 
 impl Folder {
     /// What was there already stays what it is, a link or a folder with rights of its own, and so does what was in it, and what
     /// somebody else put there.
     fn clear(&self) {
-        files::clear(&self.path, &self.others);
+        self.empty();
+        self.unmark();
         for folder in &self.made {
             let _ = fs::remove_dir(folder);
+        }
+    }
+
+    /// The same while other threads may write there. The mark goes with the folder only, which no file can come into then; where
+    /// the folder stays, so does the mark.
+    fn abandon(&self) {
+        self.empty();
+        let [folder, around @ ..] = &self.made[..] else { return };
+        self.unmark();
+        if fs::remove_dir(folder).is_err() {
+            let _ = fs::write(self.path.join(UNFINISHED), MARKED);
+        }
+        for folder in around {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
+    /// All but the mark and the lock: whatever ends this halfway, the next one knows that it may clear the rest.
+    fn empty(&self) {
+        let mut stay = self.others.clone();
+        stay.extend([UNFINISHED, LOCK].map(OsString::from));
+        files::clear(&self.path, &stay);
+    }
+
+    fn unmark(&self) {
+        // The mark last: what has a lock and nothing else is in nobody's way.
+        for name in [LOCK, UNFINISHED].iter().filter(|name| !self.others.contains(OsStr::new(name))) {
+            let _ = fs::remove_file(self.path.join(name));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a run learns from and is measured on: from files to ids, in memory or, where they are too many, in a file.
 
-use super::there;
+use super::{begun, there};
 use crate::config::Config;
 use crate::data::{IdFile, Source, TextFile};
 use crate::tokenizer::{Tokenizer, Unit};
@@ -97,6 +97,18 @@ fn blank(text: &TextFile) -> Error {
         .hint("--tokens char takes blanks for tokens")
 }
 
+/// Of a text that has no token to this tokenizer.
+fn no_token(text: &TextFile, tokenizer: &Tokenizer) -> Result<Error> {
+    if String::from_utf8_lossy(&text.first(1 << 20)?.read()?).trim().is_empty() {
+        return Ok(blank(text));
+    }
+    let unit = tokenizer.unit();
+    let want = "a text of which the tokenizer makes a token";
+    let got = format!("one of which its tokenizer of data.tokens = \"{unit}\" makes none");
+    Ok(Error::invalid(text.path().display(), want, got)
+        .hint("what its pre_tokenizer does removes all of it: take another tokenizer.json"))
+}
+
 impl Ids {
     /// A text's ids, the first `first` of them where that is not 0; in the file `cache` where the text is larger than `large`
     /// bytes. One that is there already and of the same text is used again.
@@ -113,15 +125,16 @@ impl Ids {
                 return Ok(Self::File(file));
             }
             if let Some(folder) = cache.parent() {
-                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+                begun::make(folder)?;
             }
             let mut writer = IdFile::create(cache, &of, tokenizer.len())?;
             tokenizer.encode_pieces(text, |ids| writer.write(&ids))?;
-            return Ok(Self::File(writer.finish()?));
+            let file = writer.finish()?;
+            return if file.is_empty() { Err(no_token(text, tokenizer)?) } else { Ok(Self::File(file)) };
         }
         if first == 0 {
             let ids = tokenizer.encode_file(text)?;
-            return if ids.is_empty() { Err(blank(text)) } else { Ok(Self::Memory(ids)) };
+            return if ids.is_empty() { Err(no_token(text, tokenizer)?) } else { Ok(Self::Memory(ids)) };
         }
         // So many bytes have them, or else twice as many.
         let mut size = 16u64.saturating_mul(first as u64);
@@ -198,6 +211,31 @@ mod tests {
         for first in [5, 1 << 60, usize::MAX] {
             let error = Ids::encode(&text, &tokenizer, first, (&cache, LARGE)).unwrap_err().to_string();
             assert!(error.contains("at most the 4 tokens of the text"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_that_takes_all_text_away_is_told_from_a_text_of_white_space() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, cache) = (folder.path().join("t.txt"), folder.path().join("cache/train.ids"));
+        let options = Options { max: Some(256), ..Options::new(Unit::Bpe) };
+        let made = Tokenizer::train(b"a b c\n", &options).unwrap().to_json().unwrap();
+        let mut file: serde_json::Value = serde_json::from_str(&made).unwrap();
+        let all = serde_json::json!({
+            "type": "Split", "pattern": {"Regex": "(?s)."}, "behavior": "Removed", "invert": false
+        });
+        file["pre_tokenizer"] =
+            serde_json::json!({"type": "Sequence", "pretokenizers": [all, file["pre_tokenizer"]]});
+        let tokenizer = Tokenizer::from_json("t.json", &file.to_string()).unwrap();
+        for (text, want) in
+            [("a b c\n", "its tokenizer of data.tokens = \"bpe\""), (" \n", "one of white space")]
+        {
+            std::fs::write(&path, text).unwrap();
+            for large in [LARGE, 0] {
+                let text = TextFile::open(&path).unwrap();
+                let error = Ids::encode(&text, &tokenizer, 0, (&cache, large)).unwrap_err().to_string();
+                assert!(error.contains(want), "{error}");
+            }
         }
     }
 

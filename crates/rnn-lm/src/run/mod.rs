@@ -35,12 +35,11 @@ pub use import::{Imported, Layout};
 pub use lock::Lock;
 pub use windows::Windows;
 
-use crate::config::{Config, Rates, as_setting};
+use crate::config::{Config, Rates};
 use crate::data::read_text;
-use crate::model::build;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rnn_core::Way;
 use rnn_core::border::file;
 use serde_json::Value;
@@ -111,7 +110,7 @@ impl Run {
     /// # Errors
     /// Where it cannot be written.
     pub fn write(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        begun::make(&self.folder)?;
         self.write_config()?;
         Ok(file::write(&self.path(TOKENIZER), self.tokenizer.to_json()?.as_bytes())?)
     }
@@ -150,12 +149,9 @@ impl Run {
     /// The model that its settings say, as it begins, in f32.
     ///
     /// # Errors
-    /// Where [`Config::cell`] or [`Config::spec`] refuses a setting, or [`LmSpec::check`](crate::model::LmSpec::check)
-    /// refuses the spec; where a cutoff is not below V, or there would be more than 10^10 parameters.
+    /// Those of [`Config::untrained`].
     pub fn untrained(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
-        let spec = self.config.spec(self.tokenizer.len())?;
-        build(self.config.cell()?, &spec, way, (DType::F32, device), self.config.training.seed)
-            .map_err(as_setting)
+        self.config.untrained(self.tokenizer.len(), way, device)
     }
 
     /// The model with the weights of `model.safetensors`.

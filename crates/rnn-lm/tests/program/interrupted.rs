@@ -110,6 +110,39 @@ fn an_interrupt_before_the_training_leaves_nothing() {
 
 #[cfg(unix)]
 #[test]
+fn an_interrupt_at_any_moment_leaves_what_is_in_nobodys_way() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(60));
+    let line = format!("train t.txt {SMALL} --epochs 1 --quiet --out r");
+    let run = folder.path("r");
+    for round in 0..160 {
+        // One that is there already cannot go with what is in it.
+        if round % 3 == 0 {
+            std::fs::create_dir(&run).unwrap();
+        }
+        let child = folder.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while !run.join("unfinished").exists() && begun.elapsed() < Duration::from_secs(5) {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(Duration::from_micros(100 * (round % 30)));
+        interrupt(&child);
+        let output = child.wait_with_output().unwrap();
+        // It may have been whole by then.
+        if !run.join("checkpoints/latest.safetensors").exists() || run.join("unfinished").exists() {
+            assert_eq!(output.status.code(), Some(130), "{output:?}");
+            let left = || std::fs::read_dir(&run).into_iter().flatten().flatten().collect::<Vec<_>>();
+            assert!(rnn_lm::run::vacant(&run).is_ok(), "round {round}: {:?}", left());
+            if round % 10 == 0 {
+                folder.out(&line);
+            }
+        }
+        let _ = std::fs::remove_dir_all(&run);
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn what_is_killed_while_it_is_made_is_in_nobodys_way() {
     let folder = Folder::new();
     folder.file("t.txt", text(60));
