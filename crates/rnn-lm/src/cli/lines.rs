@@ -1,7 +1,6 @@
 //! A text line by line, each line by itself.
 
 use anyhow::{Context, Result};
-use rnn_lm::data::MARK;
 use rnn_lm::tokenizer::Tokenizer;
 use std::io::BufRead;
 
@@ -18,9 +17,6 @@ pub(super) fn each(
         if input.read_until(b'\n', &mut line).with_context(|| name.to_string())? == 0 {
             break;
         }
-        if number == 1 {
-            unmark(&mut line);
-        }
         let ids = tokenizer.encode(&line).with_context(|| format!("{name}, line {number}"))?;
         of_line(number, &line, ids)?;
     }
@@ -30,11 +26,4 @@ pub(super) fn each(
 /// What predicts a line that stands by itself: the end of another, and the line.
 pub(super) fn after_another(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<u32> {
     [&[tokenizer.begin()], ids].concat()
-}
-
-/// Takes the byte order mark off.
-pub(super) fn unmark(text: &mut Vec<u8>) {
-    if text.starts_with(MARK.as_bytes()) {
-        text.drain(..MARK.len());
-    }
 }

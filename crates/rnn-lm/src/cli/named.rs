@@ -16,10 +16,12 @@ const OTHERWISE: [(&str, &str); 6] = [
 ];
 
 /// What a person knows under another name, and has no one flag for.
-const KNOWN_AS: [(&str, &str); 4] = [
+const KNOWN_AS: [(&str, &str); 6] = [
     ("Streams::new: ids", "the text"),
     ("BookBatches::new: ids", "the text"),
     ("evaluate: ids", "the text"),
+    ("Dynamic: ids", "the text"),
+    ("NeuralCache: ids", "the text"),
     ("LmSpec", "the model"),
 ];
 

@@ -1,10 +1,11 @@
 //! `rnn-lm score`: how likely a model takes lines to be.
 
-use super::lines::{after_another, each, unmark};
+use super::lines::{after_another, each};
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::LanguageModel;
+use rnn_lm::data::behind_mark;
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
@@ -49,7 +50,7 @@ impl Score {
                 (Box::new(File::open(&self.file).map_err(rnn_lm::Error::io(&self.file))?), name)
             }
         };
-        let input = BufReader::new(input);
+        let input = behind_mark(BufReader::new(input)).with_context(|| name.clone())?;
         match self.carry {
             true => carried(input, &name, tokenizer, model.as_ref()),
             false => one_by_one(input, &name, tokenizer, model.as_ref()),
@@ -75,7 +76,6 @@ fn one_by_one(
 fn carried(mut input: impl Read, name: &str, tokenizer: &Tokenizer, model: &dyn LanguageModel) -> Result<()> {
     let mut text = Vec::new();
     input.read_to_end(&mut text).with_context(|| name.to_string())?;
-    unmark(&mut text);
     let ids = tokenizer.encode_lines(&text).with_context(|| name.to_string())?;
     let all = ids.concat();
     let mut scores = vec![None; all.len().min(1)];

@@ -2,11 +2,9 @@
 
 use super::Session;
 use anyhow::Result;
-use candle_core::DType;
 use rnn_core::Way;
 use rnn_lm::config::Config;
 use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::model::build;
 use rnn_lm::run::{Ids, Texts, Windows};
 use rnn_lm::tokenizer::Tokenizer;
 use rnn_lm::train::{Averaging, Trainer};
@@ -34,9 +32,7 @@ impl Trial {
         // Tokens that are asked for are looked for in all of it; in memory, whatever their number.
         let some = if config.data.first > 0 { text } else { &texts.train };
         let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
-        let spec = config.spec(tokenizer.len())?;
-        let kind = (DType::F32, &session.device);
-        let model = build(config.cell()?, &spec, Way::Fused, kind, config.training.seed)?;
+        let model = config.untrained(tokenizer.len(), Way::Fused, &session.device)?;
         let trainer = config.trainer(1)?.accumulate(1)?.averaging(Averaging::Never);
         let tokens = ids.source().len() as f64 * (text.len() as f64 / some.len() as f64);
         Ok(Self { tokenizer, ids, model, trainer, tokens })

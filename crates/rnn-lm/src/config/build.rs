@@ -5,13 +5,14 @@ use super::{Config, Training};
 use crate::data::Unknown;
 use crate::error::{self, at_least_zero, positive};
 use crate::layers::Cutoffs;
-use crate::model::{CellKind, Dropout, LmSpec};
+use crate::model::{CellKind, Dropout, LmSpec, build};
 use crate::tokenizer::{self, Unit};
 use crate::train::{
     Adam, Averaging, Clip, Decay, NonMonotone, Optimizer, Rate, RmsProp, Schedule, Sgd, Trainer,
 };
-use crate::{Error, Result};
-use rnn_core::{Bias, Penalty, Regularisers, Scheme, check_rate};
+use crate::{Error, LanguageModel, Result};
+use candle_core::{DType, Device};
+use rnn_core::{Bias, Penalty, Regularisers, Scheme, Way, check_rate};
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 
@@ -207,6 +208,16 @@ impl Config {
         Ok(spec.adaptive(cutoffs.map_err(|error| error.hint("as in cutoffs = [2000, 10000]"))?))
     }
 
+    /// The model of so many tokens, as it begins, in f32.
+    ///
+    /// # Errors
+    /// Where [`Self::cell`] or [`Self::spec`] refuses a setting, or [`LmSpec::check`] refuses the spec; where a cutoff is not
+    /// below V, or there would be more than 10^10 parameters.
+    pub fn untrained(&self, vocabulary: usize, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
+        let spec = self.spec(vocabulary)?;
+        build(self.cell()?, &spec, way, (DType::F32, device), self.training.seed).map_err(as_setting)
+    }
+
     /// The training, which is to have so many steps in all: a cosine ends there.
     ///
     /// # Errors
@@ -270,7 +281,7 @@ impl Config {
 }
 
 /// An error of a model or a training under the name of the setting that is to change.
-pub(crate) fn as_setting(error: Error) -> Error {
+fn as_setting(error: Error) -> Error {
     const SETTINGS: [(&str, &str); 7] = [
         ("LmSpec: embed", "model.embed"),
         ("LmSpec: cutoffs", "model.cutoffs"),

@@ -23,7 +23,7 @@ mod suggest;
 mod text;
 
 pub(crate) use build::WindowOrder;
-pub(crate) use build::{as_setting, bias_name};
+pub(crate) use build::bias_name;
 pub use idle::Idle;
 pub use presets::PRESETS;
 pub use text::Setting;

@@ -5,6 +5,7 @@
 mod batches;
 mod corpus;
 mod id_file;
+mod mark;
 mod source;
 mod text_file;
 mod tokens;
@@ -15,8 +16,9 @@ pub(crate) use batches::lengths;
 pub use batches::{Batches, BookBatches, IGNORE, Streams, Window};
 pub use corpus::Corpus;
 pub use id_file::{IdFile, IdFileWriter};
+pub use mark::behind_mark;
 pub use source::Source;
-pub use text_file::{MARK, TextFile, read_text};
+pub use text_file::{TextFile, read_text};
 pub use tokens::Tokens;
 pub use varied::Varied;
 pub use vocabulary::{EOS, UNK, Unknown, Vocabulary, VocabularyOptions};

@@ -1,5 +1,6 @@
 //! A file of text, or a part of one, read in pieces that end with a line: whatever its size.
 
+use super::mark::{MARK, unmarked};
 use crate::{Error, Result, error};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -48,9 +49,8 @@ impl TextFile {
         }
         let whole = Self { path: path.into(), from: 0, to: about.len() };
         let mut start = Vec::new();
-        let len = MARK.len() as u64;
-        whole.open_at(0)?.take(len).read_to_end(&mut start).map_err(Error::io(path))?;
-        let from = if start == MARK.as_bytes() { len } else { 0 };
+        whole.open_at(0)?.take(MARK.len() as u64).read_to_end(&mut start).map_err(Error::io(path))?;
+        let from = (start.len() - unmarked(&start).len()) as u64;
         Ok(Self { from, ..whole })
     }
 
@@ -167,15 +167,12 @@ impl TextFile {
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
+    let text = std::str::from_utf8(unmarked(&bytes)).map_err(|error| Error::NotUtf8 {
         path: path.to_path_buf(),
-        offset: error.utf8_error().valid_up_to(),
+        offset: bytes.len() - unmarked(&bytes).len() + error.valid_up_to(),
     })?;
-    Ok(text.strip_prefix(MARK).map(str::to_string).unwrap_or(text))
+    Ok(text.to_string())
 }
-
-/// What some editors put in front of a text, and is none of it: the byte order mark.
-pub const MARK: &str = "\u{feff}";
 
 #[cfg(test)]
 mod tests {

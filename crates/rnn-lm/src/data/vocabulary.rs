@@ -162,15 +162,15 @@ impl Vocabulary {
     /// # Errors
     /// A token outside a vocabulary that has no `<unk>`; the message names the token and its index.
     pub fn encode<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Result<Vec<u32>> {
-        self.encode_or("Vocabulary::encode", self.unk(), tokens)
+        self.encode_or("Vocabulary::encode", self.unk(), (0..).zip(tokens))
     }
 
-    /// The same with `unknown` for those outside the vocabulary.
+    /// The same of tokens behind their index in the text, with `unknown` for those outside the vocabulary.
     pub(crate) fn encode_or<'a>(
         &self,
         op: &str,
         unknown: Option<u32>,
-        tokens: impl IntoIterator<Item = &'a str>,
+        tokens: impl IntoIterator<Item = (usize, &'a str)>,
     ) -> Result<Vec<u32>> {
         let id_of = |(index, token): (usize, &str)| {
             self.id(token).or(unknown).ok_or_else(|| {
@@ -182,7 +182,7 @@ impl Vocabulary {
                 .hint("build the vocabulary with Unknown::Add or with a maximum size, or train on a text that has the token")
             })
         };
-        tokens.into_iter().enumerate().map(id_of).collect()
+        tokens.into_iter().map(id_of).collect()
     }
 }
 

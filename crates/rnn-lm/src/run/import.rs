@@ -106,9 +106,11 @@ fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
     let single = spec.bias
         && shapes.iter().all(|(name, _)| *name != format!("{prefix}{}", convention::name(BIAS_HH, 0)));
     let network = if single {
-        with_one_bias(file, spec, prefix)?
+        with_one_bias(file, spec, prefix, path)?
     } else {
-        file.network(&spec, prefix).map_err(of_file)?
+        // What is wrong with a tensor says the file already.
+        spec.check().map_err(of_file)?;
+        file.network(&spec, prefix)?
     };
     if spec.bidirectional || spec.projection.is_some() {
         let got = if spec.bidirectional { "two" } else { "one, with a projection" };
@@ -182,7 +184,22 @@ fn is_named(name: &str, as_one_of: &[&str]) -> bool {
 }
 
 /// A network whose layers have `bias_ih` alone, as the models of this crate may: the other one is zero.
-fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str) -> Result<Network> {
+fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str, path: &Path) -> Result<Network> {
+    let of_file = |error: rnn_core::Error| Error::from(error).at(path.display());
+    spec.check().map_err(of_file)?;
+    let wanted = spec.shapes();
+    let is_of_it = |name: &str| wanted.iter().any(|(other, _)| other == name) && !name.starts_with(BIAS_HH);
+    let too_many: Vec<&str> = file
+        .shapes()
+        .map(|(name, _)| name)
+        .filter(|name| name.strip_prefix(prefix).is_some_and(|name| !is_of_it(name)))
+        .collect();
+    if !too_many.is_empty() {
+        let want = format!("a network without {prefix}{}, and no more", convention::name(BIAS_HH, 0));
+        return Err(Error::invalid(path.display(), want, too_many.join(", ")).hint(
+            "a network has two biases in each layer, or one in each; take out of the file what is not of it",
+        ));
+    }
     let tensor = |(name, dims): (String, Vec<usize>)| -> Result<(String, Tensor)> {
         let tensor = match name.starts_with(BIAS_HH) {
             true => Tensor::zeros(dims, DType::F32, &Device::Cpu)?,
@@ -190,8 +207,8 @@ fn with_one_bias(file: &StateDict, spec: NetworkSpec, prefix: &str) -> Result<Ne
         };
         Ok((name, tensor))
     };
-    let tensors = spec.shapes().into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-    Ok(Network::new(spec, tensors)?)
+    let tensors = wanted.iter().cloned().map(tensor).collect::<Result<Vec<_>>>()?;
+    Network::new(spec, tensors).map_err(of_file)
 }
 
 fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result<Imported> {
@@ -325,6 +342,24 @@ mod tests {
         candle_core::safetensors::save(&file, &path).unwrap();
         let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();
         assert!(error.ends_with("affine_b and no more, got lstm_Wh"), "{error}");
+    }
+
+    #[test]
+    fn each_tensor_that_is_too_many_is_named_with_one_bias_and_with_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let extra = Tensor::zeros(18, DType::F32, &Device::Cpu).unwrap();
+        for bias in [Bias::Single, Bias::Both] {
+            let mut file = tensors(CellKind::Gru, &LmSpec::new(11, 4, 6).layers(2).bias(bias));
+            file.insert("rnn.junk".into(), extra.clone());
+            file.insert("rnn.more".into(), extra.clone());
+            file.insert("rnn.bias_hh_l1".into(), extra.clone());
+            candle_core::safetensors::save(&file, &path).unwrap();
+            let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
+            assert!(error.contains("rnn.junk") && error.contains("rnn.more"), "{error}");
+            assert_eq!(error.contains("rnn.bias_hh_l1"), bias == Bias::Single, "{error}");
+            assert_eq!(error.matches("w.safetensors").count(), 1, "{error}");
+        }
     }
 
     #[test]

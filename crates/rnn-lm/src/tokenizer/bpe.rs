@@ -20,6 +20,9 @@ const SIZE: usize = 8000;
 
 /// Text is encoded in pieces of about this many bytes: the crate needs many times the memory of its text.
 const PIECE: usize = 1 << 16;
+/// Bytes without white space, or of nothing else, that pairs are learnt from in one: what it takes grows with the square of
+/// that. Longer than any word, so that a text of words gives the pairs that it would without it.
+const LONGEST: usize = 1 << 10;
 /// Pieces that are encoded side by side, by as many threads as there are.
 const TOGETHER: usize = 32;
 
@@ -59,7 +62,7 @@ impl Bpe {
         let mut learner: TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel> =
             TokenizerImpl::new(BPE::default());
         learner.with_pre_tokenizer(Some(ByteLevel::new(false, false, true)));
-        let pieces = cut::pieces(text, PIECE, &[]);
+        let pieces = cut::pieces_to_learn(text, PIECE, LONGEST);
         guard(op, "a text to learn byte pairs from", || learner.train(&mut trainer, pieces).map(|_| ()))?;
         let model = serde_json::to_value(learner.get_model())
             .map_err(|error| Error::invalid(op, "what JSON can hold", error))?;
@@ -244,6 +247,21 @@ mod tests {
         let super::super::Kind::Bpe(bpe) = &*tokenizer.kind else { panic!("a bpe") };
         let theirs = bpe.inner.encode_fast(text, false).expect("encoding").get_ids().to_vec();
         (bpe.encode_by(text, 1).expect("ids"), theirs)
+    }
+
+    #[test]
+    fn a_line_without_white_space_takes_no_longer_to_learn_than_another() {
+        let mut state = 1u32;
+        let letter = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"ACGT"[(state >> 30) as usize]
+        };
+        let text: Vec<u8> = (0..300_000).map(letter).collect();
+        let options = Options { max: Some(1000), ..Options::new(Unit::Bpe) };
+        let begun = std::time::Instant::now();
+        let tokenizer = Tokenizer::train(&text, &options).expect("tokenizer");
+        assert_eq!(tokenizer.len(), 1000);
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -23,6 +23,26 @@ pub(super) fn pieces<'a>(
     })
 }
 
+/// The same for who learns from them: what has no place to be cut for `longest` bytes is taken apart there all the same.
+pub(super) fn pieces_to_learn(text: &str, size: usize, longest: usize) -> impl Iterator<Item = &str> + Send {
+    pieces(text, size, &[]).flat_map(move |piece| apart(piece, longest))
+}
+
+fn apart(piece: &str, longest: usize) -> Vec<&str> {
+    let (mut parts, mut begin, mut at) = (Vec::new(), 0, 0);
+    for whole in pieces(piece, 1, &[]) {
+        let end = at + whole.len();
+        while end - at > longest {
+            let cut = (at + longest..end).find(|&cut| piece.is_char_boundary(cut)).unwrap_or(end);
+            parts.push(&piece[begin..cut]);
+            (begin, at) = (cut, cut);
+        }
+        at = end;
+    }
+    parts.push(&piece[begin..]);
+    parts
+}
+
 /// The last place where a text that goes on may be cut; 0 where there is none. It may end within one of the tokens of `around`.
 pub(super) fn last(text: &str, around: &[String]) -> usize {
     let begins = |rest: &str| around.iter().any(|token| rest.starts_with(token) || token.starts_with(rest));
@@ -85,6 +105,24 @@ mod tests {
                 .collect();
             assert!(at == 0 || ends.contains(&at), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_learnt_from_is_taken_apart_where_it_has_no_white_space() {
+        for text in ["a b\n\n  c\nd \n", "abcdefghij k", "ab cdefghijklmno p", "ééééé", "          ", ""]
+        {
+            for size in [1, 4, 100] {
+                let got: Vec<_> = pieces_to_learn(text, size, 4).collect();
+                assert_eq!(got.concat(), text);
+                for piece in got {
+                    assert!(pieces(piece, 1, &[]).all(|part| part.len() <= 5), "{piece:?}");
+                }
+            }
+            // What is short enough stays as it is.
+            assert!(pieces_to_learn(text, 3, 100).eq(pieces(text, 3, &[])));
+        }
+        let got: Vec<_> = pieces_to_learn("a bcdefghij k", 100, 4).collect();
+        assert_eq!(got, ["a bcd", "efgh", "ij k"]);
     }
 
     #[test]

@@ -13,8 +13,13 @@ impl Tokenizer {
     /// # Errors
     /// A text that is not UTF-8 (except for bytes), and an unknown token where there is no `<unk>`.
     pub fn encode(&self, text: &[u8]) -> Result<Vec<u32>> {
+        self.encode_behind(0, text)
+    }
+
+    /// The ids of a text that is a part of another, behind so many tokens of it: what is wrong is said of the whole.
+    fn encode_behind(&self, before: usize, text: &[u8]) -> Result<Vec<u32>> {
         match &*self.kind {
-            Kind::Listed(listed) => listed.encode(utf8(text)?, usize::MAX),
+            Kind::Listed(listed) => listed.encode(utf8(text)?, before, usize::MAX),
             Kind::Byte => Ok(text.iter().copied().map(u32::from).collect()),
             Kind::Bpe(bpe) => bpe.encode(utf8(text)?),
         }
@@ -26,7 +31,7 @@ impl Tokenizer {
     /// Those of [`Self::encode`].
     pub fn encode_first(&self, text: &[u8], count: usize) -> Result<Vec<u32>> {
         match &*self.kind {
-            Kind::Listed(listed) => listed.encode(utf8(text)?, count),
+            Kind::Listed(listed) => listed.encode(utf8(text)?, 0, count),
             Kind::Byte | Kind::Bpe(_) => {
                 let mut ids = self.encode(text)?;
                 ids.truncate(count);
@@ -91,27 +96,30 @@ impl Tokenizer {
     }
 
     /// The same, some ids at a time. They are those of the whole text, wherever it was cut to be read. Memory does not grow with
-    /// the text, unless a BPE of others cuts it in another way than GPT-2's: that is given the whole at once. A line of more than
-    /// 4 MiB that has no ASCII blank is cut all the same, which takes a word apart.
+    /// the text, but for a BPE: that is given all up to white space at once, and the whole where it is one of others that cuts
+    /// texts in another way than GPT-2's. To other tokens a line of more than 4 MiB that has no ASCII blank is cut all the same,
+    /// which takes a word apart.
     ///
     /// # Errors
     /// Those of [`Self::encode_file`] and of `each`.
     pub fn encode_pieces(&self, text: &TextFile, mut each: impl FnMut(Vec<u32>) -> Result<()>) -> Result<()> {
-        let (mut read, mut held) = (0, String::new());
+        let (mut read, mut count, mut held) = (0, 0, String::new());
         text.pieces(|piece| {
             read += piece.len() as u64;
             let last = read == text.len();
-            match &*self.kind {
+            let ids = match &*self.kind {
                 Kind::Bpe(bpe) => {
                     held.push_str(utf8(piece)?);
                     let end = if last { held.len() } else { bpe.cut(&held) };
-                    each(bpe.encode(&held[..end])?)?;
+                    let ids = bpe.encode(&held[..end])?;
                     held.drain(..end);
-                    Ok(())
+                    ids
                 }
-                Kind::Listed(_) | Kind::Byte if last => each(self.encode(piece)?),
-                Kind::Listed(_) | Kind::Byte => each(self.encode_part(piece)?),
-            }
+                Kind::Listed(_) | Kind::Byte if last => self.encode_behind(count, piece)?,
+                Kind::Listed(_) | Kind::Byte => self.part_behind(count, piece)?,
+            };
+            count += ids.len();
+            each(ids)
         })
     }
 
@@ -120,10 +128,14 @@ impl Tokenizer {
     /// # Errors
     /// Those of [`Self::encode`].
     pub fn encode_part(&self, text: &[u8]) -> Result<Vec<u32>> {
+        self.part_behind(0, text)
+    }
+
+    fn part_behind(&self, before: usize, text: &[u8]) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let mut ids = self.encode(text)?;
+        let mut ids = self.encode_behind(before, text)?;
         let ends = matches!(&*self.kind, Kind::Listed(listed) if listed.ends_texts());
         if ends && !text.ends_with(b"\n") {
             ids.pop();
@@ -168,6 +180,26 @@ mod tests {
                 let whole = tokenizer.encode(text.as_bytes()).expect("ids");
                 assert!(tokenizer.encode_file(&file).expect("ids") == whole, "{unit}");
             }
+        }
+    }
+
+    #[test]
+    fn an_unknown_token_is_named_by_its_place_in_the_whole_text() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("t.txt");
+        let text = "a b\n".repeat((5 << 20) / 4) + "z\n";
+        std::fs::write(&path, &text).expect("file");
+        for unit in [Unit::Word, Unit::Char] {
+            let options = Options { unknown: crate::data::Unknown::Error, ..Options::new(unit) };
+            let tokenizer = Tokenizer::train(b"a b\n", &options).expect("tokenizer");
+            let index = match unit {
+                Unit::Word => 3 * ((5 << 20) / 4),
+                _ => text.len() - 2,
+            };
+            let file = TextFile::open(&path).expect("file");
+            let error = tokenizer.encode_file(&file).expect_err("z").to_string();
+            assert!(error.contains(&format!("token at index {index}: ")), "{error}");
+            assert!(!error.contains("::Add") && error.contains("--first"), "{error}");
         }
     }
 

@@ -79,13 +79,13 @@ impl Listed {
         if self.lines_are_one() { Box::new(text.split_whitespace()) } else { self.tokens.split(text) }
     }
 
-    /// The ids of the first `count` tokens.
-    pub(super) fn encode(&self, text: &str, count: usize) -> Result<Vec<u32>> {
-        let tokens = self.split(text).take(count);
+    /// The ids of the first `count` tokens, of a text that goes on where `before` tokens were read already.
+    pub(super) fn encode(&self, text: &str, before: usize, count: usize) -> Result<Vec<u32>> {
+        let tokens = (before..).zip(self.split(text).take(count));
         self.vocabulary.encode_or("Tokenizer::encode", self.unknown, tokens).map_err(|error| {
             error.hint(
-                "a vocabulary made with Unknown::Add or a maximum size has <unk> for others; of a part of a text \
-                 (data.first) it has none",
+                "its vocabulary has no <unk>, as one of --first N tokens has none, and a tokenizer.json may have none: take a \
+                 text of these tokens alone, or train without --first on one that has them all",
             )
         })
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!((tokenizer.unknown(), tokenizer.begin()), (None, 1));
         let error = tokenizer.encode(b"a z").expect_err("unknown").to_string();
         assert!(
-            error.contains("index 1") && error.contains("got \"z\" (a vocabulary made with Unknown::Add"),
+            error.contains("index 1") && error.contains("got \"z\" (its vocabulary has no <unk>"),
             "{error}"
         );
         assert!(Tokenizer::of_vocabulary(Unit::Byte, vocabulary).is_err());

@@ -37,3 +37,22 @@ fn lines_one_behind_the_other_are_the_text_whatever_a_token_is() {
         std::fs::remove_dir_all(folder.path("r")).unwrap();
     }
 }
+
+#[test]
+fn of_two_byte_order_marks_one_is_text_to_all() {
+    let folder = Folder::new();
+    folder.file("t.txt", "\u{feff}\u{feff}a b c\n".repeat(60));
+    folder.out(
+        "train t.txt --tokens char --holdout 0 --embed 4 --hidden 4 --batch 2 --time 4 --epochs 1 --quiet --out r",
+    );
+    folder.file("test.txt", "\u{feff}\u{feff}a b\nc\n");
+    let tokens = |out: String| -> usize {
+        let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["tokens"].as_array().unwrap().len()).sum()
+    };
+    assert_eq!(tokens(folder.out("score r test.txt")), 7);
+    assert_eq!(tokens(folder.out("score r test.txt --carry")), 7);
+    for lines in ["", "--lines"] {
+        assert_eq!(folder.json(&format!("evaluate r test.txt {lines}"))["tokens"], 7, "{lines}");
+    }
+}

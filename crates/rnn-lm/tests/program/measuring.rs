@@ -144,3 +144,20 @@ fn info_says_what_can_be_said_where_the_checkpoint_is_damaged() {
     assert!(why.starts_with("r/checkpoints/latest.safetensors: expected "), "{why}");
     assert_eq!((json["unreadable"].as_str(), json["stands"].is_null()), (Some(why), true));
 }
+
+#[test]
+fn what_is_wrong_has_one_name_whoever_finds_it() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(60));
+    folder.file("empty.txt", "");
+    let said = |line: &str| String::from_utf8(folder.run(line).stderr).unwrap();
+    for line in ["train t.txt", "train t.txt --minutes 1", "lr-find t.txt"] {
+        let said = said(&format!("{line} --tokens word --tied=false --cutoffs 5000"));
+        assert!(said.contains("rnn-lm: --cutoffs: "), "{line}: {said}");
+    }
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out r"));
+    for mode in ["plain", "dynamic", "cache"] {
+        let said = said(&format!("evaluate r empty.txt --mode {mode}"));
+        assert!(said.contains("empty.txt: the text: "), "{mode}: {said}");
+    }
+}

@@ -96,11 +96,12 @@ impl Beam {
             // Rows without a text read what they read before; nobody looks at what comes of it.
             stream.select(&from)?;
         }
-        if search.best.is_empty() {
+        let best = search.best();
+        if best.is_empty() {
             return Err(Error::invalid("Beam: texts", "one that can be written at least", "none")
                 .hint("are all ids skipped?"));
         }
-        Ok(search.best)
+        Ok(best)
     }
 
     /// The rows that it takes; an error where a setting is invalid.

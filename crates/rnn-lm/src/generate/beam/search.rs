@@ -2,6 +2,7 @@
 
 use super::{Beam, Hypothesis};
 use crate::{Error, Result};
+use std::cmp::Ordering;
 
 /// A text that is followed, or may be.
 #[derive(Clone, Copy)]
@@ -19,6 +20,15 @@ struct Step {
     before: Option<usize>,
 }
 
+/// A text that is over.
+#[derive(Clone, Copy)]
+struct Over {
+    log_prob: f64,
+    score: f64,
+    last: Step,
+    ended: bool,
+}
+
 /// Where a search stands.
 pub(super) struct Search<'a> {
     beam: &'a Beam,
@@ -28,15 +38,17 @@ pub(super) struct Search<'a> {
     candidates: Vec<Text>,
     /// The ids of all texts that were ever followed: what they have in common stands once.
     steps: Vec<Step>,
-    /// The best of the texts that are over, in order.
-    pub(super) best: Vec<Hypothesis>,
+    /// The best of the texts that are over, in order; behind them, while a step is read, those that it ended.
+    over: Vec<Over>,
+    /// The score of the worst of the best, where there are as many as are kept.
+    worst: Option<f64>,
 }
 
 impl<'a> Search<'a> {
     /// Before the first id.
     pub(super) fn new(beam: &'a Beam) -> Self {
-        let (candidates, steps, best) = (Vec::new(), Vec::new(), Vec::new());
-        Self { beam, live: vec![(0.0, None)], candidates, steps, best }
+        let (candidates, steps, over) = (Vec::new(), Vec::new(), Vec::new());
+        Self { beam, live: vec![(0.0, None)], candidates, steps, over, worst: None }
     }
 
     /// Takes in what the model expects after the texts that are followed: texts of `len` ids.
@@ -60,25 +72,44 @@ impl<'a> Search<'a> {
                 }
             }
         }
+        self.keep_best();
         Ok(())
     }
 
-    /// Keeps a text that is over, where it is one of the best.
+    /// Takes a text that is over, where it may be one of the best.
     fn offer(&mut self, text: Text, len: usize, ended: bool) {
         let score = self.beam.score(text.log_prob, len);
-        let place = self.best.partition_point(|other| other.score >= score);
-        if place == self.beam.width {
+        // One found later is behind its equals.
+        if self.worst.is_some_and(|worst| worst >= score) {
             return;
         }
-        let mut ids = Vec::with_capacity(len);
-        let mut step = Some(text.last);
-        while let Some(Step { id, before }) = step {
-            ids.push(id);
-            step = before.map(|place| self.steps[place]);
+        self.over.push(Over { log_prob: text.log_prob, score, last: text.last, ended });
+        // Now and then: a step may end as many as it has logits.
+        if self.over.len() / 2 >= self.beam.width {
+            self.keep_best();
         }
-        ids.reverse();
-        self.best.truncate(self.beam.width - 1);
-        self.best.insert(place, Hypothesis { ids, log_prob: text.log_prob, score, ended });
+    }
+
+    /// Those that are behind the best go.
+    fn keep_best(&mut self) {
+        // No score is a NaN, and the sort is stable: equals stay as they were found.
+        self.over.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
+        self.over.truncate(self.beam.width);
+        self.worst = self.over.get(self.beam.width - 1).map(|over| over.score);
+    }
+
+    /// The best of the texts that are over, in order.
+    pub(super) fn best(&self) -> Vec<Hypothesis> {
+        let with_ids = |over: &Over| {
+            let (mut ids, mut step) = (Vec::new(), Some(over.last));
+            while let Some(Step { id, before }) = step {
+                ids.push(id);
+                step = before.map(|place| self.steps[place]);
+            }
+            ids.reverse();
+            Hypothesis { ids, log_prob: over.log_prob, score: over.score, ended: over.ended }
+        };
+        self.over.iter().map(with_ids).collect()
     }
 
     /// Follows as many of the candidates as there are rows: what each reads next, and from which row it goes
@@ -104,8 +135,7 @@ impl<'a> Search<'a> {
     /// a text more probable; the greatest length gives it the best score it can have.
     pub(super) fn settled(&self) -> bool {
         let Some(&(log_prob, _)) = self.live.first() else { return true };
-        let worst = self.best.get(self.beam.width - 1);
-        worst.is_some_and(|worst| worst.score >= self.beam.score(log_prob, self.beam.length))
+        self.worst.is_some_and(|worst| worst >= self.beam.score(log_prob, self.beam.length))
     }
 }
 

@@ -192,3 +192,18 @@ fn what_cannot_be_searched_is_refused() {
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap().detach()).unwrap();
     says(good(), &[0], "Beam: logits: expected numbers, got NaN");
 }
+
+#[test]
+fn a_beam_of_any_width_ends_soon() {
+    let (model, begun) = (model(60, Way::Fused, 5), std::time::Instant::now());
+    let search = |width| {
+        let beam = Beam { width, length: 3, ends: vec![7], ..Beam::default() };
+        beam.search(model.as_ref(), &[1]).unwrap()
+    };
+    let all = search(99_999_999);
+    assert_eq!(all.len(), 1 + 59 + 59 * 59 * 60);
+    assert!(all.is_sorted_by(|a, b| a.score >= b.score));
+    // Wide enough for all texts that are followed: the best of the same.
+    assert!(search(4000) == all[..4000]);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}
