@@ -378,15 +378,16 @@ fn same_texts(run: &Run, was: &str, is: &str) -> Result<()> {
     if was == is {
         return Ok(());
     }
-    let halves = |mark: &str| -> (String, String) {
-        let (train, valid) = mark.split_once("; ").unwrap_or((mark, ""));
-        (train.into(), valid.into())
-    };
-    let ((train_was, valid_was), (train_is, valid_is)) = (halves(was), halves(is));
     let data = &run.config.data;
-    let (name, was, is) = match train_was == train_is && !data.valid.is_empty() {
-        true => (&data.valid, valid_was, valid_is),
-        false => (&data.corpus, train_was, train_is),
+    let halves =
+        |mark: &str| mark.split_once("; ").map(|(train, valid)| (train.to_string(), valid.to_string()));
+    let (name, was, is) = match (halves(was), halves(is)) {
+        // Two files; else both are of one.
+        (Some(was), Some(is)) if !data.valid.is_empty() => match was.0 == is.0 {
+            true => (&data.valid, was.1, is.1),
+            false => (&data.corpus, was.0, is.0),
+        },
+        _ => (&data.corpus, was.into(), is.into()),
     };
     Err(Error::invalid(name, format!("the text that the run began with ({was})"), is)
         .hint("put that text back, or begin a new run"))

@@ -146,6 +146,20 @@ fn info_says_what_can_be_said_where_the_checkpoint_is_damaged() {
 }
 
 #[test]
+fn info_says_what_can_be_said_where_the_weights_are_damaged() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out r"));
+    assert!(folder.json("info r")["damaged"].is_null());
+    folder.file("r/model.safetensors", "no weights");
+    let (said, json) = (folder.out("info r"), folder.json("info r"));
+    assert!(said.contains("; weights that cannot be read\n") && said.contains("\ntrained     "), "{said}");
+    let why = said.lines().find_map(|line| line.strip_prefix("weights     ")).unwrap();
+    assert!(why.starts_with("r/model.safetensors: expected "), "{why}");
+    assert_eq!((json["damaged"].as_str(), json["parameters"].is_null()), (Some(why), true));
+}
+
+#[test]
 fn what_is_wrong_has_one_name_whoever_finds_it() {
     let folder = Folder::new();
     folder.file("t.txt", text(60));
