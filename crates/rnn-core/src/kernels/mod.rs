@@ -6,6 +6,8 @@ pub mod dispatch;
 mod lanes;
 pub mod pointwise;
 mod real;
+#[cfg(test)]
+mod refused;
 mod share;
 pub mod unroll;
 

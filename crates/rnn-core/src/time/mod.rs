@@ -11,7 +11,7 @@ mod stack;
 mod stateful;
 mod stream;
 #[cfg(test)]
-mod threads;
+mod tests;
 mod time_rnn;
 
 pub use bidirectional::{Bidirectional, BothStates};

@@ -62,11 +62,12 @@ pub trait Pointwise: Sync + 'static {
 
 /// The stages of a cell.
 ///
-/// By these constants the kernels give each member of a team places of its own. What they could not keep apart does
-/// not compile where a kernel of it is asked for: a stage without gates, or more than [`MAX_GATES`]; a single stage, or the first of two,
-/// that reads [`Reads::Between`]; a first of two that reads [`Reads::Hidden`] or has numbers of its own; two that both read
-/// [`Reads::Fed`], have an extra or make the next c; two of which one is [`Pointwise::TWO_SIDED`], or both are beside a
-/// [`Between::Product`]; a last one that reads [`Reads::Between`] behind a product, or does not behind a [`Between::Norm`].
+/// By these constants the kernels give each member of a team places of its own. What they could not keep apart does not
+/// compile where a kernel of it is asked for: a stage without gates, or more than [`MAX_GATES`]; a single stage, or the
+/// first of two, that reads [`Reads::Between`]; a first of two that reads [`Reads::Hidden`] or has numbers of its own;
+/// two that both read [`Reads::Fed`], have an extra or make the next c; two of which one is [`Pointwise::TWO_SIDED`], or
+/// both are beside a [`Between::Product`]; a last one that reads [`Reads::Between`] behind a product, or does not behind
+/// a [`Between::Norm`].
 pub trait Stages: Send + Sync + 'static {
     /// The first one, where there are two.
     type First: Pointwise;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernels::dispatch::{Cpu, with};
+use crate::kernels::refused::refused;
 use crate::rng::Stream;
 use proptest::prelude::*;
 
@@ -158,13 +159,6 @@ fn states_before_are_those_after_one_step_earlier() {
     let identity: Vec<f64> = (0..36).map(|i| if i % 7 == 0 { 1.0 } else { 0.0 }).collect();
     product(&mut out, Mat::new(&identity, 6, 6), before, Into::Set, &mut Rooms::default());
     assert_eq!(out, [10.0, 1.0, 2.0, 20.0, 4.0, 5.0]);
-}
-
-/// What a kernel says of sizes that do not fit, before it does anything.
-fn refused(work: impl FnOnce() + std::panic::UnwindSafe) -> String {
-    let panic = std::panic::catch_unwind(work).expect_err("refused");
-    let said = panic.downcast_ref::<String>().cloned();
-    said.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap()
 }
 
 /// Sizes whose product is a small number again where it does not fit into the address space.

@@ -10,10 +10,10 @@ use crate::kernels::pointwise::{
     Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
 };
 use crate::kernels::product::{DEPTH, Into, Mat, Rooms, product};
+use crate::kernels::refused::refused;
 use crate::kernels::team::{beside_busy_cores, in_company};
 use crate::{Direction, rng};
 use region::{Allocation, Protection};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Numbers whose last one stands right before a page that nobody may touch.
 struct Guarded<T> {
@@ -338,13 +338,6 @@ fn a_stream_gives_the_bits_of_a_window() {
             stream_and_window::<f32>((&Lstm, DEPTH + 35, false), 1, 2);
         });
     }
-}
-
-/// What a kernel says of a window that does not belong to a tape or a stream.
-fn refused(work: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(work)).expect_err("refused");
-    let said = panic.downcast_ref::<String>().cloned();
-    said.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap()
 }
 
 #[test]
