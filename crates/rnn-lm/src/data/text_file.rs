@@ -167,11 +167,13 @@ impl TextFile {
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let text = std::str::from_utf8(unmarked(&bytes)).map_err(|error| Error::NotUtf8 {
+    let mark = bytes.len() - unmarked(&bytes).len();
+    let mut text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
         path: path.to_path_buf(),
-        offset: bytes.len() - unmarked(&bytes).len() + error.valid_up_to(),
+        offset: error.utf8_error().valid_up_to(),
     })?;
-    Ok(text.to_string())
+    text.drain(..mark);
+    Ok(text)
 }
 
 #[cfg(test)]

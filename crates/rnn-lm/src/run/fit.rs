@@ -3,6 +3,7 @@
 
 use super::begun;
 use super::files::{TRAIN_IDS, VALID_IDS};
+use super::known::{mark, moved, same_texts};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::windows::Windows;
@@ -159,7 +160,7 @@ impl Fit {
     pub fn resume(folder: impl AsRef<Path>, epochs: Option<usize>, device: &Device) -> Result<Self> {
         let folder = folder.as_ref();
         // What is no run has no lock either; what counts is what is read once no other process writes it.
-        Run::open(folder)?;
+        Run::settings(folder)?;
         let lock = Lock::take(folder)?;
         let mut run = Run::open(folder)?;
         if run.config.data.corpus.is_empty() {
@@ -370,42 +371,6 @@ fn is_best(trainer: &mut Trainer, since: &mut Since, loss: f64, due: bool) -> bo
     best
 }
 
-/// Whether the texts are those that the training began with, as [`mark`] tells them.
-///
-/// # Errors
-/// Where one of them is another; the error names it.
-fn same_texts(run: &Run, was: &str, is: &str) -> Result<()> {
-    if was == is {
-        return Ok(());
-    }
-    let data = &run.config.data;
-    let halves =
-        |mark: &str| mark.split_once("; ").map(|(train, valid)| (train.to_string(), valid.to_string()));
-    let (name, was, is) = match (halves(was), halves(is)) {
-        // Two files; else both are of one.
-        (Some(was), Some(is)) if !data.valid.is_empty() => match was.0 == is.0 {
-            true => (&data.valid, was.1, is.1),
-            false => (&data.corpus, was.0, is.0),
-        },
-        _ => (&data.corpus, was.into(), is.into()),
-    };
-    Err(Error::invalid(name, format!("the text that the run began with ({was})"), is)
-        .hint("put that text back, or begin a new run"))
-}
-
-/// Where a text of a run is no longer: it may be at another place, which the settings may say.
-fn moved(error: Error, run: &Run) -> Error {
-    let Error::Io { path, .. } = &error else { return error };
-    let name = if *path == Path::new(&run.config.data.valid) { "data.valid" } else { "data.corpus" };
-    match error.is_not_found() {
-        true => {
-            Error::invalid(run.path(CONFIG).display(), format!("a text at {name}"), "nothing of that name")
-                .hint(format!("put {} back, or write there where it is now", path.display()))
-        }
-        false => error,
-    }
-}
-
 /// Writes where it stands.
 fn keep(run: &Run, trainer: &Trainer, model: &dyn LanguageModel, since: &Since) -> Result<()> {
     let path = run.path(CHECKPOINT);
@@ -457,10 +422,4 @@ fn ids(texts: &Texts, run: &Run) -> Result<(Ids, Option<Ids>)> {
             .hint("take a longer one, or none: --holdout 0 without --valid"));
     }
     Ok((train, valid))
-}
-
-/// What tells both texts from others.
-fn mark(train: &Ids, valid: Option<&Ids>) -> String {
-    let valid = valid.map_or_else(|| "none".to_string(), Ids::mark);
-    format!("{} to learn from; {valid} to measure on", train.mark())
 }

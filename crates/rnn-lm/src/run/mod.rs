@@ -21,6 +21,7 @@ mod corpus;
 mod files;
 mod fit;
 mod import;
+mod known;
 mod lock;
 mod metrics;
 mod since;
@@ -80,15 +81,7 @@ impl Run {
     /// Where a file is missing or wrong.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        if !folder.is_dir() {
-            let got = if folder.exists() { "a file" } else { "nothing of that name" };
-            return Err(Error::invalid(folder.display(), "the folder of a run", got)
-                .hint("`rnn-lm train CORPUS --out RUN` makes one"));
-        }
-        let (path, text) = read(folder, CONFIG)?;
-        let name = path.display().to_string();
-        let config = Config::parse(&name, &text, &Config::default())?;
-        config.check_file(&name, &text)?;
+        let config = Self::settings(folder)?;
         let (path, text) = read(folder, TOKENIZER)?;
         let tokenizer = Tokenizer::from_json(&path.display().to_string(), &text)?;
         let unit = config.tokens()?.unit;
@@ -98,6 +91,20 @@ impl Run {
             return Err(Error::invalid(folder.display(), want, got));
         }
         Ok(Self::new(folder, config, tokenizer))
+    }
+
+    /// What its settings are, which a folder that is no run has none of.
+    fn settings(folder: &Path) -> Result<Config> {
+        if !folder.is_dir() {
+            let got = if folder.exists() { "a file" } else { "nothing of that name" };
+            return Err(Error::invalid(folder.display(), "the folder of a run", got)
+                .hint("`rnn-lm train CORPUS --out RUN` makes one"));
+        }
+        let (path, text) = read(folder, CONFIG)?;
+        let name = path.display().to_string();
+        let config = Config::parse(&name, &text, &Config::default())?;
+        config.check_file(&name, &text)?;
+        Ok(config)
     }
 
     /// One of settings and a tokenizer, which is nowhere yet.
