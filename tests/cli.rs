@@ -252,6 +252,22 @@ fn goodbye_learns_its_sentence_and_draws_it() {
 }
 
 #[test]
+fn classify_learns_from_some_verses_and_its_parameters_are_a_state_dict() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("classify.pt");
+    let output = example("classify").args(["--verses", "192", "--save"]).arg(&path).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    // Verses of both parts, as the whole text has them: three of four are of the first.
+    let line = stdout.lines().last().unwrap();
+    assert!(line.starts_with("right on ") && line.contains("(always the Old Testament: 7"), "{line}");
+    let file = rnn_core::border::pytorch::StateDict::read(&path).unwrap();
+    let names: Vec<&str> = file.shapes().map(|(name, _)| name).collect();
+    assert!(names.contains(&"rnn.weight_hh_l1_reverse") && names.contains(&"head.bias"), "{names:?}");
+    assert!(refused("classify", &["--verses", "0"]).contains("--verses: expected at least 1, got 0"));
+}
+
+#[test]
 fn bench_checks_and_prints_one_line_of_json_for_each_kind_of_work() {
     let small =
         ["--vocab", "50", "--embed", "8", "--input", "8", "--hidden", "9", "--batch", "3", "--time", "4"];

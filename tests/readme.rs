@@ -65,13 +65,17 @@ fn language_models() -> anyhow::Result<()> {
     let mut model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), 1)?;
     let mut trainer = Trainer::new(Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(1.0)));
     let streams = Streams::new(&ids, 4, 10)?;
-    for window in streams.epoch(0) {
-        trainer.step(model.as_mut(), &window?)?;
-    }
     let file = std::env::temp_dir().join("readme-checkpoint.safetensors");
-    trainer.checkpoint(model.as_ref())?.write(&file)?;
+    while trainer.epochs() < 3 && trainer.since_best() < 2 {
+        for window in streams.epoch(trainer.epochs()) {
+            trainer.step(model.as_mut(), &window?)?;
+        }
+        trainer.epoch_ends(model.as_mut())?; // here rates fall
+        trainer.observe(model.evaluate(&ids, 10)?.loss()); // what early stopping and a plateau go by
+        trainer.checkpoint(model.as_ref())?.write(&file)?;
+    }
     trainer.resume(model.as_mut(), &Checkpoint::read(&file)?)?; // goes on with the bits it would have had
-    assert_eq!(trainer.steps(), 15);
+    assert_eq!((trainer.epochs(), trainer.steps()), (3, 45));
     // README: end
     std::fs::remove_file(file)?;
     Ok(())

@@ -3,6 +3,7 @@
 //! With no argument: a word-level LSTM on the King James text that comes with a crate, in one to four minutes on
 //! two cores. With `--corpus FILE` on any text of yours.
 
+mod king_james;
 mod progress;
 mod text;
 

@@ -1,8 +1,7 @@
 //! The text to learn from: a file, or the King James text out of a crate.
 
-use crate::Args;
+use crate::{Args, king_james};
 use anyhow::{Context, Result, bail};
-use bible_lib::{Bible, BibleLookup, Translation};
 use rnn_lm::data::{Corpus, Tokens, Unknown, VocabularyOptions, read_text};
 
 /// The corpus and what to measure on; none for the book's experiment, which has none.
@@ -10,8 +9,8 @@ pub fn load(args: &Args) -> Result<(Corpus, Option<Corpus>)> {
     let (text, origin) = match &args.corpus {
         Some(path) => (read_text(path).context("--corpus")?, format!("--corpus {}", path.display())),
         None => {
-            let text = king_james().context("the King James text of the crate bible-lib")?;
-            (text, "the King James text".to_string())
+            let lines = king_james::books()?.concat();
+            (lines.join("\n") + "\n", "the King James text".to_string())
         }
     };
     if args.book {
@@ -48,47 +47,4 @@ fn split(text: &str) -> (String, String) {
     let cut =
         text.char_indices().find(|&(i, c)| i >= goal && c.is_whitespace()).map_or(text.len(), |(i, _)| i);
     (text[..cut].into(), text[cut..].into())
-}
-
-/// A line a verse, lower-case, every mark a token of its own.
-fn king_james() -> Result<String> {
-    let bible = Bible::new(Translation::KingJames).map_err(odd)?;
-    let mut text = String::new();
-    for book in bible.get_sorted_books() {
-        let mut chapters = bible.get_chapters(&book).map_err(odd)?;
-        chapters.sort_unstable();
-        for chapter in chapters {
-            let mut verses = bible.get_verses(&book, chapter).map_err(odd)?;
-            verses.sort_unstable();
-            for verse in verses {
-                let verse = bible.get_verse(BibleLookup::new(&book, chapter, verse), false).map_err(odd)?;
-                text.push_str(&tokens(&verse));
-                text.push('\n');
-            }
-        }
-    }
-    Ok(text)
-}
-
-/// That crate's errors are no `std::error::Error`.
-fn odd(error: impl std::fmt::Debug) -> anyhow::Error {
-    anyhow::anyhow!("{error:?}")
-}
-
-/// Words and marks with one space between them; the brackets around words that the translators added are dropped.
-fn tokens(verse: &str) -> String {
-    let lower = verse.to_lowercase();
-    let letters: Vec<char> = lower.chars().filter(|c| !matches!(c, '[' | ']')).collect();
-    let mut spaced = String::new();
-    for (i, &c) in letters.iter().enumerate() {
-        let inside = |c: Option<&char>| c.is_some_and(|c| c.is_alphabetic());
-        let apostrophe =
-            matches!(c, '\'' | '’') && i > 0 && inside(letters.get(i - 1)) && inside(letters.get(i + 1));
-        if c.is_alphabetic() || apostrophe || c.is_whitespace() {
-            spaced.push(c);
-        } else {
-            spaced.extend([' ', c, ' ']);
-        }
-    }
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }

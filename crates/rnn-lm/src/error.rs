@@ -126,6 +126,16 @@ fn nearest(path: &Path, cause: &std::io::Error) -> String {
     }
 }
 
+/// So that `?` works inside a user's functions that return candle's result.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(inner) => inner.into(),
+            other => candle_core::Error::wrap(other),
+        }
+    }
+}
+
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         Self::Core(error.into())

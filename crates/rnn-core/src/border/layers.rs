@@ -1,11 +1,11 @@
-//! From a network to layers and back: a stack that runs it, variables that take its values, and a stack written down.
+//! From a network to layers and back: a stack that runs it, and the network that a stack is.
 
-use super::{Kind, Network, NetworkSpec, compare};
+use super::{Kind, Network, NetworkSpec};
 use crate::cell::{Bias, Cell, GruCell, LayerSpec, LstmCell, RnnCell};
-use crate::convention::{BIAS_HH, BIAS_IH, Direction, Place, name};
+use crate::convention::{BIAS_HH, Direction, Place, name};
 use crate::time::{Layer, Stack};
-use crate::{Error, Parameters, Result};
-use candle_core::{DType, Device, Tensor, Var};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use std::collections::HashMap;
 
@@ -180,67 +180,4 @@ impl Network {
         let tensors = self.tensors().map(|(name, tensor)| Ok((name.to_string(), tensor.to_device(device)?)));
         Self::new(*self.spec(), tensors.collect::<Result<Vec<_>>>()?)
     }
-}
-
-impl Parameters {
-    /// Gives the variables under `prefix` the values of a network: those of a stack that was made with
-    /// `builder().pp("rnn")` stand under `"rnn."`. Names, shapes and dtypes of all are checked before the first one is set.
-    /// Where the registry has a single bias, the network's `bias_hh` has to be zero.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device};
-    /// use rnn_core::border::pytorch::StateDict;
-    /// use rnn_core::{GruCell, Parameters, Stack, TimeRnn};
-    /// let file = StateDict::read("tests/fixtures/pytorch/gru.safetensors")?;
-    /// let network = file.network(&file.spec("rnn.")?, "rnn.")?;
-    /// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
-    /// let gru = Stack::<TimeRnn<GruCell>>::new(network.spec().layer(), 1, &parameters.builder().pp("gru"))?;
-    /// parameters.load(&network, "gru.")?;
-    /// let weight = network.get("weight_ih", 0).map(|weight| weight.to_vec2::<f32>()).transpose()?;
-    /// assert_eq!(Some(parameters.vars()[0].to_vec2::<f32>()?), weight);
-    /// # rnn_core::Result::Ok(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where a variable or a parameter has no counterpart, or one of another shape or dtype: all that are wrong are named,
-    /// and nothing is set.
-    pub fn load(&self, network: &Network, prefix: &str) -> Result<()> {
-        const OP: &str = "Parameters::load";
-        let vars: Vec<(String, Var)> =
-            self.named().into_iter().filter(|(name, _)| name.starts_with(prefix)).collect();
-        let Some((_, first)) = vars.first() else {
-            let want = format!("parameters whose names begin with {prefix:?}");
-            return Err(Error::invalid(OP, want, "none").hint("they exist once a layer asked for them"));
-        };
-        let has = |name: &str| vars.iter().any(|(var, _)| var.strip_prefix(prefix) == Some(name));
-        let mut given: HashMap<String, &Tensor> = HashMap::new();
-        for (name, tensor) in network.tensors() {
-            let single = name.starts_with(BIAS_HH) && !has(name) && has(&name.replace(BIAS_HH, BIAS_IH));
-            if !(single && is_zero(tensor)?) {
-                given.insert(format!("{prefix}{name}"), tensor);
-            }
-        }
-        let wanted: Vec<(String, Vec<usize>)> =
-            vars.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
-        let mut found: Vec<_> = given
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor.dims(), tensor.dtype().as_str()))
-            .collect();
-        found.sort_unstable();
-        compare(OP, &wanted, Some(first.dtype().as_str()), found)?;
-        let mut ready = Vec::with_capacity(vars.len());
-        for (name, var) in &vars {
-            // A copy, for the network may hold the variable's own storage.
-            let tensor = given.get(name).ok_or_else(|| Error::invalid(OP, name, "none"))?;
-            ready.push((var, tensor.to_device(var.device())?.force_contiguous()?));
-        }
-        for (var, tensor) in ready {
-            var.set(&tensor)?;
-        }
-        Ok(())
-    }
-}
-
-fn is_zero(tensor: &Tensor) -> Result<bool> {
-    Ok(tensor.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()? == 0.0)
 }

@@ -11,6 +11,7 @@ pub mod onnx;
 mod packed;
 pub mod pytorch;
 mod seeded;
+mod variables;
 
 pub use layers::Known;
 pub use layouts::{BookLayer, KerasLayer};

@@ -203,7 +203,9 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// One step: `x [N, D]` and the state before it give the state after it, both h `[N, P]` and c `[N, H]`.
+    /// One step: `x [N, D]` and the state before it give the state after it, both h `[N, P]` and c `[N, H]`. PyTorch's
+    /// `LSTMCell` and its like, in tensor ops that autograd records. For speed there are windows of one step
+    /// ([`Recurrent::infer`](crate::Recurrent::infer)) and, word by word, [`Stack::stream`](crate::Stack::stream).
     ///
     /// # Errors
     /// Those of candle, where shapes, dtypes or devices do not fit.

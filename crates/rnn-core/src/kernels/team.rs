@@ -216,7 +216,7 @@ impl Barrier {
     }
 }
 
-/// Turns of a wait that only pause, some tens of microseconds.
+/// Turns of a wait that only pause, before any that yields.
 const SPINS: u32 = 2000;
 
 /// Turns after these that yield, before an idle member sleeps.

@@ -69,7 +69,7 @@ pub trait Recurrent {
     fn forward_with(&self, xs: &Tensor, state: &Self::State, plan: &Plan) -> Result<(Tensor, Self::State)>;
 
     /// The numbers of [`Self::forward`] with nothing recorded and nothing dropped: for evaluation and generation, in
-    /// memory that does not grow.
+    /// memory that does not grow. PyTorch's `eval()` under `no_grad()`.
     ///
     /// # Errors
     /// Where a shape, a dtype or a device does not fit.

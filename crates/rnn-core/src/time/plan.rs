@@ -53,6 +53,7 @@ impl Plan {
 
     /// Row n has `lengths[n]` steps, the others are padding: as if PyTorch had packed it. Outputs behind an end are
     /// zero, the last state is that at the end, and the reversed direction starts at the end.
+    #[doc(alias = "pack_padded_sequence")]
     #[must_use]
     pub fn lengths(self, lengths: &[usize]) -> Self {
         Self { lengths: Some(lengths.to_vec()), ..self }
@@ -66,6 +67,9 @@ impl Plan {
     }
 
     /// Masks of regularisers are drawn from `seed` for the window `step`.
+    ///
+    /// They depend on these two and on the place of the layer in its stack, not on the names of its parameters: two networks of
+    /// one model, such as an encoder and a decoder, drop the same units unless each has a seed of its own.
     #[must_use]
     pub fn draw(self, seed: u64, step: u64) -> Self {
         Self { draw: Some(Draw { seed, step }), ..self }

@@ -9,7 +9,8 @@ use crate::{Error, Place, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
-/// A stack of recurrent layers, of one direction each or of two.
+/// A stack of recurrent layers, of one direction each or of two: `Stack<TimeRnn<LstmCell>>` is PyTorch's `nn.LSTM`,
+/// `Stack<Bidirectional<LstmCell>>` that with `bidirectional=True`, both batch-first.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -308,6 +309,23 @@ impl<R: Layer> Recurrent for Stack<R> {
 }
 
 /// One state for each layer of a stack, never none.
+///
+/// PyTorch's `h_n[-1]` is `state.last().h`; of two directions `h_n[-2]` and `h_n[-1]` are `state.last().forward.h` and
+/// `state.last().reverse.h`, each `[N, P]`:
+///
+/// ```
+/// use candle_core::{D, DType, Device, Tensor};
+/// use rnn_core::{Bidirectional, GruCell, LayerSpec, Parameters, Plan, Recurrent, Stack};
+/// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+/// let stack = Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(3, 4), 2, &parameters.builder())?;
+/// let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
+/// let (_, state) = stack.forward_with(&xs, &stack.zero_state(2)?, &Plan::new().lengths(&[5, 3]))?;
+/// let last = Tensor::cat(&[&state.last().forward.h, &state.last().reverse.h], D::Minus1)?;
+/// assert_eq!(last.dims(), [2, 8]); // what a classifier takes
+/// # rnn_core::Result::Ok(())
+/// ```
+#[doc(alias = "h_n")]
+#[doc(alias = "c_n")]
 #[derive(Debug, Clone)]
 pub struct StackState<S> {
     layers: Vec<S>,
@@ -328,6 +346,11 @@ impl<S: State> StackState<S> {
     /// The layers' states, the first layer's first.
     pub fn layers(&self) -> &[S] {
         &self.layers
+    }
+
+    /// The state of the last layer, which the output is of.
+    pub fn last(&self) -> &S {
+        &self.layers[self.layers.len() - 1]
     }
 }
 

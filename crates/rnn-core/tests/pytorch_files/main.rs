@@ -241,6 +241,52 @@ fn loading_sets_all_variables_or_none() {
 }
 
 #[test]
+fn a_whole_model_there_and_back_or_not_at_all() {
+    let model = |seed, dtype, classes| {
+        let parameters = Parameters::new(seed, dtype, &Device::Cpu);
+        candle_nn::embedding(7, 2, parameters.builder().pp("embedding")).unwrap();
+        let spec = LayerSpec::new(2, 3).bias(Bias::Single);
+        Stack::<Bidirectional<GruCell>>::new(spec, 1, &parameters.builder().pp("rnn")).unwrap();
+        candle_nn::linear(6, classes, parameters.builder().pp("head")).unwrap();
+        parameters
+    };
+    let values = |of: &Parameters| of.vars().iter().map(|var| bits(var.as_tensor())).collect::<Vec<_>>();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.safetensors", "model.pt"] {
+        let path = folder.path().join(name);
+        for dtype in [DType::F32, DType::F64] {
+            let (trained, other) = (model(1, dtype, 2), model(2, dtype, 2));
+            trained.save(&path).unwrap();
+            let file = StateDict::read(&path).unwrap();
+            assert_eq!(file.spec("rnn.").unwrap().kind, Kind::Gru, "what has one bias is known as well");
+            other.load_state_dict(&file, "").unwrap();
+            assert_eq!(values(&other), values(&trained));
+            // Not the file's memory: training goes on in the variable alone.
+            other.vars()[0].set(&other.vars()[0].zeros_like().unwrap()).unwrap();
+            assert_ne!(values(&other), values(&trained));
+        }
+        // What is there now is of f64.
+        let (file, other) = (StateDict::read(&path).unwrap(), model(2, DType::F32, 3));
+        let before = values(&other);
+        says(
+            other.load_state_dict(&file, ""),
+            &[name, "embedding.weight: expected f32, got f64", "head.bias: expected [3], got [2]"],
+        );
+        let file = file.with_dtype(DType::F32);
+        says(other.load_state_dict(&file, ""), &[name, "head.weight: expected [3, 6], got [2, 6]"]);
+        says(other.load_state_dict(&file, "model."), &["model.head.bias: expected a tensor [3], got none"]);
+        assert_eq!(values(&other), before);
+        model(2, DType::F32, 2).load_state_dict(&file, "").unwrap();
+        // A part, under its own prefix, of variables that are in no registry any more.
+        let head = [("weight".to_string(), other.vars()[5].clone())];
+        says(file.assign(&head, "head."), &["head.bias: expected no such tensor, got one"]);
+    }
+    let empty = Parameters::new(1, DType::F32, &Device::Cpu);
+    says(empty.save("model.pt"), &["Parameters::save: expected parameters, got none"]);
+    says(model(1, DType::F32, 2).save("model.bin"), &["model.bin", "ends in .safetensors, .pt or .pth"]);
+}
+
+#[test]
 fn a_stack_and_its_network_do_not_share_numbers() {
     let parameters = Parameters::new(1, DType::F64, &Device::Cpu);
     let spec = LayerSpec::new(2, 3).bias(Bias::Single).layer(4);

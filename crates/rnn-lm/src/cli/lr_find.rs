@@ -1,15 +1,15 @@
 //! `rnn-lm lr-find`: which learning rate a model can take (the range test of Smith 2017).
 
-use super::progress::bar;
+use super::progress::counted;
 use super::settings::Base;
 use super::trial::Trial;
 use super::{Session, print};
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args};
-use rnn_lm::Error;
-use rnn_lm::data::Batches;
+use rnn_lm::data::{Batches, Window};
 use rnn_lm::run::{Texts, Windows};
-use rnn_lm::train::{Rate, Schedule};
+use rnn_lm::train::{Rate, Schedule, Trainer};
+use rnn_lm::{Error, LanguageModel};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ impl LrFind {
         let text = Texts::to_learn_from(&self.corpus)?;
         let mut config = self.base.settings(Some(&text), flags)?.config;
         config.data.corpus = self.corpus.display().to_string();
-        let Trial { ids, mut model, mut trainer, .. } = Trial::new(&text, &config, session)?;
+        let Trial { ids, mut model, trainer, .. } = Trial::new(&text, &config, session)?;
         let training = &config.training;
         let windows = Windows::new(&config, &ids)?;
         let (from, to) = (self.from.unwrap_or(training.lr / 1e3), self.to.unwrap_or(training.lr * 1e3));
@@ -55,34 +55,10 @@ impl LrFind {
         if self.steps < 10 {
             bail!("--steps: expected at least 10, got {}", self.steps);
         }
-        let (mut points, mut mean, mut best) = (Vec::<Point>::new(), 0.0, f64::INFINITY);
-        // In logarithms: a ratio of the two may be no number.
-        let (low, high) = (from.ln(), to.ln());
-        let mut broke = false;
-        let bar = bar(session, self.steps, "steps");
-        for (i, window) in windows.endless().take(self.steps).enumerate() {
-            let lr = (low + (high - low) * i as f64 / (self.steps - 1) as f64).exp();
-            trainer = trainer.rate(Rate::new(lr, Schedule::Constant)?);
-            let loss = match trainer.step(model.as_mut(), &window?) {
-                Ok(loss) => loss,
-                Err(Error::Diverged { .. }) => {
-                    broke = true;
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            // As the paper smooths: a mean that forgets, without the bias of its beginning.
-            mean = 0.9 * mean + 0.1 * loss;
-            let smooth = mean / (1.0 - 0.9f64.powi(i as i32 + 1));
-            points.push((lr, smooth));
-            bar.inc(1);
-            best = f64::min(best, smooth);
-            if smooth > 2.0 * best || !smooth.is_finite() {
-                broke = true;
-                break;
-            }
-        }
-        bar.finish_and_clear();
+        let windows = &mut windows.endless().take(self.steps);
+        let (points, broke) = counted(session, (self.steps, "steps"), |progress| {
+            rising(model.as_mut(), trainer, windows, (from, to, self.steps), progress)
+        })?;
         let (first, lowest) = lowest(&points)?;
         let found = points[lowest].0 / 3.0;
         // By so much, behind the lowest: less is noise.
@@ -104,6 +80,38 @@ impl LrFind {
             )
         })
     }
+}
+
+/// A step at each of `steps` rates from `from` to `to`, or as many as training stands: the points, and whether it broke down.
+fn rising(
+    model: &mut dyn LanguageModel,
+    mut trainer: Trainer,
+    windows: &mut dyn Iterator<Item = rnn_lm::Result<Window>>,
+    (from, to, steps): (f64, f64, usize),
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Vec<Point>, bool)> {
+    let (mut points, mut mean, mut best) = (Vec::new(), 0.0, f64::INFINITY);
+    // In logarithms: a ratio of the two may be no number.
+    let (low, high) = (from.ln(), to.ln());
+    for (i, window) in windows.enumerate() {
+        let lr = (low + (high - low) * i as f64 / (steps - 1) as f64).exp();
+        trainer = trainer.rate(Rate::new(lr, Schedule::Constant)?);
+        let loss = match trainer.step(model, &window?) {
+            Ok(loss) => loss,
+            Err(Error::Diverged { .. }) => return Ok((points, true)),
+            Err(error) => return Err(error.into()),
+        };
+        // As the paper smooths: a mean that forgets, without the bias of its beginning.
+        mean = 0.9 * mean + 0.1 * loss;
+        let smooth = mean / (1.0 - 0.9f64.powi(i as i32 + 1));
+        points.push((lr, smooth));
+        progress(points.len());
+        best = f64::min(best, smooth);
+        if smooth > 2.0 * best || !smooth.is_finite() {
+            return Ok((points, true));
+        }
+    }
+    Ok((points, false))
 }
 
 /// The first point that counts, and the one with the lowest loss: the mean of the first few is of a window or two, and of these

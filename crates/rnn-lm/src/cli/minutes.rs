@@ -11,7 +11,7 @@ use rnn_lm::data::TextFile;
 use rnn_lm::run::Texts;
 use std::ops::RangeInclusive;
 
-/// Minutes of training, where nobody says how long: with what is counted for comparison, they are ten at most.
+/// Minutes of training, where nobody says how long: with what is counted for comparison, they are about ten.
 const MINUTES: f64 = 8.0;
 
 /// More epochs than anybody waits for.

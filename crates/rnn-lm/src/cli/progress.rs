@@ -1,8 +1,8 @@
-//! How far a training has come: a bar in a terminal, a plain line now and then elsewhere.
+//! How far long work has come: a bar in a terminal, a plain line now and then elsewhere.
 
 use super::Session;
 use super::noun::Noun;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rnn_lm::run::Stepped;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
@@ -133,23 +133,40 @@ fn line(at: &Stepped, since: &Since, noun: Noun) -> String {
     format!("{}  step {}  {}", message(at, since, noun), at.step, left(at, since))
 }
 
-/// How much of `length` of these is done, in a terminal.
-pub(super) fn bar(session: &Session, length: usize, of: &'static str) -> ProgressBar {
-    let bar =
-        drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {speed}, {eta} left");
-    bar.unwrap_or_else(ProgressBar::hidden).with_message(of)
-}
-
-/// Work that says how many of `length` it has done, with a bar that goes when it ends, well or not.
+/// Work that says how many of `length` it has done: a bar in a terminal, which goes when the work ends, well or not, and a plain
+/// line now and then elsewhere.
 pub(super) fn counted<R>(
     session: &Session,
     (length, of): (usize, &'static str),
     work: impl FnOnce(&mut dyn FnMut(usize)) -> R,
 ) -> R {
-    let bar = bar(session, length, of);
+    let bar =
+        drawn(session, length as u64, "{wide_bar} {human_pos} of {human_len} {msg}, {speed}, {eta} left");
+    let Some(bar) = bar.map(|bar| bar.with_message(of)) else {
+        let begun = Instant::now();
+        let mut last_line = begun;
+        return work(&mut |done| {
+            if last_line.elapsed() > PAUSE {
+                session.say(counted_line((done, length, of), begun.elapsed()));
+                last_line = Instant::now();
+            }
+        });
+    };
     let result = work(&mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     result
+}
+
+/// What the bar would say.
+fn counted_line((done, length, of): (usize, usize, &str), spent: Duration) -> String {
+    let speed = done as f64 / spent.as_secs_f64().max(1e-9);
+    let left = (length.saturating_sub(done)) as f64 / speed.max(1e-9);
+    format!(
+        "{} of {} {of}, {speed:.0}/s, {} left",
+        HumanCount(done as u64),
+        HumanCount(length as u64),
+        time(left)
+    )
 }
 
 /// What takes a while and cannot say how far it is: a line, which in a terminal counts the seconds and goes with it.
@@ -255,6 +272,12 @@ mod tests {
         let since = Since { seconds: 0.0, tokens: 0, from: 0.25 };
         assert_eq!(message(&at((2, 4), (0, 100)), &since, noun(Unit::Word)), "epoch 2/4  perplexity 100.0");
         assert_eq!(left(&at((2, 4), (0, 100)), &since), "");
+    }
+
+    #[test]
+    fn counted_work_has_a_line_of_how_much_is_done_how_fast_and_what_is_left() {
+        let line = counted_line((30_000, 1_200_000, "tokens"), Duration::from_secs(15));
+        assert_eq!(line, "30,000 of 1,200,000 tokens, 2000/s, 9 min 45 s left");
     }
 
     #[test]

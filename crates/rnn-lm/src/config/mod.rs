@@ -30,7 +30,8 @@ pub use text::Setting;
 
 use serde::{Deserialize, Serialize};
 
-/// All settings of a run.
+/// All settings of a run. The default is the book's LSTM with SGD; a rule other than that wants another rate than its 10
+/// ([`Self::suggest`] chooses all for a text).
 ///
 /// ```
 /// use rnn_lm::config::Config;

@@ -9,7 +9,9 @@ use super::tokens::Tokens;
 use super::vocabulary::{UNK, Vocabulary, VocabularyOptions};
 use crate::error::{Error, Result};
 
-/// A text as ids.
+/// A text as ids, of words or characters: the shortest way from a text to training. A run in a folder, bytes and BPE want a
+/// [`Tokenizer`](crate::tokenizer::Tokenizer), which [`Tokenizer::of_vocabulary`](crate::tokenizer::Tokenizer::of_vocabulary)
+/// makes of a vocabulary.
 ///
 /// ```
 /// use rnn_lm::data::{Corpus, Tokens, VocabularyOptions};

@@ -33,6 +33,10 @@ pub struct Writing<'a> {
 impl<'a> Writing<'a> {
     /// Reads all of the prompt but its last id.
     ///
+    /// A model has met a state of zeros only where an epoch began, so a prompt of a few words is read best behind the end of a
+    /// line: [`Tokenizer::begin`](crate::tokenizer::Tokenizer::begin) in front of
+    /// [`encode_part`](crate::tokenizer::Tokenizer::encode_part), as `rnn-lm generate` has it.
+    ///
     /// # Errors
     /// Where the prompt is empty, an id is outside the vocabulary, or a setting is not what
     /// [`Sampling::check`] expects.

@@ -84,7 +84,7 @@ impl TimeAffine {
     /// `xs [N, T, H]` give `[N, T, V]`, through candle's autograd.
     ///
     /// # Errors
-    /// Those of candle, where shapes, dtypes or devices do not fit.
+    /// Where `xs` has not three dimensions, and those of candle, where sizes, dtypes or devices do not fit.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         Ok(product(xs, &self.weight)?.broadcast_add(&self.bias)?)
     }
@@ -122,7 +122,10 @@ impl TimeAffine {
 
 /// `xs W^T`, `[N, T, V]`.
 fn product(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (batch, time, size) = xs.dims3()?;
+    let &[batch, time, size] = xs.dims() else {
+        return Err(Error::invalid("TimeAffine: xs", "[N, T, H]", format!("{:?}", xs.dims()))
+            .hint("of single steps T is 1: unsqueeze(1)"));
+    };
     let ys = xs.reshape((batch * time, size))?.matmul(&weight.t()?)?;
     Ok(ys.reshape((batch, time, ()))?)
 }

@@ -52,17 +52,16 @@ impl TimeEmbedding {
     /// # Errors
     /// Where an id is outside the table, or `ids` is not `[N, T]` of u32.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let (batch, time) = ids.dims2()?;
-        let flat = ids.flatten_all()?;
-        check_ids("TimeEmbedding: ids", &flat.to_vec1()?, self.weight.dim(0)?)?;
-        Ok(self.weight.index_select(&flat, 0)?.reshape((batch, time, ()))?)
+        let (numbers, (batch, time)) = numbers_of("TimeEmbedding: ids", ids)?;
+        check_ids("TimeEmbedding: ids", &numbers, self.weight.dim(0)?)?;
+        Ok(self.weight.index_select(&ids.flatten_all()?, 0)?.reshape((batch, time, ()))?)
     }
 
     /// The same of ids that the CPU still has, `[N, T]` row by row, with nothing recorded.
     ///
     /// # Errors
-    /// Where an id is outside the table.
-    pub(crate) fn look_up(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+    /// Where an id is outside the table, or the ids are not N rows of one length.
+    pub fn look_up(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
         if batch == 0 || !ids.len().is_multiple_of(batch) {
             return Err(Error::invalid(
                 "TimeEmbedding: ids",
@@ -151,6 +150,20 @@ impl TimeEmbedding {
             }
         }
         Ok(grad)
+    }
+}
+
+/// The ids of a tensor `[N, T]`, row by row, with N and T.
+///
+/// # Errors
+/// Where it is no such tensor of u32.
+pub(crate) fn numbers_of(op: &str, ids: &Tensor) -> Result<(Vec<u32>, (usize, usize))> {
+    match (ids.dims(), ids.dtype()) {
+        (&[batch, time], DType::U32) => Ok((ids.flatten_all()?.to_vec1()?, (batch, time))),
+        (dims, dtype) => {
+            let got = format!("{dims:?} of {}", dtype.as_str());
+            Err(Error::invalid(op, "[N, T] of u32", got).hint("to_dtype and reshape make one"))
+        }
     }
 }
 

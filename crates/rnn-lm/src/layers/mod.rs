@@ -9,7 +9,7 @@ mod softmax_loss;
 pub use adaptive::{AdaptiveGrads, Cutoffs, TimeAdaptive};
 pub use affine::{AffineGrads, TimeAffine};
 pub use embedding::TimeEmbedding;
-pub(crate) use embedding::{check_ids, ids_tensor};
+pub(crate) use embedding::{check_ids, ids_tensor, numbers_of};
 pub(crate) use output::{AffineLoss, AffineParams};
 pub use softmax_loss::{TimeSoftmaxWithLoss, softmax_loss};
 pub(crate) use softmax_loss::{check_targets, largest, losses, losses_in_ops, whole_rows};

@@ -9,7 +9,7 @@ use crate::data::{Window, lengths};
 use crate::error;
 use crate::evaluate::Order;
 use crate::generate::{Sampling, Writing};
-use crate::layers::{check_ids, check_targets};
+use crate::layers::{check_ids, check_targets, numbers_of};
 use crate::train::{MeanGrad, Optimizer};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -74,8 +74,7 @@ impl<C: Cell> Rnnlm<C> {
         state: &StackState<C::State>,
     ) -> Result<(Tensor, StackState<C::State>)> {
         let draw = Draw { seed: self.seed, window: self.windows };
-        let (batch, time) = ids.dims2()?;
-        let numbers = ids.flatten_all()?.to_vec1()?;
+        let (numbers, (batch, time)) = numbers_of("Rnnlm::loss: ids", ids)?;
         if numbers.is_empty() {
             let got = format!("[{batch}, {time}]");
             return Err(Error::invalid("Rnnlm::loss: ids", "[N, T] of at least one id", got));

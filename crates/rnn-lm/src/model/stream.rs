@@ -24,7 +24,7 @@ use rnn_core::{Cell, Recurrent, StackState, StackStream, State, Way};
 /// assert!((logits[4].exp() / total - want[4]).abs() < 1e-12);
 /// # rnn_lm::Result::Ok(())
 /// ```
-pub trait LmStream {
+pub trait LmStream: Send {
     /// Reads one id a row; gives `[N, V]`, row by row, a softmax of which is the probability of each next id: logits,
     /// or with an adaptive softmax `ln p`, which its softmax leaves as it is. They have the model's dtype where the
     /// fused way runs on the CPU with one softmax and without zoneout, and else are f64.

@@ -92,15 +92,35 @@ struct Parts {
     bias: Tensor,
 }
 
+/// Of a module, or of what a training keeps of one beside an optimizer's state and the like: the dict that the module is in.
 fn pytorch(file: &StateDict, path: &Path) -> Result<Imported> {
-    let wrong = |want: &str, got: String| Error::invalid(path.display(), want, got);
-    let shapes: Vec<(&str, &[usize])> = file.shapes().collect();
-    let list = || shapes.iter().map(|(name, dims)| format!("{name} {dims:?}")).collect::<Vec<_>>().join(", ");
-    let prefixes: Vec<&str> =
-        shapes.iter().filter_map(|(name, _)| name.strip_suffix(&convention::name(WEIGHT_IH, 0))).collect();
+    let shapes: Vec<_> = file.shapes().collect();
+    let wrong = |want: &str| Error::invalid(path.display(), want, list(&shapes));
+    let first = convention::name(WEIGHT_IH, 0);
+    let prefixes: Vec<&str> = shapes.iter().filter_map(|(name, _)| name.strip_suffix(&first)).collect();
     let [prefix] = prefixes[..] else {
-        return Err(wrong("one recurrent network, whose names end in weight_ih_l0 and so on", list()));
+        return Err(wrong("one recurrent network, whose names end in weight_ih_l0 and so on"));
     };
+    of_module(file, &shapes, prefix, path).or_else(|error| {
+        let dict = prefix.split_inclusive('.').next().unwrap_or_default();
+        let inside: Vec<_> = shapes.iter().copied().filter(|(name, _)| name.starts_with(dict)).collect();
+        // An encoder alone, with its embedding, is no language model whose tables are tied: there are two parts at least.
+        let parts = inside.iter().filter(|(name, _)| !name.starts_with(prefix)).count();
+        if parts >= 2 && inside.len() < shapes.len() {
+            return of_module(file, &inside, prefix, path);
+        }
+        Err(error)
+    })
+}
+
+fn list(shapes: &[(&str, &[usize])]) -> String {
+    shapes.iter().map(|(name, dims)| format!("{name} {dims:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Of tensors that are all of one module.
+fn of_module(file: &StateDict, shapes: &[(&str, &[usize])], prefix: &str, path: &Path) -> Result<Imported> {
+    let wrong = |want: &str, got: String| Error::invalid(path.display(), want, got);
+    let list = || list(shapes);
     let of_file = |error: rnn_core::Error| Error::from(error).at(path.display());
     let spec = file.spec(prefix).map_err(of_file)?;
     let single = spec.bias
@@ -342,6 +362,41 @@ mod tests {
         candle_core::safetensors::save(&file, &path).unwrap();
         let error = Imported::read(&path, Layout::Book).unwrap_err().to_string();
         assert!(error.ends_with("affine_b and no more, got lstm_Wh"), "{error}");
+    }
+
+    #[test]
+    fn of_what_a_training_kept_it_is_the_module() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let want = tensors(CellKind::Lstm, &LmSpec::new(11, 4, 6));
+        let mut file = HashMap::new();
+        for (i, (name, tensor)) in want.iter().enumerate() {
+            file.insert(format!("model.{name}"), tensor.clone());
+            file.insert(format!("optimizer.state.{i}.exp_avg"), tensor.zeros_like().unwrap());
+            let step = Tensor::new(7f32, &Device::Cpu).unwrap();
+            file.insert(format!("optimizer.state.{i}.step"), step);
+        }
+        candle_core::safetensors::save(&file, &path).unwrap();
+        equal(Imported::read(&path, Layout::Pytorch).unwrap().tensors, &want);
+        // What is wrong in the module itself is said of that.
+        let table = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
+        file.insert("model.other".into(), table.clone());
+        candle_core::safetensors::save(&file, &path).unwrap();
+        let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
+        assert!(error.contains("expected an embedding and a linear layer"), "{error}");
+        assert!(error.contains("model.other [2, 2]") && !error.contains("optimizer"), "{error}");
+        // An encoder with its embedding is not taken for a whole model.
+        let renamed = |(name, tensor): (&String, &Tensor)| match name.strip_prefix("affine.") {
+            Some(name) => (format!("decoder.{name}"), tensor.clone()),
+            None => (format!("encoder.{name}"), tensor.clone()),
+        };
+        let mut file: HashMap<String, Tensor> = want.iter().map(renamed).collect();
+        candle_core::safetensors::save(&file, &path).unwrap();
+        equal(Imported::read(&path, Layout::Pytorch).unwrap().tensors, &want);
+        file.insert("other".into(), table);
+        candle_core::safetensors::save(&file, &path).unwrap();
+        let error = Imported::read(&path, Layout::Pytorch).unwrap_err().to_string();
+        assert!(error.contains("decoder.weight [11, 6]") && error.contains("other [2, 2]"), "{error}");
     }
 
     #[test]

@@ -111,6 +111,36 @@ impl Optimizer {
         Ok(norm)
     }
 
+    /// A backward through candle's graph, and one step with its gradients: clipping, decay and every rule for models of a
+    /// user's own. A parameter that the loss does not depend on has a gradient of zeros. Gives the norm of all gradients before
+    /// clipping.
+    ///
+    /// ```
+    /// use candle_core::{Device, Var};
+    /// use rnn_lm::train::{Clip, Optimizer, Sgd};
+    /// let weight = Var::new(&[3f64, 4.0], &Device::Cpu)?;
+    /// let mut sgd = Optimizer::new(Sgd::default(), 0.5).clip(Clip::Norm(1.0));
+    /// let loss = (weight.sqr()?.sum_all()? * 0.5)?;
+    /// let norm = sgd.backward_step(std::slice::from_ref(&weight), &loss)?;
+    /// assert_eq!(norm, 5.0); // and the step is half a unit towards 0
+    /// assert!((weight.to_vec1::<f64>()?[1] - (4.0 - 0.5 * 0.8)).abs() < 1e-5);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Self::step`], and those of candle.
+    #[doc(alias = "clip_grad_norm")]
+    pub fn backward_step(&mut self, params: &[Var], loss: &Tensor) -> Result<f64> {
+        let store = loss.backward()?;
+        let of = |param: &Var| match store.get(param) {
+            Some(grad) => Ok(grad.clone()),
+            None => param.zeros_like(),
+        };
+        let all = params.iter().map(of).collect::<candle_core::Result<Vec<_>>>()?;
+        let grads: Vec<_> = all.iter().map(|grad| Grad::Dense(Values::Tensor(grad))).collect();
+        self.step(params, &grads)
+    }
+
     /// Whether the settings are in their ranges.
     fn check(&self) -> Result<()> {
         if !self.lr.is_finite() {
@@ -400,6 +430,31 @@ mod tests {
             assert_eq!(error, want);
             assert_eq!(weight.to_vec1::<f64>().unwrap(), [1.0, 2.0]);
         }
+    }
+
+    #[test]
+    fn a_step_by_autograd_is_one_with_the_gradients_of_the_graph() {
+        let [used, unused] = [[3f64, 4.0], [1.0, 2.0]].map(|values| Var::new(&values, &Device::Cpu).unwrap());
+        let params = [used, unused];
+        let mut optimizer =
+            Optimizer::new(Sgd::default(), 0.5).clip(Clip::Norm(2.0)).decay(Decay::Decoupled(0.1));
+        let loss = (params[0].sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
+        assert_eq!(optimizer.backward_step(&params, &loss).unwrap(), 5.0);
+        let after = params.each_ref().map(|param| param.to_vec1::<f64>().unwrap());
+        for (got, want) in after.concat().iter().zip([
+            3.0 * 0.95 - 0.5 * 1.2,
+            4.0 * 0.95 - 0.5 * 1.6,
+            // What the loss does not depend on only decays.
+            0.95,
+            1.9,
+        ]) {
+            assert!((got - want).abs() < 1e-6, "{got} {want}");
+        }
+        // A loss that is no number touches none.
+        let loss = (params[0].sum_all().unwrap() * f64::NAN).unwrap();
+        let error = optimizer.backward_step(&params, &loss).unwrap_err();
+        assert!(matches!(error, Error::Diverged { step: 2, .. }), "{error}");
+        assert_eq!(params.each_ref().map(|param| param.to_vec1::<f64>().unwrap()), after);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Trainer {
         }
     }
 
-    /// At a rate that changes.
+    /// At a rate that changes, which takes the place of the optimizer's from the first step on.
     #[must_use]
     pub fn rate(self, rate: Rate) -> Self {
         Self { rate, ..self }

@@ -22,7 +22,7 @@ mod pickle;
 
 use super::{Network, NetworkSpec, Packed, compare, file};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use indexmap::IndexMap;
 use safetensors::SafeTensors;
 use std::collections::HashMap;
@@ -185,16 +185,7 @@ impl StateDict {
         spec.check()?;
         let mut wanted = spec.shapes();
         wanted.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
-        let inside = self.entries.iter().filter(|(name, _)| name.starts_with(prefix));
-        let given = inside.map(|(name, entry)| match entry {
-            Entry::Other => (name.as_str(), [].as_slice(), "no tensor"),
-            Entry::Tensor { called, dtype, numbers } => {
-                let read = dtype.map(|dtype| self.dtype.filter(|_| dtype.is_float()).unwrap_or(dtype));
-                (name.as_str(), numbers.dims.as_slice(), read.map_or(&**called, |dtype| dtype.as_str()))
-            }
-        });
-        compare(&self.source, &wanted, None, given)?;
-        self.check_amount(&wanted)?;
+        self.hold_against(&wanted, None, prefix)?;
         let tensors = wanted.iter().map(|(name, _)| {
             let tensor = self.tensor(name)?;
             match tensor.dtype() {
@@ -206,6 +197,28 @@ impl StateDict {
             }
         });
         Network::new(*spec, tensors.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Holds all that stands under `prefix`, as it is read, against what is wanted there, no more and no fewer.
+    ///
+    /// # Errors
+    /// One error that names every one that is wrong.
+    pub(super) fn hold_against(
+        &self,
+        wanted: &[(String, Vec<usize>)],
+        dtype: Option<&str>,
+        prefix: &str,
+    ) -> Result<()> {
+        let inside = self.entries.iter().filter(|(name, _)| name.starts_with(prefix));
+        let given = inside.map(|(name, entry)| match entry {
+            Entry::Other => (name.as_str(), [].as_slice(), "no tensor"),
+            Entry::Tensor { called, dtype, numbers } => {
+                let read = dtype.map(|dtype| self.dtype.filter(|_| dtype.is_float()).unwrap_or(dtype));
+                (name.as_str(), numbers.dims.as_slice(), read.map_or(&**called, |dtype| dtype.as_str()))
+            }
+        });
+        compare(&self.source, wanted, dtype, given)?;
+        self.check_amount(wanted)
     }
 
     /// Tensors may share their numbers, and a small file could so ask for more memory than there is.
@@ -340,21 +353,34 @@ impl Network {
     /// # Errors
     /// Where the name says neither, the parameters are neither f32 nor f64, or the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>, prefix: &str) -> Result<()> {
-        let path = path.as_ref();
-        let format = Format::of(path)?;
         let tensors = self.tensors().map(|(name, tensor)| {
             let packed = Packed::new("Network::write", name.to_string(), tensor)?;
             Ok(Packed { name: format!("{prefix}{name}"), ..packed })
         });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let bytes = match format {
-            Format::Archive => archive::write(&tensors)?,
-            Format::Safetensors => {
-                // As PyTorch's own writer has it; some readers ask for it.
-                let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-                Packed::safetensors(&tensors, metadata)?
-            }
-        };
-        file::write(path, &bytes)
+        write(path.as_ref(), tensors)
     }
+}
+
+/// Writes variables as a state_dict, in the format that the file's name says: `.safetensors`, `.pt` or `.pth`. The same ones
+/// give the same bytes. A file of that name stays as it is until the new one is whole. [`StateDict::assign`] reads them back.
+///
+/// # Errors
+/// Where the name says neither, they are neither f32 nor f64, or the file cannot be written.
+pub fn save(path: impl AsRef<Path>, variables: &[(String, Var)]) -> Result<()> {
+    let pack = |(name, var): &(String, Var)| Packed::new("pytorch::save", name.clone(), var.as_tensor());
+    write(path.as_ref(), variables.iter().map(pack))
+}
+
+fn write(path: &Path, tensors: impl Iterator<Item = Result<Packed>>) -> Result<()> {
+    let format = Format::of(path)?;
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let bytes = match format {
+        Format::Archive => archive::write(&tensors)?,
+        Format::Safetensors => {
+            // As PyTorch's own writer has it; some readers ask for it.
+            let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+            Packed::safetensors(&tensors, metadata)?
+        }
+    };
+    file::write(path, &bytes)
 }

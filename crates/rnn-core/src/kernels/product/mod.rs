@@ -202,7 +202,7 @@ const PACKED: usize = 1 << 19;
 /// of six rows or 16 of eight.
 const ROWS: usize = 132;
 
-/// Below this many multiplications another thread costs more than it gives.
+/// Multiplications for each thread at least, so that it gives more than it costs.
 pub(super) const WORTH_A_MEMBER: usize = 1 << 17;
 
 /// `out (+)= a b` by the team; `out` is dense, row by row.

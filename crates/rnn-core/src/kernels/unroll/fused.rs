@@ -36,7 +36,7 @@ struct Memory<T> {
     scratch: Scratch<T>,
 }
 
-/// Where a layer keeps memory between windows: fresh pages cost more than the work that is done on them.
+/// Where a layer keeps memory between windows, so that each does not begin with fresh pages.
 #[derive(Debug, Default)]
 pub(crate) struct Home(Mutex<Vec<Box<dyn Any + Send>>>);
 
