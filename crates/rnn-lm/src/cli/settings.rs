@@ -4,8 +4,9 @@
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueHint};
-use rnn_lm::config::{Config, Idle, PRESETS, Setting};
+use rnn_lm::config::{Config, Data, Idle, PRESETS, Setting};
 use rnn_lm::data::TextFile;
+use rnn_lm::run::{Run, TOKENIZER};
 use rnn_lm::tokenizer::Tokenizer;
 use std::path::PathBuf;
 
@@ -68,7 +69,11 @@ fn flag(setting: &Setting) -> Arg {
         .help(setting.about)
         .help_heading(setting.section)
         .allow_negative_numbers(true)
-        .value_hint(if setting.name == "tokenizer" { ValueHint::FilePath } else { ValueHint::Other })
+        .value_hint(match setting.name {
+            "tokenizer" => ValueHint::FilePath,
+            "warm_start" => ValueHint::DirPath,
+            _ => ValueHint::Other,
+        })
         .action(ArgAction::Set);
     if is_switch { arg.num_args(0..=1).require_equals(true).default_missing_value("true") } else { arg }
 }
@@ -94,6 +99,15 @@ impl Said<'_> {
     /// Whether a flag or the file says a setting.
     fn says(&self, section: &str, name: &str) -> bool {
         said(self.flags, &name.replace('_', "-")).is_some() || self.in_file(section, name).is_some()
+    }
+
+    /// The run whose weights it begins with, if one is said.
+    fn warm_start(&self) -> Result<Option<Run>> {
+        const NAME: &str = "warm_start";
+        let of_file = || self.in_file("model", NAME)?.as_str().map(str::to_string);
+        let folder = said(self.flags, &NAME.replace('_', "-")).cloned().or_else(of_file);
+        let folder = folder.filter(|folder| !folder.is_empty());
+        folder.map(|folder| Run::open(folder).context("--warm-start")).transpose()
     }
 
     /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.
@@ -158,6 +172,7 @@ impl Base {
         // What is wrong in it is said below.
         let table = file.as_ref().and_then(|(_, text)| toml::from_str(text).ok());
         let from = Said { flags, file: table, preset: self.preset.clone() };
+        let before = from.warm_start()?;
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
             (None, Some(text)) => {
@@ -167,18 +182,25 @@ impl Base {
                         .cloned()
                         .or_else(|| Some(from.in_file("data", name)?.as_str()?.to_string()))
                 };
+                let of_before = || before.as_ref().map(|run| run.tokenizer.unit());
                 let unit = match (say("tokens").and_then(|unit| unit.parse().ok()), say("tokenizer")) {
                     (None, Some(path)) if !path.is_empty() => {
                         let by_flag = said(flags, "tokenizer").is_some();
                         let by = if by_flag { "--tokenizer" } else { "data.tokenizer" };
                         Some(Tokenizer::open(path).context(by)?.unit())
                     }
-                    (unit, _) => unit,
+                    (unit, _) => unit.or_else(of_before),
                 };
                 Config::suggest(text, unit)?
             }
             (None, None) => Config::default(),
         };
+        if let Some(run) = before {
+            // What its weights are of.
+            let tokenizer = run.path(TOKENIZER).display().to_string();
+            config.data = Data { tokens: run.config.data.tokens, tokenizer, ..config.data };
+            config.model = run.config.model;
+        }
         let of_file = match &file {
             Some((name, text)) => {
                 config = Config::parse(name, text, &config)?;

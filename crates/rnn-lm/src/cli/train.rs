@@ -81,6 +81,10 @@ impl Train {
             config.data.valid = whole(Path::new(&config.data.valid)).context("data.valid")?;
         }
         name_tokenizer(config)?;
+        let from = &mut config.model.warm_start;
+        if !from.is_empty() {
+            *from = whole(Path::new(from)).context("--warm-start")?;
+        }
         let chosen = config.data.tokenizer.is_empty() && settings.is_suggested("data", "tokens");
         let why = match settings.config.data.tokens.as_str() {
             "byte" if chosen => why_bytes(&text)?,

@@ -5,7 +5,7 @@ use anyhow::Result;
 use rnn_core::Way;
 use rnn_lm::config::Config;
 use rnn_lm::data::{Batches, TextFile};
-use rnn_lm::run::{Ids, Texts, Windows};
+use rnn_lm::run::{Ids, Run, Texts, Windows};
 use rnn_lm::tokenizer::Tokenizer;
 use rnn_lm::train::{Averaging, Trainer};
 use rnn_lm::{Error, LanguageModel};
@@ -32,7 +32,8 @@ impl Trial {
         // Tokens that are asked for are looked for in all of it; in memory, whatever their number.
         let some = if config.data.first > 0 { text } else { &texts.train };
         let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
-        let model = config.untrained(tokenizer.len(), Way::Fused, &session.device)?;
+        let run = Run::new("", config.clone(), tokenizer.clone());
+        let model = run.at_first(Way::Fused, &session.device)?;
         let trainer = config.trainer(1)?.accumulate(1)?.averaging(Averaging::Never);
         let tokens = ids.source().len() as f64 * (text.len() as f64 / some.len() as f64);
         Ok(Self { tokenizer, ids, model, trainer, tokens })

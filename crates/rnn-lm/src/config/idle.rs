@@ -53,7 +53,14 @@ fn of_data(data: &Data) -> Vec<Idle> {
 }
 
 fn of_model(model: &Model) -> Vec<Idle> {
-    without("model", [("init_range", model.init == "uniform", "init uniform")])
+    let drawn = model.warm_start.is_empty();
+    without(
+        "model",
+        [
+            ("init", drawn, "weights that are drawn"),
+            ("init_range", drawn && model.init == "uniform", "init uniform"),
+        ],
+    )
 }
 
 fn of_dropout(rates: &Rates, model: &Model) -> Vec<Idle> {

@@ -95,6 +95,8 @@ section! {
         init: String = "book".into(),
         /// The r of uniform: from U(-r, r).
         init_range: f64 = 0.1,
+        /// A run whose weights it begins with instead; none: they are drawn.
+        warm_start: String = String::new(),
         /// One table for words read and words predicted.
         tied: bool = false,
         /// Ids at which an adaptive softmax begins its clusters; none for one softmax.

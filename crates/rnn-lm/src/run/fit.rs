@@ -65,11 +65,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(run: &Run, texts: &Texts, device: &Device) -> Result<Self> {
+    fn new(run: &Run, texts: &Texts, model: Box<dyn LanguageModel>) -> Result<Self> {
         let (train, valid) = ids(texts, run)?;
         let total_steps = Windows::new(&run.config, &train)?.steps(&run.config.training)?;
         let trainer = run.config.trainer(total_steps)?;
-        let model = run.untrained(Way::Fused, device)?;
         let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
         let since = Since { corpus, settings, ..Since::default() };
         Ok(Self { train, valid, total_steps, model, trainer, since })
@@ -132,8 +131,8 @@ pub enum End {
 }
 
 impl Fit {
-    /// A new run in a folder that is not there yet: its corpus is read, its tokenizer made, its model drawn. Where anything is
-    /// wrong there is no folder afterwards.
+    /// A new run in a folder that is not there yet: its corpus is read, its tokenizer made, its model drawn, or begun with the
+    /// weights of another run ([`Run::at_first`]). Where anything is wrong there is no folder afterwards.
     ///
     /// # Errors
     /// Where the folder is in the way, a setting is out of its range, or the corpus cannot be read or is too short.
@@ -143,7 +142,7 @@ impl Fit {
         let begun = Begun::new(folder)?;
         let texts = Texts::open(config)?;
         let run = Run::new(folder, config.clone(), texts.tokenizer(config)?);
-        let parts = Parts::new(&run, &texts, device)?;
+        let parts = Parts::new(&run, &texts, run.at_first(Way::Fused, device)?)?;
         run.write()?;
         run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
         let metrics = Metrics::open(run.path(METRICS), 0)?;
@@ -169,7 +168,10 @@ impl Fit {
                 "data.corpus, to learn from",
                 "none",
             )
-            .hint("a run without a corpus can be used, but not trained"));
+            .hint(format!(
+                "a run without a corpus can be used; `rnn-lm train CORPUS --warm-start {}` begins with its weights",
+                quoted(folder)
+            )));
         }
         let checkpoint = run.has(CHECKPOINT)?.then(|| Checkpoint::read(run.path(CHECKPOINT))).transpose();
         let anew = || format!("`rnn-lm train CORPUS --config {}` begins anew", quoted(&run.path(CONFIG)));
@@ -199,7 +201,11 @@ impl Fit {
             run.config.check()?;
         }
         let texts = Texts::open(&run.config).map_err(|error| moved(error, &run))?;
-        let mut parts = Parts::new(&run, &texts, device)?;
+        let model = match checkpoint {
+            Some(_) => run.untrained(Way::Fused, device),
+            None => run.at_first(Way::Fused, device),
+        };
+        let mut parts = Parts::new(&run, &texts, model?)?;
         if let (Some(checkpoint), Some(was)) = (checkpoint, was) {
             same_texts(&run, &was.corpus, &parts.since.corpus)?;
             parts.trainer.resume(parts.model.as_mut(), &checkpoint)?;

@@ -36,7 +36,7 @@ pub use import::{Imported, Layout};
 pub use lock::Lock;
 pub use windows::Windows;
 
-use crate::config::{Config, Rates};
+use crate::config::{Config, Model, Rates};
 use crate::data::read_text;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, LanguageModel, Result};
@@ -159,6 +159,40 @@ impl Run {
     /// Those of [`Config::untrained`].
     pub fn untrained(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         self.config.untrained(self.tokenizer.len(), way, device)
+    }
+
+    /// The model that its training begins with: with the weights of the run of `model.warm_start`, where the settings name one,
+    /// else as [`Self::untrained`].
+    ///
+    /// # Errors
+    /// Where that run cannot be read, is of another tokenizer, or its weights are not those of this model.
+    pub fn at_first(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
+        let model = self.untrained(way, device)?;
+        let from = &self.config.model.warm_start;
+        if from.is_empty() {
+            return Ok(model);
+        }
+        let other = Self::open(from)?;
+        if other.tokenizer.mark() != self.tokenizer.mark() {
+            let want = format!("a run of the same tokenizer, of {} tokens", self.tokenizer.len());
+            let got = format!("{from} with another, of {}", other.tokenizer.len());
+            return Err(Error::invalid("model.warm_start", want, got)
+                .hint("its ids mean other tokens: without --tokens and --tokenizer its own are taken"));
+        }
+        let of = |model: &Model| {
+            let Model { init, init_range, .. } = Model::default();
+            let model = Model { init, init_range, warm_start: String::new(), ..model.clone() };
+            Config { model, ..Config::default() }
+        };
+        let changed = of(&other.config.model).differences(&of(&self.config.model))?;
+        if let Some((setting, was, is)) = changed.first() {
+            let (want, got) =
+                (format!("the model of {from}, {setting} = {was}"), format!("{setting} = {is}"));
+            return Err(Error::invalid("model.warm_start", want, got)
+                .hint("leave out what says so: all of its model is taken"));
+        }
+        weights::load(model.as_ref(), &other.path(MODEL), self)?;
+        Ok(model)
     }
 
     /// The model with the weights of `model.safetensors`.

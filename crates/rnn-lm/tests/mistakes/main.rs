@@ -205,6 +205,10 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "train text.txt {QUICK} --out diverged --rule sgd --schedule constant --lr 1e39 --clip-norm 0"
     ));
     bench.mistake("train text.txt --out new --tokens char --tokenizer run/tokenizer.json");
+    bench.mistake("train text.txt --out new --warm-start nowhere");
+    bench.mistake("train text.txt --out new --warm-start run --hidden 5");
+    bench.mistake("train text.txt --out new --warm-start run --tokens char");
+    bench.mistake("train other.txt --out new --warm-start run --tokenizer=");
     bench.mistake("resume nowhere");
     bench.mistake("resume folder");
     bench.mistake("resume text.txt");

@@ -169,6 +169,37 @@ fn a_folder_written_by_hand_is_a_run_and_so_are_weights_from_elsewhere() {
 }
 
 #[test]
+fn a_training_begins_with_the_weights_of_another_run_and_needs_it_no_more_after_that() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(150));
+    folder.file("u.txt", "a dog likes the sea\nthe cat eats a bone\n".repeat(30));
+    folder.out(&format!("train t.txt {SMALL} --quiet --out r"));
+    folder.out("import r/model.safetensors --layout pytorch --corpus t.txt --tokenizer r/tokenizer.json --quiet --out in");
+    let perplexity =
+        |run: &str| folder.json(&format!("evaluate {run} u.txt"))["perplexity"].as_f64().unwrap();
+    let before = perplexity("r");
+    for from in ["r", "in"] {
+        let line = format!("train u.txt --warm-start {from} --holdout 0 --quiet");
+        // At a rate of next to nothing it stays what it was, and at another it learns from there.
+        folder.out(&format!("{line} --epochs 1 --lr 1e-12 --out still-{from}"));
+        let still = perplexity(&format!("still-{from}"));
+        assert!((still / before - 1.0).abs() < 1e-6, "{still} {before}");
+        folder.out(&format!("{line} --epochs 3 --lr 0.001 --out on-{from}"));
+        assert!(perplexity(&format!("on-{from}")) < 0.9 * before);
+        // What the settings say is whole, and seen from everywhere.
+        let [base, on] =
+            [from, &format!("on-{from}")].map(|run| folder.json(&format!("info {run}"))["config"].clone());
+        for setting in ["cell", "hidden", "layers", "bias"] {
+            assert_eq!(base["model"][setting], on["model"][setting]);
+        }
+        let whole = folder.path(from).canonicalize().unwrap();
+        assert_eq!(on["model"]["warm_start"], whole.to_str().unwrap());
+        std::fs::remove_dir_all(folder.path(from)).unwrap();
+        folder.out(&format!("resume on-{from} --epochs 4 --quiet"));
+    }
+}
+
+#[test]
 fn without_a_prompt_it_goes_on_from_the_context_of_the_run() {
     let folder = Folder::new();
     folder.file("t.txt", text(80));

@@ -29,6 +29,7 @@ const LEARNT: &[Row] = &[
     ("model.bias", "", "both"),
     ("model.init", "", "pytorch"),
     ("model.init_range", "[model]\ninit = \"uniform\"", "0.2"),
+    ("model.warm_start", "", "FOLDER/first"),
     ("model.tied", "", "true"),
     ("model.cutoffs", "", "5"),
     ("dropout.words", "", "0.3"),
@@ -103,7 +104,7 @@ const BASE: &str = "
     epochs = 3
     lr = 2";
 
-/// Texts, and a tokenizer with other words than those that are most frequent.
+/// Texts, a tokenizer with other words than those that are most frequent, and a run of other weights.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.file("train.txt", text(45, 1));
@@ -112,6 +113,7 @@ fn bench() -> Bench {
     let words = "w3 w5 w7 w9 w11 w13\n";
     let options = Config::default().tokens().unwrap();
     bench.file("other.json", Tokenizer::train(words.as_bytes(), &options).unwrap().to_json().unwrap());
+    bench.train("first", &bench.base("[training]\nseed = 2\nepochs = 1"));
     bench
 }
 
