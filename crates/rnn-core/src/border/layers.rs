@@ -129,7 +129,7 @@ impl Network {
         Self::new(spec, tensors)
     }
 
-    /// A stack that runs the network. Its parameters are constants; [`Parameters::load`] is for training on.
+    /// A stack that runs the network. Its parameters are constants; [`Parameters::load`](crate::Parameters::load) is for training on.
     ///
     /// ```
     /// use rnn_core::border::Network;
