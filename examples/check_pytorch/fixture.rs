@@ -178,12 +178,13 @@ impl Fixture {
     /// Through candle's graph.
     fn recorded<R: Layer>(&self, stack: &Stack<R>, parameters: &Parameters, way: Way) -> Result<Named> {
         let x = Var::from_tensor(self.tensor("x")?)?;
-        let mut starts = Vec::new();
-        let state = self.state(stack, |part| {
-            let var = Var::from_tensor(part)?;
-            starts.push(var.clone());
-            Ok(var.as_tensor().clone())
-        })?;
+        let starts = self.given(|name| format!("{name}0"));
+        let starts: Vec<(&str, Var)> = starts
+            .into_iter()
+            .map(|(name, start)| Ok((name, Var::from_tensor(start)?)))
+            .collect::<Result<_>>()?;
+        let of_starts: Vec<_> = starts.iter().map(|(name, var)| (*name, var.as_tensor())).collect();
+        let state = self.zero(stack)?.with_stacked(&of_starts)?;
         rnn_core::reset_last_ran();
         let (out, next) = stack.forward_with(&x, &state, &self.plan)?;
         let mut loss = (&out * self.tensor("g.out")?)?.sum_all()?;
@@ -204,28 +205,20 @@ impl Fixture {
         for (name, var) in parameters.named() {
             named.insert(format!("grad.{name}"), grad(&name, &var)?);
         }
-        if self.tensors.contains_key("h0") {
-            let starts: Vec<Tensor> =
-                starts.iter().map(|var| grad("the state", var)).collect::<Result<_>>()?;
-            self.insert_dstate(&mut named, &starts)?;
+        for (name, start) in &starts {
+            named.insert(format!("grad.{name}0"), grad("the state", start)?);
         }
         Ok(named)
     }
 
     /// Layer by layer there, and layer by layer back.
     fn by_hand<R: Layer>(&self, stack: &Stack<R>) -> Result<Named> {
-        let state = self.state(stack, |part| Ok(part.clone()))?;
+        let state = self.zero(stack)?.with_stacked(&self.given(|name| format!("{name}0")))?;
         let (out, next, tape) = stack.forward_taped(self.tensor("x")?, &state, &self.plan)?;
         let mut named = self.last(&next)?;
         named.insert("out".into(), out);
 
-        let mut place = 0;
-        let parts = self.parts();
-        let dnext = next.try_map(&mut |_| {
-            let (layer, (part, _)) = (place / parts.len(), parts[place % parts.len()]);
-            place += 1;
-            Ok(self.tensors[&format!("g.{part}_n")].get(layer)?)
-        })?;
+        let dnext = next.with_stacked(&self.given(|name| format!("g.{name}_n")))?;
         let grads = stack.backward(tape, self.tensor("g.out")?, &dnext)?;
         for (place, params) in self.spec.places().into_iter().zip(&grads.params) {
             for (name, grad) in params.named(place) {
@@ -233,51 +226,22 @@ impl Fixture {
             }
         }
         named.insert("grad.x".into(), grads.dxs);
-        if self.tensors.contains_key("h0") {
-            let starts: Vec<Tensor> = grads.dstate.parts().into_iter().cloned().collect();
-            self.insert_dstate(&mut named, &starts)?;
+        for (name, grad) in grads.dstate.stacked()? {
+            if self.tensors.contains_key(&format!("{name}0")) {
+                named.insert(format!("grad.{name}0"), grad);
+            }
         }
         Ok(named)
     }
 
-    /// The initial state, each part of each layer through `f`.
-    fn state<R: Layer>(
-        &self,
-        stack: &Stack<R>,
-        mut f: impl FnMut(&Tensor) -> rnn_core::Result<Tensor>,
-    ) -> Result<StackState<R::State>> {
-        let zero = stack.zero_state(self.tensor("x")?.dim(0)?)?;
-        let names = self.parts();
-        let mut place = 0;
-        Ok(zero.try_map(&mut |zeros| {
-            let (layer, (part, _)) = (place / names.len(), names[place % names.len()]);
-            place += 1;
-            match self.tensors.get(&format!("{part}0")) {
-                Some(given) => f(&given.get(layer)?),
-                None => f(zeros),
-            }
-        })?)
+    fn zero<R: Layer>(&self, stack: &Stack<R>) -> Result<StackState<R::State>> {
+        Ok(stack.zero_state(self.tensor("x")?.dim(0)?)?)
     }
 
-    /// `h_n` and, where there is one, `c_n`, each `[L * directions, N, size]`.
-    fn last<S: State>(&self, next: &StackState<S>) -> Result<Named> {
-        self.stacked(&next.parts(), "_n", "")
-    }
-
-    /// Gradients of the state's parts as `grad.h0` and `grad.c0`.
-    fn insert_dstate(&self, named: &mut Named, grads: &[Tensor]) -> Result<()> {
-        named.extend(self.stacked(&grads.iter().collect::<Vec<_>>(), "0", "grad.")?);
-        Ok(())
-    }
-
-    /// The parts of all layers and directions, as one tensor for each name.
-    fn stacked(&self, all: &[&Tensor], suffix: &str, prefix: &str) -> Result<Named> {
-        let parts = self.parts();
-        let of_part = |(i, (part, _)): (usize, &(&str, usize))| {
-            let of_layers: Vec<&Tensor> = all.iter().copied().skip(i).step_by(parts.len()).collect();
-            Ok((format!("{prefix}{part}{suffix}"), Tensor::stack(&of_layers, 0)?))
-        };
-        parts.iter().enumerate().map(of_part).collect()
+    /// The parts of a state that the file has under the names that `called` gives, each `[L * directions, N, size]`.
+    fn given(&self, called: impl Fn(&str) -> String) -> Vec<(&'static str, &Tensor)> {
+        let parts = self.parts().into_iter();
+        parts.filter_map(|(name, _)| Some((name, self.tensors.get(&called(name))?))).collect()
     }
 
     /// Name and size of the state's parts.
@@ -285,6 +249,11 @@ impl Fixture {
         let mut parts = vec![("h", self.spec.output())];
         parts.extend((self.spec.kind == Kind::Lstm).then_some(("c", self.spec.hidden)));
         parts
+    }
+
+    /// `h_n` and, where there is one, `c_n`.
+    fn last<S: State>(&self, next: &StackState<S>) -> Result<Named> {
+        Ok(next.stacked()?.into_iter().map(|(name, last)| (format!("{name}_n"), last)).collect())
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

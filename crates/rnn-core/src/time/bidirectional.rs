@@ -7,6 +7,9 @@ use crate::convention::Direction;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 
+/// What the names of the reversed direction's parts end with.
+pub(super) const REVERSE: &str = "_reverse";
+
 /// A recurrent layer that reads its window from both ends; the outputs of both directions stand side by side, as
 /// PyTorch joins them: `hs [N, T, 2P]`.
 ///
@@ -169,7 +172,7 @@ impl<S: State> State for BothStates<S> {
     }
 
     fn names(&self) -> Vec<String> {
-        let reverse = self.reverse.names().into_iter().map(|name| format!("{name}_reverse"));
+        let reverse = self.reverse.names().into_iter().map(|name| name + REVERSE);
         self.forward.names().into_iter().chain(reverse).collect()
     }
 

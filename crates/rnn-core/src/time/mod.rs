@@ -8,6 +8,7 @@ mod plan;
 mod regularise;
 mod sliding;
 mod stack;
+mod stack_state;
 mod stateful;
 mod stream;
 #[cfg(test)]
@@ -19,7 +20,8 @@ pub use penalty::Penalty;
 pub use plan::{Draw, Plan};
 pub use regularise::{Regularisers, check_rate};
 pub use sliding::Sliding;
-pub use stack::{Stack, StackState, StackTape};
+pub use stack::{Stack, StackTape};
+pub use stack_state::StackState;
 pub use stateful::Stateful;
 pub use stream::StackStream;
 pub use time_rnn::{TimeRnn, TimeTape};

@@ -2,8 +2,8 @@
 
 use super::plan::Plan;
 use super::regularise::{Source, check_rate};
-use super::{Layer, LayerGrads, Recurrent, TimeTape};
-use crate::cell::{Cell, LayerSpec, State};
+use super::{Layer, LayerGrads, Recurrent, StackState, TimeTape};
+use crate::cell::{Cell, LayerSpec};
 use crate::kernels::unroll::Way;
 use crate::{Error, Place, Result};
 use candle_core::Tensor;
@@ -305,67 +305,5 @@ impl<R: Layer> Recurrent for Stack<R> {
     fn draws(&self) -> bool {
         // Dropout is between layers.
         self.dropout > 0.0 && self.layers.len() > 1 || self.layers.iter().any(R::draws)
-    }
-}
-
-/// One state for each layer of a stack, never none.
-///
-/// PyTorch's `h_n[-1]` is `state.last().h`; of two directions `h_n[-2]` and `h_n[-1]` are `state.last().forward.h` and
-/// `state.last().reverse.h`, each `[N, P]`:
-///
-/// ```
-/// use candle_core::{D, DType, Device, Tensor};
-/// use rnn_core::{Bidirectional, GruCell, LayerSpec, Parameters, Plan, Recurrent, Stack};
-/// let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
-/// let stack = Stack::<Bidirectional<GruCell>>::new(LayerSpec::new(3, 4), 2, &parameters.builder())?;
-/// let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
-/// let (_, state) = stack.forward_with(&xs, &stack.zero_state(2)?, &Plan::new().lengths(&[5, 3]))?;
-/// let last = Tensor::cat(&[&state.last().forward.h, &state.last().reverse.h], D::Minus1)?;
-/// assert_eq!(last.dims(), [2, 8]); // what a classifier takes
-/// # rnn_core::Result::Ok(())
-/// ```
-#[doc(alias = "h_n")]
-#[doc(alias = "c_n")]
-#[derive(Debug, Clone)]
-pub struct StackState<S> {
-    layers: Vec<S>,
-}
-
-impl<S: State> StackState<S> {
-    /// The state of a stack from those of its layers.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub fn new(layers: Vec<S>) -> Result<Self> {
-        if layers.is_empty() {
-            return Err(Error::invalid("StackState: layers", "at least 1", 0));
-        }
-        Ok(Self { layers })
-    }
-
-    /// The layers' states, the first layer's first.
-    pub fn layers(&self) -> &[S] {
-        &self.layers
-    }
-
-    /// The state of the last layer, which the output is of.
-    pub fn last(&self) -> &S {
-        &self.layers[self.layers.len() - 1]
-    }
-}
-
-impl<S: State> State for StackState<S> {
-    fn parts(&self) -> Vec<&Tensor> {
-        self.layers.iter().flat_map(State::parts).collect()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let layer =
-            |(k, state): (usize, &S)| state.names().into_iter().map(move |name| format!("{name}_l{k}"));
-        self.layers.iter().enumerate().flat_map(layer).collect()
-    }
-
-    fn try_map(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self { layers: self.layers.iter().map(|state| state.try_map(f)).collect::<Result<_>>()? })
     }
 }
