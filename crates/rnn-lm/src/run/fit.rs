@@ -20,7 +20,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A training, begun or gone on with.
+/// A training, begun or gone on with. Its texts are files, which it is gone on with from: a text in memory is written into one
+/// first.
 ///
 /// ```
 /// use candle_core::Device;
