@@ -104,10 +104,10 @@ impl Said<'_> {
     /// The run whose weights it begins with, if one is said.
     fn warm_start(&self) -> Result<Option<Run>> {
         const NAME: &str = "warm_start";
-        let of_file = || self.in_file("model", NAME)?.as_str().map(str::to_string);
-        let folder = said(self.flags, &NAME.replace('_', "-")).cloned().or_else(of_file);
-        let folder = folder.filter(|folder| !folder.is_empty());
-        folder.map(|folder| Run::open(folder).context("--warm-start")).transpose()
+        let by_flag = said(self.flags, &NAME.replace('_', "-")).map(|folder| (folder.as_str(), "--warm-start"));
+        let in_file = || Some((self.in_file("model", NAME)?.as_str()?, "model.warm_start"));
+        let said = by_flag.or_else(in_file).filter(|(folder, _)| !folder.is_empty());
+        said.map(|(folder, by)| Run::open(folder).context(by)).transpose()
     }
 
     /// Whether a setting is what the text suggests: neither a flag, a file nor a preset says it.

@@ -22,18 +22,19 @@ use std::time::{Duration, Instant};
 /// Train a model on a text
 ///
 /// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
-/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. A text of more than about
-/// 8 MB is read once, which takes longer. The last tenth of the
-/// text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every setting is a flag too, which goes
-/// before both. `rnn-lm config CORPUS` prints them all, with the values they would have; a run's `config.toml` has those that
-/// it has.
+/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. A text of more than
+/// about 8 MB is read once, which takes longer. The last tenth of the text is held out to measure on. `--preset` takes a recipe,
+/// `--config` a file, and every setting is a flag too, which goes before both. `rnn-lm config CORPUS` prints them all, with the
+/// values they would have; a run's `config.toml` has those that it has. `--warm-start RUN` begins with the weights of another
+/// run, and with its model and its tokens.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rnn-lm train book.txt
   rnn-lm train ptb.train.txt --valid ptb.valid.txt --preset zaremba-small --out runs/small
-  rnn-lm train book.txt --tokens bpe --max-vocab 4000 --cell gru --layers 2 --dropout 0.3")]
+  rnn-lm train book.txt --tokens bpe --max-vocab 4000 --cell gru --layers 2 --dropout 0.3
+  rnn-lm train letters.txt --warm-start runs/book --lr 0.001 --out runs/letters")]
 pub(super) struct Train {
     /// The text to learn from
     corpus: PathBuf,
@@ -83,7 +84,7 @@ impl Train {
         name_tokenizer(config)?;
         let from = &mut config.model.warm_start;
         if !from.is_empty() {
-            *from = whole(Path::new(from)).context("--warm-start")?;
+            *from = whole(Path::new(from)).context("model.warm_start")?;
         }
         let chosen = config.data.tokenizer.is_empty() && settings.is_suggested("data", "tokens");
         let why = match settings.config.data.tokens.as_str() {
