@@ -104,7 +104,8 @@ impl Said<'_> {
     /// The run whose weights it begins with, if one is said.
     fn warm_start(&self) -> Result<Option<Run>> {
         const NAME: &str = "warm_start";
-        let by_flag = said(self.flags, &NAME.replace('_', "-")).map(|folder| (folder.as_str(), "--warm-start"));
+        let by_flag =
+            said(self.flags, &NAME.replace('_', "-")).map(|folder| (folder.as_str(), "--warm-start"));
         let in_file = || Some((self.in_file("model", NAME)?.as_str()?, "model.warm_start"));
         let said = by_flag.or_else(in_file).filter(|(folder, _)| !folder.is_empty());
         said.map(|(folder, by)| Run::open(folder).context(by)).transpose()
