@@ -65,7 +65,6 @@ impl Classifier {
     }
 }
 
-#[derive(Clone)]
 struct Verse {
     ids: Vec<u32>,
     /// 0 of the Old Testament, 1 of the New.
@@ -127,7 +126,7 @@ fn verses(most: usize) -> Result<(Vec<Verse>, Vec<Verse>, usize)> {
     let part = |of_measured: bool| {
         let numbered = all.iter().enumerate().filter(move |(i, _)| (i % 10 == 9) == of_measured);
         let part: Vec<_> = numbered.map(|(_, verse)| *verse).collect();
-        let every = part.len().div_ceil(most.max(1));
+        let every = part.len().div_ceil(most);
         part.into_iter().step_by(every).collect::<Vec<_>>()
     };
     let (learnt, measured) = (part(false), part(true));

@@ -13,6 +13,9 @@
 
 use std::fmt;
 
+/// What the names of the reversed direction end with.
+pub(crate) const REVERSE: &str = "_reverse";
+
 /// Order of the LSTM's gates in its parameters: input, forget, candidate, output.
 pub const LSTM_GATES: [&str; 4] = ["i", "f", "g", "o"];
 
@@ -58,7 +61,7 @@ impl From<(usize, Direction)> for Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = if self.direction == Direction::Reverse { "_reverse" } else { "" };
+        let suffix = if self.direction == Direction::Reverse { REVERSE } else { "" };
         write!(f, "l{}{suffix}", self.layer)
     }
 }

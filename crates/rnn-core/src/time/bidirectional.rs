@@ -3,12 +3,9 @@
 use super::plan::Plan;
 use super::{Layer, LayerGrads, Recurrent, TimeRnn, TimeTape};
 use crate::cell::{Cell, LayerSpec, State};
-use crate::convention::Direction;
+use crate::convention::{Direction, REVERSE};
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
-
-/// What the names of the reversed direction's parts end with.
-pub(super) const REVERSE: &str = "_reverse";
 
 /// A recurrent layer that reads its window from both ends; the outputs of both directions stand side by side, as
 /// PyTorch joins them: `hs [N, T, 2P]`.

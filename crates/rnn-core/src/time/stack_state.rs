@@ -1,7 +1,7 @@
 //! The state of a stack, layer by layer, and as PyTorch has it.
 
-use super::bidirectional::REVERSE;
 use crate::cell::State;
+use crate::convention::REVERSE;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use indexmap::IndexMap;
