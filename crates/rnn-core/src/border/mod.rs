@@ -17,10 +17,12 @@ pub use layers::Known;
 pub use layouts::{BookLayer, KerasLayer};
 pub use packed::Packed;
 
+use crate::cell::countable;
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use indexmap::IndexMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -142,16 +144,24 @@ impl NetworkSpec {
         shapes
     }
 
+    /// Every parameter, its name behind `prefix`, and all of one dtype, whichever that is.
+    fn wanted(&self, prefix: &str) -> Vec<Wanted> {
+        let wanted = |(name, shape)| Wanted { name: format!("{prefix}{name}"), shape, dtype: None };
+        self.shapes().into_iter().map(wanted).collect()
+    }
+
     /// Whether there can be such a network.
     ///
     /// # Errors
-    /// Where a size is zero, or there is a projection that the kind cannot have or that is not smaller than H.
+    /// Where a size is zero or larger than any memory, or there is a projection that the kind cannot have or that is not
+    /// smaller than H.
     pub fn check(&self) -> Result<()> {
         for (name, size) in [("input", self.input), ("hidden", self.hidden), ("layers", self.layers)] {
             if size == 0 {
                 return Err(Error::invalid(format!("NetworkSpec: {name}"), "at least 1", 0));
             }
         }
+        countable("NetworkSpec", self.kind.gates(), (self.input, self.hidden))?;
         match self.projection {
             Some(size) if self.kind != Kind::Lstm || size == 0 || size >= self.hidden => {
                 let want = format!("none, or of an lstm one of 1 to {}", self.hidden - 1);
@@ -183,13 +193,14 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// Where one is missing, misshapen or too many, or not of the first one's dtype: all that are wrong are named.
+    /// Where one is missing, misshapen, too many or there twice, or not of the first one's dtype: all that are wrong are named.
     pub fn new(spec: NetworkSpec, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         spec.check()?;
-        let mut given: IndexMap<String, Tensor> = tensors.into_iter().collect();
+        let given: Vec<(String, Tensor)> = tensors.into_iter().collect();
         let found =
             given.iter().map(|(name, tensor)| (name.as_str(), tensor.dims(), tensor.dtype().as_str()));
-        compare("Network", &spec.shapes(), None, found)?;
+        compare("Network", &spec.wanted(""), found)?;
+        let mut given: IndexMap<String, Tensor> = given.into_iter().collect();
         let named = spec.shapes().into_iter();
         let tensors = named.filter_map(|(name, _)| given.swap_remove_entry(&name)).collect();
         Ok(Self { spec, tensors })
@@ -211,34 +222,49 @@ impl Network {
     }
 }
 
-/// Holds name, shape and dtype of what is given against the names and shapes that are wanted, no more and no fewer.
-/// Without a dtype that of the first one given holds for all.
+/// A tensor that is wanted.
+struct Wanted {
+    name: String,
+    shape: Vec<usize>,
+    /// `None`: whatever the first one of these has.
+    dtype: Option<DType>,
+}
+
+/// Holds name, shape and dtype of what is given against what is wanted, no more and no fewer.
 ///
 /// # Errors
 /// One error that names every one that is wrong.
 fn compare<'a>(
     op: &str,
-    wanted: &[(String, Vec<usize>)],
-    dtype: Option<&'a str>,
+    wanted: &[Wanted],
     given: impl IntoIterator<Item = (&'a str, &'a [usize], &'a str)>,
 ) -> Result<()> {
-    let mut given: IndexMap<&str, (&[usize], &str)> =
-        given.into_iter().map(|(name, dims, dtype)| (name, (dims, dtype))).collect();
     let mut wrong = Vec::new();
-    let mut of_all = dtype;
-    for (name, shape) in wanted {
-        match given.shift_remove(name.as_str()) {
+    let mut there: IndexMap<&str, (&[usize], &str)> = IndexMap::new();
+    for (name, dims, dtype) in given {
+        if there.insert(name, (dims, dtype)).is_some() {
+            wrong.push((name, "one of that name".to_string(), "two".to_string()));
+        }
+    }
+    let mut asked = HashSet::new();
+    let mut of_all = None;
+    for Wanted { name, shape, dtype } in wanted {
+        if !asked.insert(name.as_str()) {
+            wrong.push((name, "to be wanted once".to_string(), "twice".to_string()));
+        }
+        match there.get(name.as_str()) {
             None => wrong.push((name.as_str(), format!("a tensor {shape:?}"), "none".to_string())),
             Some((dims, _)) if dims != shape => wrong.push((name, format!("{shape:?}"), format!("{dims:?}"))),
-            Some((_, dtype)) => {
-                let want = *of_all.get_or_insert(dtype);
-                if dtype != want {
-                    wrong.push((name, want.to_string(), dtype.to_string()));
+            Some(&(_, got)) => {
+                let want = dtype.map_or_else(|| *of_all.get_or_insert(got), |dtype| dtype.as_str());
+                if got != want {
+                    wrong.push((name, want.to_string(), got.to_string()));
                 }
             }
         }
     }
-    wrong.extend(given.keys().map(|&name| (name, "no such tensor".to_string(), "one".to_string())));
+    let others = there.keys().filter(|&&name| !asked.contains(name));
+    wrong.extend(others.map(|&name| (name, "no such tensor".to_string(), "one".to_string())));
     let mut wrong = wrong.into_iter();
     let Some((name, want, got)) = wrong.next() else { return Ok(()) };
     let others: Vec<String> =

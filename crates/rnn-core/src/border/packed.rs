@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use safetensors::tensor::TensorView;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A tensor of f32 or f64 that has left candle: its bytes are little-endian and in the order of its places.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,9 +40,9 @@ impl Packed {
     /// A file of safetensors with these tensors and this metadata.
     ///
     /// # Errors
-    /// Where a dtype or a shape is not that of the bytes.
+    /// Where a dtype or a shape is not that of the bytes, or a name is there twice.
     pub fn safetensors(tensors: &[Self], metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-        let views = tensors.iter().map(|packed| Ok((packed.name.as_str(), packed.view()?)));
+        let views = named_once(tensors)?.iter().map(|packed| Ok((packed.name.as_str(), packed.view()?)));
         let written = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata));
         Ok(written.map_err(candle_core::Error::wrap)?)
     }
@@ -58,6 +58,21 @@ impl Packed {
         TensorView::new(of_file, dims.clone(), bytes).map_err(|_| {
             wrong(format!("the bytes of {dims:?} of {}", dtype.as_str()), format!("{} bytes", bytes.len()))
         })
+    }
+}
+
+/// Tensors whose names differ: no file has two of one.
+///
+/// # Errors
+/// Where a name is there twice.
+pub(super) fn named_once(tensors: &[Packed]) -> Result<&[Packed]> {
+    let mut names = HashSet::new();
+    match tensors.iter().find(|packed| !names.insert(&packed.name)) {
+        None => Ok(tensors),
+        Some(Packed { name, .. }) => {
+            Err(Error::invalid(format!("Packed: {name}"), "one of that name", "two")
+                .hint("a part of a model has a prefix of its own: VarBuilder::pp gives one"))
+        }
     }
 }
 
@@ -94,5 +109,8 @@ mod tests {
             let error = written(packed(dtype, &[2])).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
+        let error =
+            named_once(&[packed(DType::F32, &[2]), packed(DType::F64, &[1])]).unwrap_err().to_string();
+        assert!(error.starts_with("Packed: w: expected one of that name, got two"), "{error}");
     }
 }

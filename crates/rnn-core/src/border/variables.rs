@@ -1,7 +1,7 @@
 //! Variables in and out: they take the values of a network or of a whole file, and are written as one.
 
 use super::pytorch::{self, StateDict};
-use super::{Network, compare};
+use super::{Network, Wanted, compare};
 use crate::convention::{BIAS_HH, BIAS_IH};
 use crate::{Error, Parameters, Result};
 use candle_core::{DType, Tensor, Var};
@@ -17,11 +17,10 @@ impl StateDict {
     /// Where a variable or a tensor has no counterpart, or one of another shape or dtype ([`Self::with_dtype`] converts
     /// floats): all that are wrong are named, and nothing is set.
     pub fn assign(&self, variables: &[(String, Var)], prefix: &str) -> Result<()> {
-        let dtype = variables.first().map(|(_, var)| var.dtype().as_str());
-        let wanted: Vec<(String, Vec<usize>)> =
-            variables.iter().map(|(name, var)| (format!("{prefix}{name}"), var.dims().to_vec())).collect();
-        self.hold_against(&wanted, dtype, prefix)?;
-        let values = wanted.iter().zip(variables).map(|((name, _), (_, var))| Ok((var, self.tensor(name)?)));
+        let wanted: Vec<Wanted> =
+            variables.iter().map(|(name, var)| of_variable(format!("{prefix}{name}"), var)).collect();
+        self.hold_against(&wanted, prefix)?;
+        let values = wanted.iter().zip(variables).map(|(want, (_, var))| Ok((var, self.tensor(&want.name)?)));
         set(values.collect::<Result<_>>()?)
     }
 }
@@ -102,10 +101,10 @@ impl Parameters {
         const OP: &str = "Parameters::load";
         let vars: Vec<(String, Var)> =
             self.named().into_iter().filter(|(name, _)| name.starts_with(prefix)).collect();
-        let Some((_, first)) = vars.first() else {
+        if vars.is_empty() {
             let want = format!("parameters whose names begin with {prefix:?}");
             return Err(Error::invalid(OP, want, "none").hint("they exist once a layer asked for them"));
-        };
+        }
         let has = |name: &str| vars.iter().any(|(var, _)| var.strip_prefix(prefix) == Some(name));
         let mut given: HashMap<String, &Tensor> = HashMap::new();
         for (name, tensor) in network.tensors() {
@@ -114,20 +113,24 @@ impl Parameters {
                 given.insert(format!("{prefix}{name}"), tensor);
             }
         }
-        let wanted: Vec<(String, Vec<usize>)> =
-            vars.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
+        let wanted: Vec<Wanted> = vars.iter().map(|(name, var)| of_variable(name.clone(), var)).collect();
         let mut found: Vec<_> = given
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor.dims(), tensor.dtype().as_str()))
             .collect();
         found.sort_unstable();
-        compare(OP, &wanted, Some(first.dtype().as_str()), found)?;
+        compare(OP, &wanted, found)?;
         let values = vars.iter().map(|(name, var)| {
             let tensor = given.get(name).ok_or_else(|| Error::invalid(OP, name, "none"))?;
             Ok((var, (*tensor).clone()))
         });
         set(values.collect::<Result<_>>()?)
     }
+}
+
+/// What a variable takes: candle converts nothing where it sets one.
+fn of_variable(name: String, var: &Var) -> Wanted {
+    Wanted { name, shape: var.dims().to_vec(), dtype: Some(var.dtype()) }
 }
 
 /// Sets each, when all are ready.

@@ -20,6 +20,7 @@ pub use gru_paper::ResetBeforeGruCell;
 pub use lstm::{LstmCell, LstmState};
 pub use norm::Normed;
 pub use norm_lstm::{CellNormLstmCell, LayerNormLstmCell};
+pub(crate) use params::countable;
 pub use params::{Bias, LayerParams, LayerSpec};
 pub use peephole::PeepholeLstmCell;
 pub use rnn::{RnnCell, RnnState};

@@ -98,6 +98,22 @@ impl LayerSpec {
     }
 }
 
+/// Sizes whose products are numbers still: those of a layer's weights in bytes, with inputs of two directions.
+///
+/// # Errors
+/// Where a product is too large to be one.
+pub(crate) fn countable(op: &str, gates: usize, (input, hidden): (usize, usize)) -> Result<()> {
+    let sizes = [gates, hidden, input.max(hidden.saturating_mul(2)), size_of::<f64>()];
+    let bytes = sizes.into_iter().try_fold(1usize, usize::checked_mul);
+    match bytes.and_then(|bytes| isize::try_from(bytes).ok()) {
+        Some(_) => Ok(()),
+        None => {
+            let got = format!("input {input}, hidden {hidden}");
+            Err(Error::invalid(format!("{op}: sizes"), "weights that some memory has room for", got))
+        }
+    }
+}
+
 /// The parameters of a layer, or one gradient for each.
 #[derive(Debug, Clone)]
 pub struct LayerParams {
@@ -119,7 +135,7 @@ impl LayerParams {
     /// The parameters of a layer of `gates` gates from `vb`.
     ///
     /// # Errors
-    /// Where a size of `spec` is zero, it asks for a projection, or `vb` does not have a tensor of that name and shape.
+    /// Where a size of `spec` is zero or larger than any memory, it asks for a projection, or `vb` does not have a tensor of that name and shape.
     pub fn new(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
         Self::with_recurrent(spec, (gates, gates), vb)
     }
@@ -128,8 +144,8 @@ impl LayerParams {
     /// whose size is then P, not H.
     ///
     /// # Errors
-    /// Where a size of `spec` is zero, the projection is not smaller than H, or `vb` does not have a tensor of that name
-    /// and shape.
+    /// Where a size of `spec` is zero or larger than any memory, the projection is not smaller than H, or `vb` does not have
+    /// a tensor of that name and shape.
     pub fn projected(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
         Self::of(spec, (gates, gates), vb)
     }
@@ -160,6 +176,7 @@ impl LayerParams {
             let want = format!("a size of at least 1 and below the hidden size {}", spec.hidden);
             return Err(Error::invalid("LayerSpec: projection", want, size));
         }
+        countable("LayerSpec", gates.max(recurrent), (spec.input, spec.hidden))?;
         let (rows, recurrent) = (gates * spec.hidden, recurrent * spec.hidden);
         let weight = |shape: (usize, usize), parameter: &str| {
             vb.get_with_hints(shape, &name(parameter, spec.place), spec.init.weight(shape.1, spec.hidden))

@@ -199,7 +199,8 @@ fn hostile_pickles_are_errors() {
     // Each tuple holds the one before twice: 2^500 of them if any were copied.
     let laughs = b"\x80\x02}X\x01\0\0\0aNq\0".iter().copied();
     let laughs: Vec<u8> = laughs.chain((0..500).flat_map(|_| *b"h\0\x86q\0").chain(*b"s.")).collect();
-    let cases: [(&str, Vec<u8>, &str); 22] = [
+    let (wide, long) = ("J\0\0\x10\0", "K\x01K\x01");
+    let cases: [(&str, Vec<u8>, &str); 23] = [
         ("many sizes, often", many_sizes(2000, 2000), "at most 16 sizes"),
         ("a long key, often", long_key(20_000, 5000), "weight_ih_l0"),
         ("a long name around names", long_name(5000, 5000), "names of at most 64 bytes for each byte"),
@@ -218,6 +219,14 @@ fn hostile_pickles_are_errors() {
         (
             "sizes beyond counting",
             state_dict(&[("weight_ih_l0", huge_long("DK\x01")), ("weight_hh_l0", huge_long("DD"))]),
+            "sizes: expected weights that some memory has room for",
+        ),
+        (
+            "sizes beyond the file",
+            state_dict(&[
+                ("weight_ih_l0", tensor("K\0", &format!("{wide}K\x01"), long)),
+                ("weight_hh_l0", tensor("K\0", &format!("{wide}{wide}"), long)),
+            ]),
             "8 for each byte",
         ),
         ("fewer strides", with(tensor("K\0", "K\x01K\x01", "K\x01")), "something else"),

@@ -287,6 +287,51 @@ fn a_whole_model_there_and_back_or_not_at_all() {
 }
 
 #[test]
+fn parameters_of_two_types_there_and_back_or_not_at_all() {
+    let model = |seed| {
+        let parameters = Parameters::new(seed, DType::F32, &Device::Cpu);
+        candle_nn::linear(2, 3, parameters.builder().pp("narrow")).unwrap();
+        candle_nn::linear(3, 2, parameters.builder().to_dtype(DType::F64).pp("wide")).unwrap();
+        parameters
+    };
+    let values = |of: &Parameters| of.vars().iter().map(|var| bits(var.as_tensor())).collect::<Vec<_>>();
+    let path = tempfile::tempdir().unwrap();
+    let path = path.path().join("model.safetensors");
+    let (trained, other) = (model(1), model(2));
+    trained.save(&path).unwrap();
+    let before = values(&other);
+    let narrow = StateDict::read(&path).unwrap().with_dtype(DType::F32);
+    let wide = ["wide.weight: expected f64, got f32", "wide.bias: expected f64, got f32"];
+    says(other.load_state_dict(&narrow, ""), &wide);
+    assert_eq!(values(&other), before);
+    other.load_state_dict(&StateDict::read(&path).unwrap(), "").unwrap();
+    assert_eq!(values(&other), values(&trained));
+}
+
+#[test]
+fn two_of_one_name_are_refused_and_no_file_is_touched() {
+    let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
+    Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(2, 3), 1, &parameters.builder()).unwrap();
+    let twice = [parameters.named(), parameters.named()].concat();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.safetensors", "model.pt"] {
+        let path = folder.path().join(name);
+        parameters.save(&path).unwrap();
+        let want =
+            "weight_ih_l0: expected one of that name, got two (a part of a model has a prefix of its own";
+        says(rnn_core::border::pytorch::save(&path, &twice), &[want]);
+        let file = StateDict::read(&path).unwrap();
+        says(file.assign(&twice, ""), &["weight_ih_l0: expected to be wanted once, got twice"]);
+        file.assign(&parameters.named(), "").unwrap();
+    }
+    let spec = NetworkSpec { bias: false, ..NetworkSpec::new(Kind::Gru, 2, 3) };
+    let network = network(spec, DType::F32);
+    let tensors: Vec<_> = network.tensors().map(|(name, of)| (name.to_string(), of.clone())).collect();
+    let want = "weight_ih_l0: expected one of that name, got two (weight_hh_l0: expected one of that name";
+    says(Network::new(spec, [tensors.clone(), tensors].concat()), &[want]);
+}
+
+#[test]
 fn a_stack_and_its_network_do_not_share_numbers() {
     let parameters = Parameters::new(1, DType::F64, &Device::Cpu);
     let spec = LayerSpec::new(2, 3).bias(Bias::Single).layer(4);

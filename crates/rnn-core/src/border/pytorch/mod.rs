@@ -20,7 +20,8 @@ mod archive;
 mod guess;
 mod pickle;
 
-use super::{Network, NetworkSpec, Packed, compare, file};
+use super::packed::named_once;
+use super::{Network, NetworkSpec, Packed, Wanted, compare, file};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use indexmap::IndexMap;
@@ -183,10 +184,9 @@ impl StateDict {
     /// And where they are neither f32 nor f64 and [`Self::with_dtype`] was not asked to convert them.
     pub fn network(&self, spec: &NetworkSpec, prefix: &str) -> Result<Network> {
         spec.check()?;
-        let mut wanted = spec.shapes();
-        wanted.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
-        self.hold_against(&wanted, None, prefix)?;
-        let tensors = wanted.iter().map(|(name, _)| {
+        let wanted = spec.wanted(prefix);
+        self.hold_against(&wanted, prefix)?;
+        let tensors = wanted.iter().map(|Wanted { name, .. }| {
             let tensor = self.tensor(name)?;
             match tensor.dtype() {
                 DType::F32 | DType::F64 => Ok((name[prefix.len()..].to_string(), tensor)),
@@ -203,12 +203,7 @@ impl StateDict {
     ///
     /// # Errors
     /// One error that names every one that is wrong.
-    pub(super) fn hold_against(
-        &self,
-        wanted: &[(String, Vec<usize>)],
-        dtype: Option<&str>,
-        prefix: &str,
-    ) -> Result<()> {
+    pub(super) fn hold_against(&self, wanted: &[Wanted], prefix: &str) -> Result<()> {
         let inside = self.entries.iter().filter(|(name, _)| name.starts_with(prefix));
         let given = inside.map(|(name, entry)| match entry {
             Entry::Other => (name.as_str(), [].as_slice(), "no tensor"),
@@ -217,14 +212,14 @@ impl StateDict {
                 (name.as_str(), numbers.dims.as_slice(), read.map_or(&**called, |dtype| dtype.as_str()))
             }
         });
-        compare(&self.source, wanted, dtype, given)?;
+        compare(&self.source, wanted, given)?;
         self.check_amount(wanted)
     }
 
     /// Tensors may share their numbers, and a small file could so ask for more memory than there is.
-    fn check_amount(&self, wanted: &[(String, Vec<usize>)]) -> Result<()> {
+    fn check_amount(&self, wanted: &[Wanted]) -> Result<()> {
         let count = |dims: &Vec<usize>| dims.iter().fold(1usize, |all, &dim| all.saturating_mul(dim));
-        let all = wanted.iter().fold(0usize, |all, (_, dims)| all.saturating_add(count(dims)));
+        let all = wanted.iter().fold(0usize, |all, wanted| all.saturating_add(count(&wanted.shape)));
         let most = self.bytes.len().saturating_mul(SHARED);
         if all > most {
             let want = format!("at most {most} numbers, {SHARED} for each byte");
@@ -365,7 +360,7 @@ impl Network {
 /// give the same bytes. A file of that name stays as it is until the new one is whole. [`StateDict::assign`] reads them back.
 ///
 /// # Errors
-/// Where the name says neither, they are neither f32 nor f64, or the file cannot be written.
+/// Where the name says neither, two variables have one name, they are neither f32 nor f64, or the file cannot be written.
 pub fn save(path: impl AsRef<Path>, variables: &[(String, Var)]) -> Result<()> {
     let pack = |(name, var): &(String, Var)| Packed::new("pytorch::save", name.clone(), var.as_tensor());
     write(path.as_ref(), variables.iter().map(pack))
@@ -375,7 +370,7 @@ fn write(path: &Path, tensors: impl Iterator<Item = Result<Packed>>) -> Result<(
     let format = Format::of(path)?;
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let bytes = match format {
-        Format::Archive => archive::write(&tensors)?,
+        Format::Archive => archive::write(named_once(&tensors)?)?,
         Format::Safetensors => {
             // As PyTorch's own writer has it; some readers ask for it.
             let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
