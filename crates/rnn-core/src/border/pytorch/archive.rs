@@ -66,9 +66,9 @@ pub(super) fn read(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>
                     let got = format!("{} bytes for {} of {}", range.len(), tensor.len, tensor.class);
                     return Err(wrong(format!("a record data/{} of {got}", tensor.key)));
                 }
-                let (dims, strides, offset) = (tensor.dims, tensor.strides, tensor.offset);
+                let (dims, strides, offset) = (tensor.dims.clone(), tensor.strides.clone(), tensor.offset);
                 let numbers = Numbers { range, dims, strides, offset };
-                Entry::Tensor { called: tensor.class, dtype, numbers }
+                Entry::Tensor { called: tensor.class.clone(), dtype, numbers }
             }
         };
         entries.insert(name, entry);

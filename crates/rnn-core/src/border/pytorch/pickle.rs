@@ -4,7 +4,8 @@
 //! Not candle's reader: that one keeps unknown names as opaque objects, leaves out tensors that it cannot read with a line
 //! on stderr, copies what the memo holds, so that a few bytes grow to gigabytes, and can be made to panic. Values stand
 //! here in one list and name each other by number, and texts are shared: there is no more of them than bytes in the
-//! file. What is made of one more than once is bounded: a tensor's sizes by [`MOST_DIMS`], names by [`NAMED`].
+//! file. What is made of one more than once is bounded: a tensor's sizes by [`MOST_DIMS`], names by [`NAMED`]. So is what
+//! takes a byte there and many here: values and items by [`MOST`].
 
 use crate::{Error, Result};
 use indexmap::IndexMap;
@@ -29,7 +30,7 @@ pub(super) struct Pickled {
 /// What stands under a name.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
-    Tensor(Pickled),
+    Tensor(Arc<Pickled>),
     /// A number, a list and the like.
     Other,
 }
@@ -39,6 +40,17 @@ const DEPTH: usize = 4;
 
 /// More sizes no tensor has.
 const MOST_DIMS: usize = 16;
+
+/// More values, and more items under names of their own, no state_dict has: a training's checkpoint of a large model has some
+/// thousands.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    values: usize,
+    items: usize,
+}
+
+/// A few hundred megabytes of either.
+const MOST: Most = Most { values: 1 << 23, items: 1 << 20 };
 
 /// Bytes of names, joined ones and those of dicts, for each byte of the pickle. A name that is used again takes two or
 /// three bytes there, and outer names stand before it.
@@ -55,12 +67,16 @@ enum Value {
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Name(Name),
-    Storage {
-        class: Arc<str>,
-        key: Arc<str>,
-        len: usize,
-    },
-    Tensor(Pickled),
+    Storage(Box<Storage>),
+    Tensor(Arc<Pickled>),
+}
+
+/// The class and the key of [`Pickled`], and how many numbers there are.
+#[derive(Debug)]
+struct Storage {
+    class: Arc<str>,
+    key: Arc<str>,
+    len: usize,
 }
 
 /// The only names that a pickle may call.
@@ -76,8 +92,13 @@ enum Name {
 /// # Errors
 /// Where it is not one, is cut short, or names anything but tensors.
 pub(super) fn read(source: &str, pickle: &[u8]) -> Result<IndexMap<String, Item>> {
+    read_at_most(MOST, source, pickle)
+}
+
+fn read_at_most(most: Most, source: &str, pickle: &[u8]) -> Result<IndexMap<String, Item>> {
     let mut machine = Machine {
         source,
+        most,
         rest: pickle,
         values: Vec::new(),
         stack: Vec::new(),
@@ -102,6 +123,7 @@ struct Flat {
 
 struct Machine<'a> {
     source: &'a str,
+    most: Most,
     rest: &'a [u8],
     values: Vec<Value>,
     stack: Vec<Id>,
@@ -142,9 +164,18 @@ impl<'a> Machine<'a> {
         self.text(&line[..end])
     }
 
-    fn push(&mut self, value: Value) {
-        self.stack.push(self.values.len());
+    fn push(&mut self, value: Value) -> Result<()> {
         self.values.push(value);
+        self.push_id(self.values.len() - 1)
+    }
+
+    fn push_id(&mut self, id: Id) -> Result<()> {
+        self.stack.push(id);
+        let most = self.most.values;
+        match self.values.len().max(self.stack.len()) <= most {
+            true => Ok(()),
+            false => Err(self.wrong(&format!("a pickle of at most {most} values"), "more")),
+        }
     }
 
     fn pop(&mut self) -> Result<Id> {
@@ -170,8 +201,7 @@ impl<'a> Machine<'a> {
     fn tuple(&mut self, len: usize) -> Result<()> {
         let mut ids = (0..len).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
         ids.reverse();
-        self.push(Value::Tuple(ids));
-        Ok(())
+        self.push(Value::Tuple(ids))
     }
 
     /// Runs to the end; the value that is left.
@@ -187,16 +217,16 @@ impl<'a> Machine<'a> {
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
                     let name = self.name(&module, &name)?;
-                    self.push(Value::Name(name));
+                    self.push(Value::Name(name))?;
                 }
                 b'(' => self.marks.push(self.stack.len()),
-                b')' => self.push(Value::Tuple(Vec::new())),
+                b')' => self.push(Value::Tuple(Vec::new()))?,
                 0x85..=0x87 => self.tuple(usize::from(op - 0x84))?,
                 b't' => {
                     let ids = self.since_mark()?;
-                    self.push(Value::Tuple(ids));
+                    self.push(Value::Tuple(ids))?;
                 }
-                b'}' => self.push(Value::Dict(Vec::new())),
+                b'}' => self.push(Value::Dict(Vec::new()))?,
                 b's' => {
                     let (value, key) = (self.pop()?, self.pop()?);
                     self.set(&[key, value])?;
@@ -205,10 +235,10 @@ impl<'a> Machine<'a> {
                     let pairs = self.since_mark()?;
                     self.set(&pairs)?;
                 }
-                b'N' | 0x88 | 0x89 | b']' => self.push(Value::Other),
+                b'N' | 0x88 | 0x89 | b']' => self.push(Value::Other)?,
                 b'G' => {
                     self.take(8)?;
-                    self.push(Value::Other);
+                    self.push(Value::Other)?;
                 }
                 b'a' => {
                     self.pop()?;
@@ -220,25 +250,25 @@ impl<'a> Machine<'a> {
                 }
                 b'K' => {
                     let [byte] = self.array()?;
-                    self.push(Value::Int(byte.into()));
+                    self.push(Value::Int(byte.into()))?;
                 }
                 b'M' => {
                     let int = u16::from_le_bytes(self.array()?);
-                    self.push(Value::Int(int.into()));
+                    self.push(Value::Int(int.into()))?;
                 }
                 b'J' => {
                     let int = i32::from_le_bytes(self.array()?);
-                    self.push(Value::Int(int.into()));
+                    self.push(Value::Int(int.into()))?;
                 }
                 0x8a => {
                     let int = self.long()?;
-                    self.push(Value::Int(int));
+                    self.push(Value::Int(int))?;
                 }
                 b'X' => {
                     let len = u32::from_le_bytes(self.array()?);
                     let bytes = self.take(len as usize)?;
                     let text = self.text(bytes)?;
-                    self.push(Value::Text(text.into()));
+                    self.push(Value::Text(text.into()))?;
                 }
                 b'q' | b'r' => {
                     let slot = self.slot(op == b'r')?;
@@ -248,17 +278,17 @@ impl<'a> Machine<'a> {
                 b'h' | b'j' => {
                     let slot = self.slot(op == b'j')?;
                     let id = self.memo.get(&slot).copied();
-                    self.stack.push(id.ok_or_else(|| self.wrong("a pickle in order", "an unknown memo"))?);
+                    self.push_id(id.ok_or_else(|| self.wrong("a pickle in order", "an unknown memo"))?)?;
                 }
                 b'Q' => {
                     let id = self.pop()?;
                     let storage = self.storage(id)?;
-                    self.push(storage);
+                    self.push(storage)?;
                 }
                 b'R' => {
                     let (args, call) = (self.pop()?, self.pop()?);
                     let made = self.call(call, args)?;
-                    self.push(made);
+                    self.push(made)?;
                 }
                 // The attributes of a state_dict, its `_metadata`: versions of modules, which say nothing about these.
                 b'b' => {
@@ -339,7 +369,7 @@ impl<'a> Machine<'a> {
             && let (Value::Text(key), Some(len)) = (&self.values[*key], self.size(*len))
             && **what == *"storage"
         {
-            return Ok(Value::Storage { class: class.clone(), key: key.clone(), len });
+            return Ok(Value::Storage(Box::new(Storage { class: class.clone(), key: key.clone(), len })));
         }
         Err(self.wrong("a storage by class, name and length", "something else"))
     }
@@ -352,13 +382,15 @@ impl<'a> Machine<'a> {
             (Name::OrderedDict, []) => Ok(Value::Dict(Vec::new())),
             // The rest: whether it wants a gradient, hooks, and sometimes metadata.
             (Name::RebuildTensor, [storage, offset, dims, strides, _, _, ..]) => {
-                if let Value::Storage { class, key, len } = &self.values[*storage]
+                if let Value::Storage(storage) = &self.values[*storage]
                     && let Some(offset) = self.size(*offset)
                     && let (Some(dims), Some(strides)) = (self.sizes(*dims), self.sizes(*strides))
                     && dims.len() == strides.len()
                 {
+                    let Storage { class, key, len } = &**storage;
                     let (class, key) = (class.clone(), key.clone());
-                    return Ok(Value::Tensor(Pickled { class, key, len: *len, offset, dims, strides }));
+                    let tensor = Pickled { class, key, len: *len, offset, dims, strides };
+                    return Ok(Value::Tensor(Arc::new(tensor)));
                 }
                 let want =
                     format!("tensors of a storage, an offset, and at most {MOST_DIMS} sizes and strides");
@@ -408,7 +440,11 @@ impl<'a> Machine<'a> {
             Value::Tensor(tensor) => Item::Tensor(tensor.clone()),
             _ => Item::Other,
         };
+        let most = self.most.items;
         match flat.items.insert(name.clone(), item) {
+            None if flat.items.len() > most => {
+                Err(self.wrong(&format!("at most {most} tensors and other items"), "more"))
+            }
             None => Ok(()),
             Some(_) => Err(self.wrong("one item of each name", format!("two of {name}"))),
         }
@@ -436,5 +472,32 @@ mod tests {
         let (a, b) = (tensor("a"), tensor("b"));
         assert_eq!((&*a.class, &*a.key, &a.dims), ("Float", "key", &vec![1]));
         assert!(Arc::ptr_eq(&a.key, &b.key) && Arc::ptr_eq(&a.class, &b.class));
+    }
+
+    /// What takes one byte of a file takes some here: there is an end to it.
+    #[test]
+    fn a_pickle_has_no_more_values_and_items_than_there_is_room_for() {
+        assert!(size_of::<Value>() <= 32 && size_of::<Item>() <= 8, "{}", size_of::<Value>());
+        let most = Most { values: 6, items: 3 };
+        let says = |body: &[u8], want: Option<&str>| {
+            let pickle = [b"\x80\x02", body, b"."].concat();
+            match (read_at_most(most, "a.pt", &pickle), want) {
+                (Ok(_), None) => {}
+                (Err(error), Some(want)) => assert!(error.to_string().contains(want), "{error}"),
+                (got, _) => panic!("{body:?}: {got:?}, not {want:?}"),
+            }
+        };
+        let too_many = Some("expected a pickle of at most 6 values, got more");
+        for one in [b"N".as_slice(), b")", b"}", b"]", b"\x88", b"K\x07"] {
+            says(&[b"}", one.repeat(6).as_slice()].concat(), too_many);
+        }
+        // One that the memo holds is on the stack again and again.
+        says(&[b"}q\0", b"h\0".repeat(6).as_slice()].concat(), too_many);
+        let items = |count: u8| {
+            let of_one = |k| [b'K', k, b'h', 0, b's'];
+            [b"Nq\0}".as_slice(), (0..count).flat_map(of_one).collect::<Vec<u8>>().as_slice()].concat()
+        };
+        says(&items(3), None);
+        says(&items(4), Some("expected at most 3 tensors and other items, got more"));
     }
 }
