@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use rnn_core::border::{Kind, Network, NetworkSpec};
 use rnn_core::cell::{CellState, GruState, LstmState, PointwiseGrads, RnnState, Saved, Sums};
 use rnn_core::{
     Bias, Bidirectional, Cell, GruCell, Layer, LayerNormLstmCell, LayerParams, LayerSpec, LstmCell, Normed,
@@ -119,6 +120,13 @@ fn a_tape_of_another_layer() {
                 &[want, "LstmCell (input 3, hidden 4, bias Both, f32)", "left it"],
             );
         }
+        says(
+            ours.backward(tape(&lstm(way)), &hs, &next),
+            &[
+                "tape: expected that of this layer or of a clone, got one of another layer of its sizes",
+                "left it",
+            ],
+        );
         assert!(ours.backward(tape(&ours.clone()), &hs, &next).is_ok());
         // One type, two kinds of arithmetic.
         let (tanh, relu) =
@@ -167,6 +175,15 @@ fn cells_and_stacks_that_cannot_be_made() {
         let want = format!("LayerSpec: {name}: expected a size of at least 1, got 0");
         says(RnnCell::new(LayerSpec::new(input, hidden), parameters().builder()), &[&want]);
         says(GruCell::new(LayerSpec::new(input, hidden), parameters().builder()), &[&want]);
+    }
+    let most = usize::MAX;
+    for (input, hidden) in [(1, most), (most, 1), (1, 1 << 62), (1 << 30, 1 << 30)] {
+        let want = format!(
+            "sizes: expected weights that some memory has room for, got input {input}, hidden {hidden}"
+        );
+        says(LstmCell::new(LayerSpec::new(input, hidden), parameters().builder()), &["LayerSpec: ", &want]);
+        let spec = NetworkSpec::new(Kind::Lstm, input, hidden);
+        says(Network::seeded(spec, 1, DType::F32), &["NetworkSpec: ", &want]);
     }
     let loaded = HashMap::from([("weight_ih_l0".to_string(), zeros(&[12, 3]))]);
     let vb = VarBuilder::from_tensors(loaded, DType::F32, &Device::Cpu);

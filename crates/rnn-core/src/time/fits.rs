@@ -128,6 +128,7 @@ mod tests {
         let mut params = cell.params().clone();
         spoil(&mut params);
         let layer = TimeRnn::new(cell.with_params(params));
+        let good = TimeRnn::new(cell);
         let xs = Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu).unwrap();
         let state = layer.zero_state(2).unwrap();
         for way in [Way::Reference, Way::Manual, Way::Fused] {
@@ -136,6 +137,9 @@ mod tests {
                 assert!(error.to_string().contains(want), "{way:?}: {error}");
             }
         }
+        let (hs, next, tape) = good.forward_taped(&xs, &state).unwrap();
+        let error = layer.backward(tape, &hs, &next).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
         let stack = Stack::from_layers(vec![layer]).unwrap();
         let error = stack.stream::<f32>(2).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");

@@ -58,6 +58,8 @@ pub struct TimeTape {
     tape: Tape,
     /// The kind of layer that left it.
     of: Kind,
+    /// That layer's, and its clones'.
+    home: Arc<Home>,
     /// The weights that the window used, where they are not the layer's own.
     params: Option<LayerParams>,
     masks: Masks,
@@ -189,20 +191,30 @@ impl<C: Cell> TimeRnn<C> {
         let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
         let hs = drop_units(&hs, masks.output.as_ref(), way)?;
         let params = (!masks.weights.is_empty()).then(|| cell.params().clone());
-        Ok((hs, next, TimeTape { tape, of: self.kind(), params, masks }))
+        Ok((hs, next, TimeTape { tape, of: self.kind(), home: self.home.clone(), params, masks }))
     }
 
     /// The backward through time without autograd: `dhs [N, T, P]` and `dnext`, shaped as the next state, give the
     /// gradients of the input, `dxs [N, T, D]`, of the initial state and of the parameters. It uses the tape up.
     ///
     /// # Errors
-    /// Where the tape is that of another cell or of other sizes, or a shape does not fit its window.
+    /// Where the tape was not left by this layer or a clone of it, or a shape does not fit its window.
     pub fn backward(&self, tape: TimeTape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
-        let TimeTape { tape, of, params, masks } = tape;
+        self.check_params()?;
+        let TimeTape { tape, of, home, params, masks } = tape;
         let kind = self.kind();
+        let wrong = |want: String, got: String| {
+            Error::invalid("TimeRnn::backward: tape", want, got)
+                .hint("a tape is for the layer whose forward_taped left it")
+        };
         if of != kind {
-            return Err(Error::invalid("TimeRnn::backward: tape", format!("that of {kind}"), of)
-                .hint("a tape is for the layer whose forward_taped left it"));
+            return Err(wrong(format!("that of {kind}"), of.to_string()));
+        }
+        if !Arc::ptr_eq(&home, &self.home) {
+            return Err(wrong(
+                "that of this layer or of a clone".into(),
+                "one of another layer of its sizes".into(),
+            ));
         }
         let spec = self.cell.spec();
         let (batch, time) = tape.window();
