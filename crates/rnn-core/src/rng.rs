@@ -1,7 +1,8 @@
 //! Random numbers that depend on nothing but a seed, a purpose and a step.
 //!
 //! A [`Stream`] is ChaCha8 keyed by (seed, purpose) with the step as its stream number, so that drawing for one
-//! purpose never moves another, and step 1,000 can be drawn without the 999 before it. Same numbers on every machine.
+//! purpose never moves another, and step 1,000 can be drawn without the 999 before it. Same numbers on every machine, but for
+//! the last digit of normal ones: they pass through the platform's logarithm and sine.
 
 use crate::kernels::team;
 use rand_chacha::ChaCha8Rng;

@@ -47,12 +47,13 @@ impl<R: Recurrent> Stateful<R> {
         &self.layer
     }
 
-    /// The state after the last window, or the one that was set; `None` means zeros.
+    /// The state that the next window begins with: the last one's where it is stateful, or the one that was set; `None` means
+    /// zeros.
     pub fn state(&self) -> Option<&R::State> {
         self.state.as_ref()
     }
 
-    /// The state that the next window begins with, stateful or not.
+    /// Another state for the next window, stateful or not.
     pub fn set_state(&mut self, state: R::State) {
         self.state = Some(state.detach());
     }

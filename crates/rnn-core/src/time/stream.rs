@@ -10,7 +10,7 @@ use crate::{Direction, Error, Result};
 use candle_core::{Device, Tensor};
 
 /// A stack whose weights are packed once, with the state that it carries. A step allocates nothing, and its results
-/// are bit-identical to a window's.
+/// are bit-identical to those of a window on the fused way, whatever way the stack is set to.
 ///
 /// ```
 /// use candle_core::{DType, Device};

@@ -85,7 +85,7 @@ pub struct StateMut<'a, T> {
 /// `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape if it is kept.
 ///
 /// # Panics
-/// Where a slice does not have the size that `dims` gives it, H is 0, T is 0 and nothing steers the window, or a cell
+/// Where a slice does not have the size that `dims` gives it, N or H is 0, T is 0 and nothing steers the window, or a cell
 /// that reads its hidden state or what is fed is projected.
 pub fn forward<T: Real>(
     LayerOf { kernel, params, course }: &LayerOf<'_, T>,
