@@ -6,7 +6,7 @@ use rnn_core::Way;
 use rnn_lm::config::Config;
 use rnn_lm::data::{Batches, TextFile};
 use rnn_lm::run::{Ids, Run, Texts, Windows};
-use rnn_lm::tokenizer::Tokenizer;
+use rnn_lm::tokenizer::{Tokenizer, Unit};
 use rnn_lm::train::{Averaging, Trainer};
 use rnn_lm::{Error, LanguageModel};
 use std::path::Path;
@@ -21,16 +21,19 @@ pub(super) struct Trial {
     pub(super) tokens: f64,
 }
 
-/// Bytes of text that are enough.
+/// Bytes of text that are enough to learn from.
 const BEGINNING: u64 = 1 << 23;
 
 impl Trial {
     /// Of a text to learn from.
     pub(super) fn new(text: &TextFile, config: &Config, session: &Session) -> Result<Self> {
-        let texts = Texts { train: text.first(BEGINNING)?, valid: None };
-        let tokenizer = texts.tokenizer(config)?;
+        let beginning = text.first(BEGINNING)?;
+        // Words and characters are those of the run, on whose number the work of a step hangs. Pieces are as many of any text, and
+        // to learn them from all of it takes long.
+        let of = if config.tokens()?.unit == Unit::Bpe { &beginning } else { text };
+        let tokenizer = Texts { train: of.clone(), valid: None }.tokenizer(config)?;
         // Tokens that are asked for are looked for in all of it; in memory, whatever their number.
-        let some = if config.data.first > 0 { text } else { &texts.train };
+        let some = if config.data.first > 0 { text } else { &beginning };
         let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
         let run = Run::new("", config.clone(), tokenizer.clone());
         let model = run.at_first(Way::Fused, &session.device)?;

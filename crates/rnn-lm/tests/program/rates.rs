@@ -64,7 +64,9 @@ fn the_rate_is_a_third_of_that_at_which_the_loss_was_lowest() {
 #[test]
 fn tokens_are_looked_for_beyond_the_beginning_of_a_text() {
     let folder = Folder::new();
-    // More of them than its first 8 MiB have.
-    folder.file("long.txt", "a ".repeat(4_400_000));
-    folder.json("lr-find long.txt --tokens word --first 4300000 --embed 2 --hidden 2 --steps 10");
+    // More of them than its first 8 MiB have, and others.
+    folder.file("long.txt", ["a ".repeat(4_250_000), "b c d e f ".into(), "a ".repeat(150_000)].concat());
+    let line = "lr-find long.txt --tokens word --embed 2 --hidden 2 --steps 10";
+    folder.json(&format!("{line} --first 4300000"));
+    folder.json(&format!("{line} --tied=false --cutoffs 5"));
 }
