@@ -85,7 +85,9 @@ impl Config {
                 .hint("every byte is a token of its own, so that there is no unknown text"));
         }
         error::share("data.holdout", self.data.holdout)?;
-        let listed = matches!(unit, Unit::Word | Unit::Char) && of_text;
+        // The run of a warm start had its cutoffs from its own text; that its tokenizer is taken is seen to there.
+        let counted = of_text || !self.model.warm_start.is_empty();
+        let listed = matches!(unit, Unit::Word | Unit::Char) && counted;
         if !self.model.cutoffs.is_empty() && !listed {
             let got = if of_text { unit.to_string() } else { "a tokenizer.json".into() };
             return Err(Error::invalid("model.cutoffs", "none but where words are counted in the text", got)

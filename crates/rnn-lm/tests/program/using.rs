@@ -175,10 +175,11 @@ fn a_training_begins_with_the_weights_of_another_run_and_needs_it_no_more_after_
     folder.file("u.txt", "a dog likes the sea\nthe cat eats a bone\n".repeat(30));
     folder.out(&format!("train t.txt {SMALL} --quiet --out r"));
     folder.out("import r/model.safetensors --layout pytorch --corpus t.txt --tokenizer r/tokenizer.json --quiet --out in");
+    folder.out(&format!("train t.txt {SMALL} --tied=false --cutoffs 5 --quiet --out cut"));
     let perplexity =
         |run: &str| folder.json(&format!("evaluate {run} u.txt"))["perplexity"].as_f64().unwrap();
-    let before = perplexity("r");
-    for from in ["r", "in"] {
+    for from in ["r", "in", "cut"] {
+        let before = perplexity(from);
         let line = format!("train u.txt --warm-start {from} --holdout 0 --quiet");
         // At a rate of next to nothing it stays what it was, and at another it learns from there.
         folder.out(&format!("{line} --epochs 1 --lr 1e-12 --out still-{from}"));
@@ -189,7 +190,7 @@ fn a_training_begins_with_the_weights_of_another_run_and_needs_it_no_more_after_
         // What the settings say is whole, and seen from everywhere.
         let [base, on] =
             [from, &format!("on-{from}")].map(|run| folder.json(&format!("info {run}"))["config"].clone());
-        for setting in ["cell", "hidden", "layers", "bias"] {
+        for setting in ["cell", "hidden", "layers", "bias", "cutoffs"] {
             assert_eq!(base["model"][setting], on["model"][setting]);
         }
         let whole = folder.path(from).canonicalize().unwrap();
