@@ -47,11 +47,14 @@ pub(super) fn is_ours(name: &OsStr) -> bool {
     is_half(name) || names().chain(folders()).any(|ours| name == ours)
 }
 
-/// Whether it is a file of ours that was not whole yet: those are written beside their place, under a name of this form.
+/// Whether it is a file of ours that was not whole yet: those are written beside their place, under names that the crate
+/// `atomic-write-file` ends with six letters or digits. An editor's `.config.toml.swp` is none.
 fn is_half(name: &OsStr) -> bool {
+    const DRAWN: usize = 6;
     let half = |name: &str| {
-        let (of, _) = name.strip_prefix('.')?.rsplit_once('.')?;
-        Some(names().any(|name| name == of))
+        let (of, drawn) = name.strip_prefix('.')?.rsplit_once('.')?;
+        let is_drawn = drawn.len() == DRAWN && drawn.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Some(is_drawn && names().any(|name| name == of))
     };
     name.to_str().and_then(half) == Some(true)
 }
@@ -96,6 +99,9 @@ mod tests {
             (".train.ids.AbCdEf", true, true),
             ("checkpoints", true, false),
             (".notes.txt.AbCdEf", false, false),
+            (".config.toml.swp", false, false),
+            (".metrics.jsonl.bak", false, false),
+            (".config.toml.x7-J2a", false, false),
             ("config.toml.bak", false, false),
             (".config.toml", false, false),
             (".git", false, false),
