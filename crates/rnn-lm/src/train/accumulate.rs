@@ -30,7 +30,8 @@ impl MeanGrad {
     /// Takes in the gradients of a window, one a parameter, with their weight.
     ///
     /// # Errors
-    /// Where there is not one a parameter, one has another size, or the weight is not above 0.
+    /// Where there is not one a parameter, one has another size, the parameters are not those of the window before, or the weight
+    /// is not above 0.
     pub fn add(&mut self, params: &[Var], grads: &[Grad<'_>], weight: f64) -> Result<()> {
         if params.len() != grads.len() {
             let want = format!("{}, one a parameter", params.len());
@@ -40,10 +41,11 @@ impl MeanGrad {
             return Err(Error::invalid("MeanGrad: weight", "a number above 0", weight));
         }
         params.iter().zip(grads).try_for_each(|(param, grad)| optimizer::check("MeanGrad", param, grad))?;
-        if self.means.len() != params.len() {
+        let fits = self.means.len() == params.len() && self.means.iter().zip(params).all(alike);
+        if !fits {
             if self.weight > 0.0 {
                 let want = format!("the {} parameters of the window before", self.means.len());
-                return Err(Error::invalid("MeanGrad: parameters", want, params.len()));
+                return Err(Error::invalid("MeanGrad: parameters", want, format!("{} others", params.len())));
             }
             let zeros = |param: &Var| Ok(Var::from_tensor(&param.zeros_like()?.detach())?);
             self.means = params.iter().map(zeros).collect::<Result<_>>()?;
@@ -84,6 +86,10 @@ impl MeanGrad {
     pub fn resume(means: Vec<Var>, weight: f64, windows: usize) -> Self {
         Self { means, weight, windows }
     }
+}
+
+fn alike((mean, param): (&Var, &Var)) -> bool {
+    (mean.dims(), mean.dtype()) == (param.dims(), param.dtype()) && mean.device().same_device(param.device())
 }
 
 /// `mean += (grad - mean) * by`
@@ -152,9 +158,17 @@ mod tests {
         }
         let two = [weight.clone(), weight.clone()];
         assert!(mean.add(&two, &[Grad::Dense(Values::F32(&good)); 2], 1.0).is_err());
+        let six = Var::new(&[0f32; 6], &Device::Cpu).unwrap();
+        let large = [Grad::Dense(Values::F32(&[6.0; 6]))];
+        let error = mean.add(std::slice::from_ref(&six), &large, 1.0).unwrap_err().to_string();
+        assert!(error.ends_with("the 1 parameters of the window before, got 1 others"), "{error}");
         assert_eq!(
             (mean.windows(), mean.grads()[0].to_vec2::<f32>().unwrap()),
             (1, vec![vec![1.0, 2.0], vec![3.0, 4.0]])
         );
+        // Once it begins anew, those of another model are as good.
+        mean.clear();
+        mean.add(std::slice::from_ref(&six), &large, 1.0).unwrap();
+        assert_eq!(mean.grads()[0].to_vec1::<f32>().unwrap(), [6.0; 6]);
     }
 }
