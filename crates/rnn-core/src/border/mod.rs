@@ -1,7 +1,8 @@
 //! Weights in and out: PyTorch's files, and other layouts, each in a file of its own.
 //!
 //! What crosses the border is a [`Network`]: what kind it is, its sizes, and its parameters under PyTorch's names. Every
-//! border reads one from its own format or writes one to it, and none knows of another.
+//! border reads one from its own format or writes one to it, and none knows of another. Whole models, whose variables are more
+//! than that, go to PyTorch's files and come from them by their names (`variables.rs`).
 
 pub mod file;
 mod gates;

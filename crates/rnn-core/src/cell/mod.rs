@@ -2,7 +2,8 @@
 //!
 //! A cell supplies its pointwise part only: from the gate sums to the next state ([`Cell::pointwise_forward`]) and
 //! back ([`Cell::pointwise_backward`]). Products, time, threads and layout belong to the engines in
-//! [`crate::kernels::unroll`]; that is why one file is all that a new cell takes.
+//! [`crate::kernels::unroll`]; that is why one file is all that a new cell takes, and a second one in
+//! `kernels/pointwise`, where it shall be fused.
 
 mod gru;
 mod gru_paper;

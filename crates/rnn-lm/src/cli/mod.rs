@@ -47,8 +47,8 @@ Exit codes:
   0    it is done
   1    something was wrong: a file, a value, a run in use; the message says what, and what to do
   2    the command line was
-  3    training diverged; the last checkpoint stands as it was
-  130  interrupted (Ctrl-C); `rnn-lm resume RUN` goes on with the same bits
+  3    training diverged; the last checkpoint, where there was one, stands as it was
+  130  interrupted (Ctrl-C); where the run was made, `rnn-lm resume RUN` goes on with the same bits
 
 `rnn-lm help COMMAND` says more about one. NO_COLOR, RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512) \
 are honoured; results do not depend on the number of threads.";

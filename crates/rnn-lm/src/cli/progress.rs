@@ -78,7 +78,7 @@ impl Progress {
 struct Marks(VecDeque<(Instant, usize, f64)>);
 
 impl Marks {
-    /// The while: long enough for an evaluation or two.
+    /// How far back the speed is measured: long enough for an evaluation or two.
     const WHILE: Duration = Duration::from_secs(600);
     /// Time between two marks.
     const BETWEEN: Duration = Duration::from_secs(5);

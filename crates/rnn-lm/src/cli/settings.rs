@@ -1,5 +1,6 @@
 //! Every setting of a run as a flag: `model.hidden` is `--hidden`, `dropout.input` is `--dropout-input`. A flag goes before the
-//! file of `--config`, that before the preset, that before what the text suggests.
+//! file of `--config`, that before the model and the tokens of a warm start's run, these before the preset, and that before what
+//! the text suggests.
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;

@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 /// Train a model on a text
 ///
 /// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
-/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. A text of more than
-/// about 8 MB is read once, which takes longer. The last tenth of the text is held out to measure on. `--preset` takes a recipe,
-/// `--config` a file, and every setting is a flag too, which goes before both. `rnn-lm config CORPUS` prints them all, with the
-/// values they would have; a run's `config.toml` has those that it has. `--warm-start RUN` begins with the weights of another
-/// run, and with its model and its tokens.
+/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. A short text takes less:
+/// it is read 20 times at most. One of more than about 8 MB takes longer where a machine is slow: it is read once at least. The last
+/// tenth of the text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every setting is a flag too, which
+/// goes before both. `rnn-lm config CORPUS` prints them all, with the values they would have; a run's `config.toml` has those that
+/// it has. `--warm-start RUN` begins with the weights of another run, and with its model and its tokens.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
 #[derive(Debug, Args)]

@@ -1,8 +1,8 @@
 //! Everything that makes a run, as one value and as a file: what a text is cut into, the model, what is dropped, and how it
 //! is trained. A preset ([`PRESETS`]) is such a value; a file changes what it names, and nothing else.
 //!
-//! The file is TOML. Every setting is a number, a word or a switch, and 0 means that there is none of it, so a resolved
-//! file has all of them:
+//! The file is TOML. Every setting is a number, a text, a switch or a list, and what 0 or nothing in it means stands beside it, so
+//! a resolved file has all of them:
 //!
 //! ```
 //! use rnn_lm::config::Config;
@@ -105,7 +105,7 @@ section! {
 }
 
 section! {
-    /// Rates, each the probability of being dropped, and the factors of penalties; see [`crate::model::Dropout`].
+    /// Rates of dropout and zoneout, each a probability, and the factors of penalties; see [`crate::model::Dropout`].
     Rates {
         /// The probability that a word of the vocabulary is missing in a window.
         words: f64 = 0.0,

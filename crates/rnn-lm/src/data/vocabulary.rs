@@ -1,4 +1,5 @@
-//! The vocabulary: which token has which id. Ids are 0, 1, 2, ... in order of first appearance, the book's order.
+//! The vocabulary: which token has which id. Ids are 0, 1, 2, ...: of a text in order of first appearance,
+//! the book's order, or, for an adaptive softmax, the most frequent first; of a list in its own.
 //!
 //! It knows nothing of how a text is cut into tokens; that is [`super::Tokens`].
 

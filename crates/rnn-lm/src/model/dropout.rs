@@ -8,7 +8,8 @@ use rnn_core::rng::{Stream, bernoulli};
 use rnn_core::{Penalty, Regularisers, check_rate};
 
 /// Everything that keeps a model from learning its text by heart. Every rate is the probability that something is dropped,
-/// from 0, which is never, to below 1; what stays is divided by `1 - rate`. An evaluation drops nothing.
+/// from 0, which is never, to below 1; what stays is divided by `1 - rate`. An evaluation drops nothing. Zoneout's are the
+/// probability that a unit keeps the value it had; nothing is divided there, and an evaluation takes the expectation.
 ///
 /// ```
 /// use rnn_lm::model::Dropout;

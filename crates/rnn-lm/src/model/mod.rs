@@ -1,4 +1,5 @@
-//! Recurrent language models: an embedding, a stack of recurrent layers, an affine layer and the loss.
+//! Recurrent language models: an embedding, a stack of recurrent layers, an affine layer and the loss, or an adaptive softmax
+//! for these two.
 //!
 //! [`Rnnlm`] is the model; [`LanguageModel`] what a trainer asks of it, whatever its cell; [`build`] makes one by name.
 //! How forward and backward run is an engine's affair: `chain` (fused kernels, buffers allocated once), `manual` (layer

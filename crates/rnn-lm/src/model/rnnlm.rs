@@ -1,4 +1,5 @@
-//! The model: TimeEmbedding, a stack of recurrent layers, TimeAffine, TimeSoftmaxWithLoss.
+//! The model: TimeEmbedding, a stack of recurrent layers, TimeAffine, TimeSoftmaxWithLoss; TimeAdaptive in place of these
+//! two where there are cutoffs.
 
 use super::dropout::Draw;
 use super::ends::{InKernels, InOps};

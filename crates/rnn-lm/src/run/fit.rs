@@ -132,8 +132,8 @@ pub enum End {
 }
 
 impl Fit {
-    /// A new run in a folder that is not there yet: its corpus is read, its tokenizer made, its model drawn, or begun with the
-    /// weights of another run ([`Run::at_first`]). Where anything is wrong there is no folder afterwards.
+    /// A new run in a folder that is not there yet, or has nothing in it: its corpus is read, its tokenizer made, its model drawn,
+    /// or begun with the weights of another run ([`Run::at_first`]). Where anything is wrong nothing is left of it.
     ///
     /// # Errors
     /// Where the folder is in the way, a setting is out of its range, or the corpus cannot be read or is too short.

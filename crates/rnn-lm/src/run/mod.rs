@@ -12,8 +12,8 @@
 //! | `lock` | empty; held by the process that trains |
 //! | `unfinished` | there while the others are made |
 //!
-//! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is a run
-//! like any other.
+//! [`Run::open`] is for using one, [`Fit`] for training one. A folder written by hand that has the first three files is used like
+//! any other; it has no checkpoint that a training could go on from.
 
 mod begun;
 mod context;

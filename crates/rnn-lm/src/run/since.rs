@@ -26,7 +26,7 @@ pub(super) struct Since {
 }
 
 /// Settings that may change from one process of a training to the next: where texts are and when to end. They change nothing that
-/// was computed, and what comes only where a cosine is to end later.
+/// was computed. What is still to come they change only where a cosine is to end later.
 const FREE: [&str; 5] =
     ["data.corpus", "data.valid", "data.memory", "training.epochs", "training.stop_after"];
 

@@ -1,6 +1,6 @@
 //! The fused way on a GPU: the input product of all steps is one product, each step a product and one kernel, which is the
-//! cell's arithmetic as it stands in `pointwise/`. Plain windows of cells with one stage; where masks or lengths act between
-//! the steps, and for other cells, the manual way runs.
+//! cell's arithmetic as it stands in `pointwise/`. Plain windows of cells with one stage, neither projected nor with
+//! products that are normalised; where masks or lengths act between the steps, and for other cells, the manual way runs.
 
 #[cfg(not(feature = "cuda"))]
 mod absent;
