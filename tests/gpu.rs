@@ -5,15 +5,17 @@ mod case;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use case::{Case, Named, held};
 use rnn_core::{
-    Bias, Bidirectional, Cell, GruCell, LayerSpec, LstmCell, Parameters, PeepholeLstmCell, Plan, Recurrent,
-    ResetBeforeGruCell, Result, RnnCell, Stack, State, TimeRnn, Way, last_ran, reset_last_ran,
+    Bias, Bidirectional, Cell, GruCell, LayerSpec, LstmCell, Parameters, PeepholeLstmCell, Penalty, Plan,
+    Recurrent, Regularisers, ResetBeforeGruCell, Result, RnnCell, Stack, State, TimeRnn, Way, last_ran,
+    reset_last_ran,
 };
-use rnn_lm::data::{Batches, Streams};
+use rnn_lm::data::{Batches, IGNORE, Streams};
 use rnn_lm::evaluate::Order;
 use rnn_lm::generate::Sampling;
+use rnn_lm::layers::{Cutoffs, TimeSoftmaxWithLoss};
 use rnn_lm::model::{CellKind, Dropout, LmSpec, build};
 use rnn_lm::train::{Adam, Clip, Optimizer, Sgd};
 use std::io::Write;
@@ -112,7 +114,7 @@ fn both_directions() {
     });
 }
 
-/// Losses of ten steps and of an evaluation behind them.
+/// Losses of an epoch, whose last window has targets that are ignored, and of an evaluation behind it.
 fn trained(
     device: &Device,
     dtype: DType,
@@ -124,7 +126,8 @@ fn trained(
     let mut model = build(cell, spec, Way::Fused, (dtype, device), 3).unwrap();
     let streams = Streams::new(&ids, 4, 9).unwrap();
     let mut losses = Vec::new();
-    for window in streams.epoch(0).take(10) {
+    assert_eq!(model.way(), Way::Fused);
+    for window in streams.epoch(0) {
         losses.push(model.forward(&window.unwrap()).unwrap());
         model.backward().unwrap();
         losses.push(model.update(&mut optimizer).unwrap());
@@ -138,13 +141,21 @@ fn a_language_model_learns_what_it_learns_on_a_cpu() {
     on_gpu(|gpu| {
         let plain = LmSpec::new(23, 12, 12).layers(2);
         let drops = plain.dropout(Dropout::everywhere(0.4)).tied(true);
+        let awd = plain.dropout(Dropout {
+            words: 0.2,
+            locked: true,
+            recurrent: Regularisers { weight: 0.5, ..Regularisers::default() },
+            penalty: Penalty { activation: 2.0, temporal: 1.0 },
+            ..Dropout::everywhere(0.4)
+        });
+        let adaptive = LmSpec::new(23, 12, 12).adaptive(Cutoffs::new(&[5, 12]).unwrap());
         let sgd = || Optimizer::new(Sgd::default(), 0.5).clip(Clip::Norm(0.3));
         let adam = || Optimizer::new(Adam::default(), 0.01).clip(Clip::Norm(0.3));
         for (dtype, tolerance) in TOLERANCES {
             for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
-                for (spec, optimizer) in
-                    [(&plain, &sgd as &dyn Fn() -> Optimizer), (&drops, &sgd), (&drops, &adam)]
-                {
+                let rules: [&dyn Fn() -> Optimizer; 2] = [&sgd, &adam];
+                let specs = [(&plain, 0), (&drops, 0), (&drops, 1), (&awd, 0), (&adaptive, 0)];
+                for (spec, optimizer) in specs.map(|(spec, rule)| (spec, rules[rule])) {
                     let run = |device: &Device| trained(device, dtype, cell, spec, optimizer());
                     let (got, want) = (run(gpu), run(&Device::Cpu));
                     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
@@ -155,6 +166,25 @@ fn a_language_model_learns_what_it_learns_on_a_cpu() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_softmax_of_more_logits_than_are_taken_at_once() {
+    on_gpu(|gpu| {
+        const V: usize = 1_500_000;
+        let ignored = 4;
+        let number = |i: usize| if i / V == ignored { f32::NAN } else { (i * 37 % 1009) as f32 / 100.0 };
+        let logits = Tensor::from_iter((0..6 * V).map(number), &Device::Cpu).unwrap();
+        let logits = logits.reshape((2, 3, V)).unwrap();
+        let targets = [0, V as u32 - 1, 7, 42, IGNORE, 750_000];
+        let run = |device: &Device| {
+            let logits = logits.to_device(device).unwrap();
+            let (loss, gradient) = TimeSoftmaxWithLoss.forward_taped(&logits, &targets).unwrap();
+            let loss = Tensor::new(&[loss], &Device::Cpu).unwrap();
+            vec![("loss".to_string(), loss), ("gradient".to_string(), gradient)]
+        };
+        held("six rows, two at a time", &run(gpu), &run(&Device::Cpu), 1e-4);
     });
 }
 

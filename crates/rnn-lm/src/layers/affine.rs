@@ -1,5 +1,6 @@
 //! From hidden states to logits: one affine map at every step.
 
+use super::softmax_loss::{FEW, rows_of};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -95,11 +96,11 @@ impl TimeAffine {
     /// Those of [`Self::forward`].
     pub fn infer(&self, xs: &Tensor) -> Result<Tensor> {
         let (ys, bias) = (product(&xs.detach(), &self.weight.detach())?, self.bias.detach());
-        // Logits are large: where it can be, the bias is added where they stand.
+        // Logits are large: the bias is added where they stand.
         match (ys.device(), ys.dtype()) {
             (Device::Cpu, DType::F32) => add_to_rows::<f32>(ys, &bias),
             (Device::Cpu, DType::F64) => add_to_rows::<f64>(ys, &bias),
-            _ => Ok(ys.broadcast_add(&bias)?),
+            _ => add_in_ops(ys, &bias, FEW),
         }
     }
 
@@ -130,6 +131,16 @@ fn product(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(ys.reshape((batch, time, ()))?)
 }
 
+/// For devices without kernels of ours, rows of `few` numbers together at a time. Nobody else has the storage.
+fn add_in_ops(ys: Tensor, bias: &Tensor, few: usize) -> Result<Tensor> {
+    let all = ys.flatten_to(1)?;
+    for rows in rows_of(all.dims2()?, few) {
+        let sums = all.narrow(0, rows.start, rows.len())?.broadcast_add(bias)?;
+        all.slice_set(&sums, 0, rows.start)?;
+    }
+    Ok(ys)
+}
+
 fn add_to_rows<T: Real>(ys: Tensor, bias: &Tensor) -> Result<Tensor> {
     let bias = lend::read::<T>(bias)?;
     let bias = bias.slice();
@@ -138,4 +149,21 @@ fn add_to_rows<T: Real>(ys: Tensor, bias: &Tensor) -> Result<Tensor> {
     };
     lend::write(&ys, add)?;
     Ok(ys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensor_ops_add_what_the_cpu_does_however_many_rows_they_take() {
+        let numbers = |count: usize| (0..count).map(|i| (i * 29 % 31) as f64 - 15.0).collect::<Vec<_>>();
+        let [ys, want] = [0, 1].map(|_| Tensor::from_vec(numbers(66), (2, 3, 11), &Device::Cpu).unwrap());
+        let bias = Tensor::from_vec(numbers(11), 11, &Device::Cpu).unwrap();
+        let want = add_to_rows::<f64>(want, &bias).unwrap().to_vec3::<f64>().unwrap();
+        for few in [1, 11, 22, 50, 66, 1000] {
+            let got = add_in_ops(ys.copy().unwrap(), &bias, few).unwrap();
+            assert_eq!(got.to_vec3::<f64>().unwrap(), want, "{few}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use rnn_core::autograd::{Flat, record};
 use rnn_core::kernels::dispatch::{Instructions, Task, cpu, run};
 use rnn_core::kernels::{Real, Vector, lend, team};
+use std::ops::Range;
 
 /// The book's TimeSoftmaxWithLoss: the mean, over the targets that are not [`IGNORE`], of `-log softmax(logits)[target]`, in
 /// nats. Its gradient is `(softmax(logits) - one_hot(target)) / targets`, and zero in rows that are ignored.
@@ -95,7 +96,7 @@ fn in_kernels<T: Real>(logits: &Tensor, targets: &[u32]) -> Result<f64> {
 }
 
 /// Logits that tensor ops take at a time, of which they make some copies: so many, whatever the size of a window.
-const FEW: usize = 1 << 22;
+pub(super) const FEW: usize = 1 << 22;
 
 /// For devices without kernels of ours; the logits, whose storage nobody else has, become their gradient, rows of `few` numbers
 /// together at a time.
@@ -140,10 +141,14 @@ pub(crate) fn losses_in_ops(logits: &Tensor, targets: &[u32]) -> Result<Vec<f64>
 
 /// Rows that have `few` numbers together, or one that has more, with their targets and the number of the first.
 fn pieces<'a>(rows: &Tensor, targets: &'a [u32], few: usize) -> Result<Vec<(Tensor, &'a [u32], usize)>> {
-    let size = (few / rows.dim(1)?.max(1)).max(1);
-    let starts = (0..targets.len()).step_by(size);
-    let cut = targets.chunks(size).zip(starts);
-    cut.map(|(targets, at)| Ok((rows.narrow(0, at, targets.len())?, targets, at))).collect()
+    let piece = |of: Range<usize>| Ok((rows.narrow(0, of.start, of.len())?, &targets[of.clone()], of.start));
+    rows_of((targets.len(), rows.dim(1)?), few).map(piece).collect()
+}
+
+/// Rows, of so many of so many numbers each, that have `few` numbers together, or one that has more.
+pub(super) fn rows_of((rows, numbers): (usize, usize), few: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (few / numbers.max(1)).max(1);
+    (0..rows).step_by(size).map(move |at| at..rows.min(at + size))
 }
 
 /// What the softmax of some rows is in tensor ops.
