@@ -135,7 +135,8 @@ impl LayerParams {
     /// The parameters of a layer of `gates` gates from `vb`.
     ///
     /// # Errors
-    /// Where a size of `spec` is zero or larger than any memory, it asks for a projection, or `vb` does not have a tensor of that name and shape.
+    /// Where a size of `spec` is zero or larger than any memory, it asks for a projection, or `vb` does not have a tensor of
+    /// that name and shape.
     pub fn new(spec: &LayerSpec, gates: usize, vb: &VarBuilder) -> Result<Self> {
         Self::with_recurrent(spec, (gates, gates), vb)
     }

@@ -1,4 +1,5 @@
-//! The book's layers over a whole window, and the adaptive softmax: each with its backward by hand, and a path through candle's autograd.
+//! The book's layers over a whole window, and the adaptive softmax: each with its backward by hand, and a path
+//! through candle's autograd.
 
 mod adaptive;
 mod affine;
