@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use indexmap::IndexMap;
 use std::io::{Cursor, Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -56,6 +57,8 @@ pub(super) fn read(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>
         let entry = match item {
             Item::Other => Entry::Other,
             Item::Tensor(tensor) => {
+                // Nobody else has it any more, unless it stands under several names.
+                let tensor = Arc::unwrap_or_clone(tensor);
                 let Some((range, _)) = get(&format!("data/{}", tensor.key)) else {
                     return Err(wrong(format!("no record data/{}, which {name} is in", tensor.key)));
                 };
@@ -66,9 +69,9 @@ pub(super) fn read(source: &str, bytes: &[u8]) -> Result<IndexMap<String, Entry>
                     let got = format!("{} bytes for {} of {}", range.len(), tensor.len, tensor.class);
                     return Err(wrong(format!("a record data/{} of {got}", tensor.key)));
                 }
-                let (dims, strides, offset) = (tensor.dims.clone(), tensor.strides.clone(), tensor.offset);
+                let (dims, strides, offset) = (tensor.dims, tensor.strides, tensor.offset);
                 let numbers = Numbers { range, dims, strides, offset };
-                Entry::Tensor { called: tensor.class.clone(), dtype, numbers }
+                Entry::Tensor { called: tensor.class, dtype, numbers }
             }
         };
         entries.insert(name, entry);

@@ -4,12 +4,13 @@
 //! Not candle's reader: that one keeps unknown names as opaque objects, leaves out tensors that it cannot read with a line
 //! on stderr, copies what the memo holds, so that a few bytes grow to gigabytes, and can be made to panic. Values stand
 //! here in one list and name each other by number, and texts are shared: there is no more of them than bytes in the
-//! file. What is made of one more than once is bounded: a tensor's sizes by [`MOST_DIMS`], names by [`NAMED`]. So is what
+//! file. What is made of one more than once is bounded: a tensor's sizes by [`MOST_DIMS`], names by [`flat::NAMED`]. So is what
 //! takes a byte there and many here: values and items by [`MOST`].
+
+mod flat;
 
 use crate::{Error, Result};
 use indexmap::IndexMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A tensor as the pickle describes it; none of it is checked against the numbers there are.
@@ -35,9 +36,6 @@ pub(super) enum Item {
     Other,
 }
 
-/// Dicts within dicts have their names joined by dots, down to this many.
-const DEPTH: usize = 4;
-
 /// More sizes no tensor has.
 const MOST_DIMS: usize = 16;
 
@@ -51,10 +49,6 @@ struct Most {
 
 /// A few hundred megabytes of either.
 const MOST: Most = Most { values: 1 << 23, items: 1 << 20 };
-
-/// Bytes of names, joined ones and those of dicts, for each byte of the pickle. A name that is used again takes two or
-/// three bytes there, and outer names stand before it.
-const NAMED: usize = 64;
 
 type Id = usize;
 
@@ -106,19 +100,7 @@ fn read_at_most(most: Most, source: &str, pickle: &[u8]) -> Result<IndexMap<Stri
         memo: IndexMap::new(),
     };
     let id = machine.run()?;
-    let left = pickle.len().saturating_mul(NAMED);
-    let mut flat = Flat { items: IndexMap::new(), seen: HashSet::new(), left };
-    machine.flatten(id, (String::new(), 0), &mut flat)?;
-    Ok(flat.items)
-}
-
-/// What is found in dicts.
-struct Flat {
-    items: IndexMap<String, Item>,
-    /// The dicts that were looked into.
-    seen: HashSet<Id>,
-    /// Bytes that further names may have.
-    left: usize,
+    machine.items(id, pickle.len())
 }
 
 struct Machine<'a> {
@@ -413,91 +395,7 @@ impl<'a> Machine<'a> {
             _ => None,
         }
     }
-
-    fn flatten(&self, id: Id, (name, depth): (String, usize), flat: &mut Flat) -> Result<()> {
-        let item = match &self.values[id] {
-            Value::Dict(pairs) if depth < DEPTH => {
-                if !flat.seen.insert(id) {
-                    return Err(self.wrong("a state_dict", "a dict that stands in two places"));
-                }
-                for (key, value) in pairs {
-                    let key = match &self.values[*key] {
-                        Value::Text(text) => text.clone(),
-                        Value::Int(int) => int.to_string().into(),
-                        _ => return Err(self.wrong("a dict of names", "a key of another kind")),
-                    };
-                    let left = flat.left.checked_sub(name.len() + 1 + key.len());
-                    flat.left = left.ok_or_else(|| {
-                        let want = format!("names of at most {NAMED} bytes for each byte of the pickle");
-                        self.wrong(&want, "longer ones")
-                    })?;
-                    let key = if depth == 0 { key.to_string() } else { format!("{name}.{key}") };
-                    self.flatten(*value, (key, depth + 1), flat)?;
-                }
-                return Ok(());
-            }
-            _ if depth == 0 => return Err(self.wrong("a state_dict", "what is not a dict")),
-            Value::Tensor(tensor) => Item::Tensor(tensor.clone()),
-            _ => Item::Other,
-        };
-        let most = self.most.items;
-        match flat.items.insert(name.clone(), item) {
-            None if flat.items.len() > most => {
-                Err(self.wrong(&format!("at most {most} tensors and other items"), "more"))
-            }
-            None => Ok(()),
-            Some(_) => Err(self.wrong("one item of each name", format!("two of {name}"))),
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_memo_holds_is_shared_by_all_that_is_made_of_it() {
-        let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x03\0\0\0keyX\x03\0\0\0cpuK\x04tq\x01";
-        let mut pickle = [b"\x80\x02", storage.as_slice(), b"}"].concat();
-        for name in [b'a', b'b'] {
-            pickle.extend([b'X', 1, 0, 0, 0, name]);
-            pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n(h\x01QK\0K\x01\x85K\x01\x85NNtRs");
-        }
-        pickle.push(b'.');
-        let items = read("a.pt", &pickle).unwrap();
-        let tensor = |name: &str| match &items[name] {
-            Item::Tensor(tensor) => tensor,
-            Item::Other => panic!("{name} is no tensor"),
-        };
-        let (a, b) = (tensor("a"), tensor("b"));
-        assert_eq!((&*a.class, &*a.key, &a.dims), ("Float", "key", &vec![1]));
-        assert!(Arc::ptr_eq(&a.key, &b.key) && Arc::ptr_eq(&a.class, &b.class));
-    }
-
-    /// What takes one byte of a file takes some here: there is an end to it.
-    #[test]
-    fn a_pickle_has_no_more_values_and_items_than_there_is_room_for() {
-        assert!(size_of::<Value>() <= 32 && size_of::<Item>() <= 8, "{}", size_of::<Value>());
-        let most = Most { values: 6, items: 3 };
-        let says = |body: &[u8], want: Option<&str>| {
-            let pickle = [b"\x80\x02", body, b"."].concat();
-            match (read_at_most(most, "a.pt", &pickle), want) {
-                (Ok(_), None) => {}
-                (Err(error), Some(want)) => assert!(error.to_string().contains(want), "{error}"),
-                (got, _) => panic!("{body:?}: {got:?}, not {want:?}"),
-            }
-        };
-        let too_many = Some("expected a pickle of at most 6 values, got more");
-        for one in [b"N".as_slice(), b")", b"}", b"]", b"\x88", b"K\x07"] {
-            says(&[b"}", one.repeat(6).as_slice()].concat(), too_many);
-        }
-        // One that the memo holds is on the stack again and again.
-        says(&[b"}q\0", b"h\0".repeat(6).as_slice()].concat(), too_many);
-        let items = |count: u8| {
-            let of_one = |k| [b'K', k, b'h', 0, b's'];
-            [b"Nq\0}".as_slice(), (0..count).flat_map(of_one).collect::<Vec<u8>>().as_slice()].concat()
-        };
-        says(&items(3), None);
-        says(&items(4), Some("expected at most 3 tensors and other items, got more"));
-    }
-}
+mod tests;
