@@ -9,8 +9,9 @@
 //!
 //! A token is one number that carries nothing but the order of the graph. On the way back the hub gets the gradient of
 //! the whole buffer, calls the backward, and leaves its results in slots, from which each gate hands its own inputs
-//! theirs. The slots are filled anew by every `backward()`, so that calling it twice is fine, and each thread has
-//! its own, so that two may do so at once.
+//! theirs. Every `backward()` has slots of its own, so that calling it twice is fine, and two may run at once: on two threads,
+//! or one inside of the other where a thread that waits for a product takes up other work. What tells them apart is a number that
+//! the hub gives the gates as the token's gradient.
 
 mod flat;
 
@@ -19,16 +20,17 @@ pub use flat::Flat;
 use crate::Result;
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result as CandleResult, Shape, Storage,
-    Tensor,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result as CandleResult, Shape,
+    Storage, Tensor,
 };
 use flat::{elements, views};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
-/// The hand-written backward: from the gradient of every output to that of every input, `None` for an input that is
-/// not tracked (where candle's graph does not lead to a variable).
+/// The hand-written backward: from the gradient of every output to that of every input, `None` for an input of which
+/// [`Tensor::track_op`] says that candle's graph does not go on behind it.
 pub trait Backward: Fn(&[Tensor]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static {}
 impl<F: Fn(&[Tensor]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static> Backward for F {}
 
@@ -64,7 +66,7 @@ pub fn record(
     flat.check(name, shapes)?;
     let flat = flat.dense()?;
     let tracked = inputs.iter().map(|input| input.track_op()).collect();
-    let slots = Arc::new(Slots { tracked, of_threads: Mutex::default() });
+    let slots = Arc::new(Slots::new(tracked));
     let mut token: Option<Tensor> = None;
     for (i, group) in inputs.chunks(3).enumerate() {
         let gate = Gate { name, slots: slots.clone(), first: 3 * i };
@@ -88,27 +90,43 @@ pub fn record(
 struct Slots {
     /// Whether each input's gradient will be asked for.
     tracked: Vec<bool>,
-    /// Of the threads that run a `backward()`: each runs its own. What has been taken is gone.
-    of_threads: Mutex<HashMap<ThreadId, Vec<Option<Tensor>>>>,
+    next: AtomicU8,
+    /// Of each `backward()` that goes on. What has been taken is gone.
+    of_runs: Mutex<HashMap<Run, Vec<Option<Tensor>>>>,
 }
 
+/// Which `backward()` it is: its thread, and a number that tells those of a thread apart.
+type Run = (ThreadId, u8);
+
 impl Slots {
-    fn fill(&self, gradients: Vec<Option<Tensor>>) {
-        let wanted = gradients.into_iter().zip(&self.tracked);
-        let wanted = wanted.map(|(gradient, &tracked)| gradient.filter(|_| tracked)).collect();
-        let mut of_threads = self.of_threads.lock().unwrap_or_else(PoisonError::into_inner);
-        of_threads.insert(std::thread::current().id(), wanted);
+    fn new(tracked: Vec<bool>) -> Self {
+        Self { tracked, next: AtomicU8::new(0), of_runs: Mutex::default() }
     }
 
-    fn take(&self, i: usize) -> Option<Tensor> {
-        let thread = std::thread::current().id();
-        let mut of_threads = self.of_threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let gradients = of_threads.get_mut(&thread)?;
+    /// Leaves them for the gates, behind the number that this gives. On a GPU it is always 0: to read one there would be to wait,
+    /// and no thread takes up other work while it waits for a GPU.
+    fn fill(&self, gradients: Vec<Option<Tensor>>, on_cpu: bool) -> u8 {
+        let wanted = gradients.into_iter().zip(&self.tracked);
+        let wanted = wanted.map(|(gradient, &tracked)| gradient.filter(|_| tracked)).collect();
+        // All that BF16 counts to without a gap. What failed on the way and was left is gone when the number comes again.
+        let number = if on_cpu { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        self.runs().insert((std::thread::current().id(), number), wanted);
+        number
+    }
+
+    fn take(&self, number: u8, i: usize) -> Option<Tensor> {
+        let run = (std::thread::current().id(), number);
+        let mut of_runs = self.runs();
+        let gradients = of_runs.get_mut(&run)?;
         let gradient = gradients.get_mut(i).and_then(Option::take);
         if gradients.iter().all(Option::is_none) {
-            of_threads.remove(&thread);
+            of_runs.remove(&run);
         }
         gradient
+    }
+
+    fn runs(&self) -> MutexGuard<'_, HashMap<Run, Vec<Option<Tensor>>>> {
+        self.of_runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,9 +148,13 @@ impl Gate {
         Ok((storage.device().zeros_impl(&shape, storage.dtype())?, shape))
     }
 
-    /// The gradient of input `offset` of this gate.
-    fn gradient(&self, offset: usize, input: &Tensor) -> CandleResult<Option<Tensor>> {
-        match self.slots.take(self.first + offset) {
+    /// The gradient of input `offset` of this gate, in the run whose number the token has for a gradient.
+    fn gradient(&self, offset: usize, input: &Tensor, token: &Tensor) -> CandleResult<Option<Tensor>> {
+        let number = match token.device().is_cpu() {
+            true => token.to_dtype(DType::F32)?.reshape(())?.to_scalar::<f32>()? as u8,
+            false => 0,
+        };
+        match self.slots.take(number, self.first + offset) {
             None if input.track_op() => Err(crate::Error::invalid(
                 format!("{}: backward", self.name),
                 format!("a gradient for input {}", self.first + offset),
@@ -157,8 +179,8 @@ impl CustomOp1 for Gate {
         Self::cuda(s)
     }
 
-    fn bwd(&self, a: &Tensor, _: &Tensor, _: &Tensor) -> CandleResult<Option<Tensor>> {
-        self.gradient(0, a)
+    fn bwd(&self, a: &Tensor, _: &Tensor, token: &Tensor) -> CandleResult<Option<Tensor>> {
+        self.gradient(0, a, token)
     }
 }
 
@@ -192,9 +214,9 @@ impl CustomOp2 for Gate {
         a: &Tensor,
         b: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        token: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        Ok((self.gradient(0, a)?, self.gradient(1, b)?))
+        Ok((self.gradient(0, a, token)?, self.gradient(1, b, token)?))
     }
 }
 
@@ -233,9 +255,9 @@ impl CustomOp3 for Gate {
         b: &Tensor,
         c: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        token: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((self.gradient(0, a)?, self.gradient(1, b)?, self.gradient(2, c)?))
+        Ok((self.gradient(0, a, token)?, self.gradient(1, b, token)?, self.gradient(2, c, token)?))
     }
 }
 
@@ -295,8 +317,8 @@ impl<B: Backward> CustomOp1 for Hub<B> {
 
     fn bwd(&self, token: &Tensor, _: &Tensor, grad: &Tensor) -> CandleResult<Option<Tensor>> {
         let outputs = views(&grad.detach().contiguous()?, &self.shapes)?;
-        self.slots.fill((self.backward)(&outputs)?);
-        Ok(Some(token.zeros_like()?.detach()))
+        let number = self.slots.fill((self.backward)(&outputs)?, token.device().is_cpu());
+        Ok(Some((token.zeros_like()?.detach() + f64::from(number))?))
     }
 }
 
@@ -346,13 +368,71 @@ mod tests {
     #[test]
     fn gradients_that_were_taken_or_that_nobody_asks_for_are_not_kept() {
         let numbers = Tensor::new(&[1f64, 2.0], &Device::Cpu).unwrap();
-        let slots = Slots { tracked: vec![true, false, true], of_threads: Mutex::default() };
+        let slots = Slots::new(vec![true, false, true]);
         for _ in 0..2 {
-            slots.fill(vec![Some(numbers.clone()), Some(numbers.clone()), Some(numbers.clone())]);
-            assert!(slots.take(0).is_some() && slots.take(1).is_none() && slots.take(2).is_some());
-            assert!(slots.of_threads.lock().unwrap().is_empty());
-            assert!(slots.take(0).is_none());
+            let run =
+                slots.fill(vec![Some(numbers.clone()), Some(numbers.clone()), Some(numbers.clone())], true);
+            assert!(slots.take(run, 0).is_some() && slots.take(run, 1).is_none());
+            assert!(slots.take(run, 2).is_some());
+            assert!(slots.runs().is_empty());
+            assert!(slots.take(run, 0).is_none());
         }
+    }
+
+    /// What is recorded, where a backward through it can be begun.
+    type Slot = Arc<Mutex<Option<Tensor>>>;
+
+    /// A number whose backward runs another one, through what is recorded.
+    struct Inside {
+        outputs: Slot,
+        found: Arc<Mutex<Vec<Vec<f64>>>>,
+        vars: Vec<Var>,
+    }
+
+    impl CustomOp1 for Inside {
+        fn name(&self) -> &'static str {
+            "inside"
+        }
+
+        fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+            Ok((storage.try_clone(layout)?, layout.shape().clone()))
+        }
+
+        fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> CandleResult<Option<Tensor>> {
+            // The one inside comes here too, and finds nothing to begin.
+            let outputs = self.outputs.lock().unwrap().take();
+            if let Some(outputs) = outputs {
+                let grads = outputs.backward()?;
+                let of = |var: &Var| grads.get(var).unwrap().to_scalar::<f64>().unwrap();
+                self.found.lock().unwrap().push(self.vars.iter().map(of).collect());
+            }
+            Ok(Some(grad.clone()))
+        }
+    }
+
+    #[test]
+    fn a_backward_inside_of_another_through_one_op_leaves_it_its_gradients() {
+        // Of two gates the one that comes last, whichever that is, has its input behind such a number.
+        let vars: Vec<Var> = (0..4).map(|i| Var::new(f64::from(i), &Device::Cpu).unwrap()).collect();
+        let (slots, found) = ([Slot::default(), Slot::default()], Arc::new(Mutex::new(Vec::new())));
+        let inside = |var: &Var, outputs: &Slot| {
+            let (outputs, found, vars) = (outputs.clone(), found.clone(), vars.clone());
+            var.apply_op1(Inside { outputs, found, vars }).unwrap()
+        };
+        let (first, last) = (inside(&vars[0], &slots[0]), inside(&vars[3], &slots[1]));
+        let inputs = [&first, vars[1].as_tensor(), vars[2].as_tensor(), &last];
+        let backward = |grads: &[Tensor]| {
+            (1..5).map(|by| Ok(Some((&grads[0] * f64::from(by))?))).collect::<Result<Vec<_>>>()
+        };
+        let flat = Flat::Tensor(Tensor::new(&[0f64], &Device::Cpu).unwrap());
+        let output = record("four", &inputs, flat, &[().into()], backward).unwrap().remove(0);
+        for slot in &slots {
+            *slot.lock().unwrap() = Some(output.clone());
+        }
+        let grads = (output * 10.0).unwrap().backward().unwrap();
+        let got: Vec<f64> = vars.iter().map(|var| grads.get(var).unwrap().to_scalar().unwrap()).collect();
+        assert_eq!(got, [10.0, 20.0, 30.0, 40.0]);
+        assert_eq!(*found.lock().unwrap(), [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]);
     }
 
     #[test]
