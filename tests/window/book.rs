@@ -5,8 +5,8 @@
 use crate::numbers::{self, off};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{
-    Bias, Cell, CellState, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Recurrent, Result, RnnCell,
-    Scheme, State, Stateful, TimeRnn, Way,
+    Bias, Cell, CellState, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Plan, Recurrent, Result,
+    RnnCell, Scheme, State, Stateful, TimeRnn, Way,
 };
 
 const N: usize = 3;
@@ -132,6 +132,13 @@ fn a_stateful_layer_carries_on_and_another_one_begins_anew() {
         forgetful.forward(&first).unwrap();
         assert_eq!(off(&forgetful.forward(&second).unwrap(), &alone), 0.0, "{way}: not stateful");
         assert_eq!(off(&forgetful.infer(&second).unwrap(), &alone), 0.0, "{way}: infer is the same");
+
+        let plan = Plan::new().lengths(&[T, 1, 2]);
+        let (padded, after) = layer.layer().infer_with(&second, &zero, &plan).unwrap();
+        layer.reset_state();
+        assert_eq!(off(&layer.infer_with(&second, &plan).unwrap(), &padded), 0.0, "{way}: infer by a plan");
+        assert_eq!(off(layer.state().unwrap().parts()[1], after.parts()[1]), 0.0, "{way}");
+        layer.reset_state();
 
         let given = zero.try_map(&mut |_| Ok(random(&[N, H], "given"))).unwrap();
         let (want, _) = layer.layer().forward(&second, &given).unwrap();

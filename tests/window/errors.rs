@@ -83,6 +83,16 @@ fn a_backward_that_does_not_fit_its_forward() {
             layer.backward(tape(), &hs, &other),
             &["backward: dnext.h: expected [2, 4] for the tape's window, got [1, 4]"],
         );
+        let double = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap();
+        says(
+            layer.backward(tape(), &double(&hs), &next),
+            &["TimeRnn::backward: dtype of dhs: expected f32, got f64"],
+        );
+        let other = LstmState { c: double(&next.c), ..next.clone() };
+        says(
+            layer.backward(tape(), &hs, &other),
+            &["TimeRnn::backward: dtype of dnext.c: expected f32, got f64"],
+        );
     }
     let layer = lstm(Way::Reference);
     let taped = layer.forward_taped(&zeros(&[2, 5, 3]), &layer.zero_state(2).unwrap());
@@ -194,6 +204,13 @@ fn cells_and_stacks_that_cannot_be_made() {
         TimeRnn::new(GruCell::new(spec, parameters().builder()).unwrap())
     };
     says(Stack::<TimeRnn<GruCell>>::from_layers(vec![]), &["Stack: layers: expected at least 1, got 0"]);
+    for (layers, want) in [(0, "at least 1, got 0"), (most, "at most 65536, got 18446744073709551615")] {
+        let want = format!("layers: expected {want}");
+        let stack = Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(3, 4), layers, &parameters().builder());
+        says(stack, &["Stack: ", &want]);
+        let spec = NetworkSpec { layers, ..NetworkSpec::new(Kind::Lstm, 3, 4) };
+        says(Network::seeded(spec, 1, DType::F32), &["NetworkSpec: ", &want]);
+    }
     let stack = Stack::from_layers(vec![cell(3, 0), cell(5, 1)]);
     says(stack, &["Stack: input of layer 1: expected 4, the output size of layer 0, got 5"]);
     let stack = Stack::from_layers(vec![cell(3, 0), cell(4, 1)]).unwrap();

@@ -33,6 +33,24 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// The steps of a window in the order in which they are taken.
+    pub(crate) fn steps(
+        self,
+        time: usize,
+    ) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + Clone {
+        (0..time).map(move |s| self.step(s, time))
+    }
+
+    /// The step that is taken as number `s`, from 0.
+    pub(crate) fn step(self, s: usize, time: usize) -> usize {
+        match self {
+            Self::Forward => s,
+            Self::Reverse => time - 1 - s,
+        }
+    }
+}
+
+impl Direction {
     /// Both, in the order in which their outputs stand side by side.
     pub const BOTH: [Self; 2] = [Self::Forward, Self::Reverse];
 }

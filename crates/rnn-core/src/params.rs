@@ -2,6 +2,7 @@
 //!
 //! candle's `VarMap` is neither: its order differs from process to process, and so would a norm summed over it.
 
+use crate::device_name;
 use crate::rng::Stream;
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
@@ -92,6 +93,9 @@ impl SimpleBackend for Parameters {
             }
             if var.dtype() != dtype {
                 return wrong(var.dtype().as_str().into(), dtype.as_str().into(), "dtype");
+            }
+            if !var.device().same_device(dev) {
+                return wrong(device_name(var.device()), device_name(dev), "device");
             }
             return Ok(var.as_tensor().clone());
         }

@@ -18,7 +18,7 @@ pub use layers::Known;
 pub use layouts::{BookLayer, KerasLayer};
 pub use packed::Packed;
 
-use crate::cell::countable;
+use crate::cell::{countable, stackable};
 use crate::convention::{self, BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -154,14 +154,15 @@ impl NetworkSpec {
     /// Whether there can be such a network.
     ///
     /// # Errors
-    /// Where a size is zero or larger than any memory, or there is a projection that the kind cannot have or that is not
+    /// Where a size is zero or larger than any memory, there are more layers than in any network, or there is a projection that the kind cannot have or that is not
     /// smaller than H.
     pub fn check(&self) -> Result<()> {
-        for (name, size) in [("input", self.input), ("hidden", self.hidden), ("layers", self.layers)] {
+        for (name, size) in [("input", self.input), ("hidden", self.hidden)] {
             if size == 0 {
                 return Err(Error::invalid(format!("NetworkSpec: {name}"), "at least 1", 0));
             }
         }
+        stackable("NetworkSpec", self.layers)?;
         countable("NetworkSpec", self.kind.gates(), (self.input, self.hidden))?;
         match self.projection {
             Some(size) if self.kind != Kind::Lstm || size == 0 || size >= self.hidden => {

@@ -21,10 +21,11 @@ pub use gru_paper::ResetBeforeGruCell;
 pub use lstm::{LstmCell, LstmState};
 pub use norm::Normed;
 pub use norm_lstm::{CellNormLstmCell, LayerNormLstmCell};
-pub(crate) use params::countable;
 pub use params::{Bias, LayerParams, LayerSpec};
+pub(crate) use params::{countable, stackable};
 pub use peephole::PeepholeLstmCell;
 pub use rnn::{RnnCell, RnnState};
+pub(crate) use state::with_parts;
 pub use state::{CellState, State};
 pub(crate) use step::StepTape as Taped;
 
@@ -121,10 +122,11 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The state carried from step to step.
     type State: CellState;
 
-    /// G, the number of gates: parameters have `G*H` rows.
+    /// G, the number of gates: `weight_ih` has `G*H` rows.
     const GATES: usize;
 
-    /// A cell with the parameters of `spec`, under PyTorch's names, from `vb`.
+    /// A cell with the parameters of `spec`, under PyTorch's names, from `vb`. Their names and shapes hang on `spec` and on nothing
+    /// else: a layer makes a cell of its own spec to see what parameters it should have.
     ///
     /// # Errors
     /// Where a size of `spec` is zero or `vb` does not have a tensor of that name and shape.

@@ -114,16 +114,29 @@ pub(crate) fn countable(op: &str, gates: usize, (input, hidden): (usize, usize))
     }
 }
 
+/// Layers on top of each other, of which there is one at least.
+///
+/// # Errors
+/// Where there is none, or there are more than in any network.
+pub(crate) fn stackable(op: &str, layers: usize) -> Result<()> {
+    const MOST: usize = 1 << 16;
+    match layers {
+        1..=MOST => Ok(()),
+        0 => Err(Error::invalid(format!("{op}: layers"), "at least 1", 0)),
+        _ => Err(Error::invalid(format!("{op}: layers"), format!("at most {MOST}"), layers)),
+    }
+}
+
 /// The parameters of a layer, or one gradient for each.
 #[derive(Debug, Clone)]
 pub struct LayerParams {
     /// `[G*H, D]`
     pub weight_ih: Tensor,
-    /// `[G*H, P]`
+    /// `[G*H, P]`, of fewer gates where a cell has a weight of its own for the others ([`crate::ResetBeforeGruCell`]).
     pub weight_hh: Tensor,
     /// `[G*H]`
     pub bias_ih: Option<Tensor>,
-    /// `[G*H]`
+    /// `[G*H]`, of as many gates as `weight_hh`.
     pub bias_hh: Option<Tensor>,
     /// `[P, H]`, of a projection.
     pub weight_hr: Option<Tensor>,

@@ -63,6 +63,14 @@ pub trait State: Clone + std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// `state` with its parts replaced, in order.
+pub(crate) fn with_parts<S: State>(state: &S, parts: impl IntoIterator<Item = Tensor>) -> Result<S> {
+    let mut parts = parts.into_iter();
+    state.try_map(&mut |_| {
+        parts.next().ok_or_else(|| Error::invalid("State", format!("{} parts", state.parts().len()), "fewer"))
+    })
+}
+
 /// The state of a cell: the first of its parts is the hidden state, which is what is given out and fed back; the second, where
 /// there is one, is what [`crate::Regularisers::zoneout_c`] keeps.
 pub trait CellState: State {

@@ -1,8 +1,8 @@
 //! One step of any cell in tensor ops, and its backward by hand: products, projection, and between them the cell.
 
+use super::state::with_parts;
 use super::{Cell, CellState, Half, LayerParams, Own, PointwiseGrads, Saved, State, Sums};
 use crate::Result;
-use crate::kernels::unroll::with_parts;
 use crate::sums::column_sums;
 use candle_core::Tensor;
 

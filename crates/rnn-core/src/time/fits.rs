@@ -105,6 +105,20 @@ pub(super) fn state<C: Cell>(
     Ok(())
 }
 
+/// What a backward is given has the cell's dtype, and is on its device.
+///
+/// # Errors
+/// Where something is not; the error names it.
+pub(super) fn gradients<C: Cell>(op: &str, cell: &C, dhs: &Tensor, dnext: &C::State) -> Result<()> {
+    let parts = dnext.names().into_iter().map(|name| format!("dnext.{name}")).zip(dnext.parts());
+    for (name, tensor) in [("dhs".to_string(), dhs)].into_iter().chain(parts) {
+        if let Some((what, want, got)) = other_kind(tensor, &cell.params().weight_ih) {
+            return Err(Error::invalid(format!("{op}: {what} of {name}"), want, got));
+        }
+    }
+    Ok(())
+}
+
 /// What is not as in `like`, dtype or device: its name, what it is there, and what it is here.
 fn other_kind(tensor: &Tensor, like: &Tensor) -> Option<(&'static str, String, String)> {
     if tensor.dtype() != like.dtype() {

@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use super::regularise::{Source, check_rate};
 use super::{Layer, LayerGrads, Recurrent, StackState, TimeTape};
-use crate::cell::{Cell, LayerSpec};
+use crate::cell::{Cell, LayerSpec, stackable};
 use crate::kernels::unroll::Way;
 use crate::{Error, Place, Result};
 use candle_core::Tensor;
@@ -58,7 +58,7 @@ impl<R: Layer> Stack<R> {
     /// `layers` layers like `spec`, the first one taking its input, the others the output of the one below.
     ///
     /// # Errors
-    /// Where `layers` is zero, or a cell cannot be made.
+    /// Where `layers` is zero or beyond any network, or a cell cannot be made.
     pub fn new(spec: LayerSpec, layers: usize, vb: &VarBuilder) -> Result<Self> {
         Self::make(spec, layers, |spec| crate::Cell::new(spec, vb.clone()))
     }
@@ -66,12 +66,13 @@ impl<R: Layer> Stack<R> {
     /// The same of cells that `cell` makes.
     ///
     /// # Errors
-    /// Where `layers` is zero, or those of `cell`.
+    /// Where `layers` is zero or beyond any network, or those of `cell`.
     pub fn make(
         spec: LayerSpec,
         layers: usize,
         mut cell: impl FnMut(LayerSpec) -> Result<R::Cell>,
     ) -> Result<Self> {
+        stackable("Stack", layers)?;
         let mut made: Vec<R> = Vec::with_capacity(layers);
         for k in 0..layers {
             let input = made.last().map_or(spec.input, R::output_size);

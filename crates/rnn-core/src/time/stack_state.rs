@@ -94,7 +94,7 @@ impl<S: State> StackState<S> {
     /// its `c_0` is `c`. A part that is not given stays. Differentiable.
     ///
     /// # Errors
-    /// Where the state has no such part, or it is of another shape.
+    /// Where the state has no such part, it is given twice, or it is of another shape.
     pub fn with_stacked(&self, parts: &[(&str, &Tensor)]) -> Result<Self> {
         const OP: &str = "StackState::with_stacked";
         let names = self.stacked_names();
@@ -103,6 +103,11 @@ impl<S: State> StackState<S> {
             known.sort();
             known.dedup();
             return Err(Error::invalid(OP, known.join(", "), name));
+        }
+        let twice =
+            |(i, (name, _)): (usize, &(&str, &Tensor))| parts[..i].iter().any(|(other, _)| other == name);
+        if let Some((i, _)) = parts.iter().enumerate().find(|&part| twice(part)) {
+            return Err(Error::invalid(format!("{OP}: {}", parts[i].0), "one tensor", "two"));
         }
         let mut at = 0;
         self.try_map(&mut |part| {
@@ -197,5 +202,8 @@ mod tests {
             let error = zero.with_stacked(&[(name, &tensor(&dims))]).unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");
         }
+        let h = tensor(&[2, 1, 3]);
+        let error = zero.with_stacked(&[("h", &h), ("h", &h)]).unwrap_err().to_string();
+        assert_eq!(error, "StackState::with_stacked: h: expected one tensor, got two");
     }
 }

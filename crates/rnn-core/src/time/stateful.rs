@@ -99,12 +99,20 @@ impl<R: Recurrent> Stateful<R> {
     /// # Errors
     /// Those of the layer; the state is then what it was before.
     pub fn infer(&mut self, xs: &Tensor) -> Result<Tensor> {
+        self.infer_with(xs, &Plan::default())
+    }
+
+    /// The same by a plan.
+    ///
+    /// # Errors
+    /// Those of [`Recurrent::infer_with`]; the state is then what it was before.
+    pub fn infer_with(&mut self, xs: &Tensor, plan: &Plan) -> Result<Tensor> {
         let batch = xs.dims().first().copied().unwrap_or(0);
         let start = match &self.state {
             Some(state) => state.clone(),
             None => self.layer.zero_state(batch)?,
         };
-        let (hs, next) = self.layer.infer(xs, &start)?;
+        let (hs, next) = self.layer.infer_with(xs, &start, plan)?;
         self.state = self.stateful.then_some(next);
         self.initial = None;
         Ok(hs)

@@ -5,7 +5,7 @@ use super::plan::{Plan, without_padding};
 use super::regularise::{Masks, Regularisers};
 use super::{Layer, LayerGrads, Recurrent, fits};
 use crate::autograd::{Flat, record};
-use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State};
+use crate::cell::{Bias, Cell, LayerParams, LayerSpec, State, with_parts};
 use crate::kernels::unroll::{self, Guides, Home, Keep, Segments, Tape, TimeGrads, Way};
 use crate::{Direction, Error, Result};
 use candle_core::{DType, Shape, Tensor};
@@ -127,7 +127,7 @@ impl<C: Cell> TimeRnn<C> {
     }
 
     /// The same layer, segment by segment: for long sequences in little memory. Outputs, and the gradients of the input and
-    /// of the initial state, keep their bits on the fused way. The reference way takes no notice.
+    /// of the initial state, keep their bits on the CPU's fused way. The reference way takes no notice.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -198,7 +198,7 @@ impl<C: Cell> TimeRnn<C> {
     /// gradients of the input, `dxs [N, T, D]`, of the initial state and of the parameters. It uses the tape up.
     ///
     /// # Errors
-    /// Where the tape was not left by this layer or a clone of it, or a shape does not fit its window.
+    /// Where the tape was not left by this layer or a clone of it, or a shape, a dtype or a device does not fit its window.
     pub fn backward(&self, tape: TimeTape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
         self.check_params()?;
         let TimeTape { tape, of, home, params, masks } = tape;
@@ -224,6 +224,7 @@ impl<C: Cell> TimeRnn<C> {
             return Err(Error::invalid("TimeRnn::backward: dhs", want, format!("{:?}", dhs.dims())));
         }
         fits::state("TimeRnn::backward: dnext", &self.cell, dnext, (batch, "the tape's window"))?;
+        fits::gradients("TimeRnn::backward", &self.cell, dhs, dnext)?;
         let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
         let dhs = drop_units(dhs, masks.output.as_ref(), self.way())?;
         let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
@@ -337,7 +338,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
         let (of_window, home, like, wants_dxs) =
             (cell.clone(), self.home.clone(), state.detach(), xs.track_op());
         let backward = move |grads: &[Tensor]| {
-            let dnext = unroll::with_parts(&like, grads[1..].iter().cloned())?;
+            let dnext = with_parts(&like, grads[1..].iter().cloned())?;
             let layer = (&of_window, &home);
             let grads = unroll::backward(layer, &tape, &grads[0], &dnext, wants_dxs, Keep::Tape)?;
             let mut all = vec![grads.dxs];
@@ -428,7 +429,7 @@ impl<C: Cell> Layer for TimeRnn<C> {
 fn split<S: State>(state: &S, outputs: Vec<Tensor>) -> Result<(Tensor, S)> {
     let mut outputs = outputs.into_iter();
     let hs = outputs.next().ok_or_else(|| Error::invalid("TimeRnn", "outputs", "none"))?;
-    Ok((hs, unroll::with_parts(state, outputs)?))
+    Ok((hs, with_parts(state, outputs)?))
 }
 
 /// The input, with zeros behind each end where what stands there is not finite: it has no gradient, and zero times infinity

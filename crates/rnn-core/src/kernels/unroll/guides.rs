@@ -1,8 +1,8 @@
 //! What steers a window between a cell's steps; [`crate::Plan`] and [`crate::Regularisers`] have the equations.
 
-use super::with_parts;
 use crate::Result;
 use crate::cell::State;
+use crate::cell::with_parts;
 use crate::convention::Direction;
 use candle_core::{DType, Device, Tensor};
 
@@ -18,24 +18,6 @@ pub(crate) struct Guides {
     pub(crate) mask: Option<Tensor>,
     /// What each part of the state keeps of the one before, `[N, T, size]` or `[1, 1, size]`; none, or one a part.
     pub(crate) keep: Vec<Tensor>,
-}
-
-impl Direction {
-    /// The steps of a window in the order in which they are taken.
-    pub(crate) fn steps(
-        self,
-        time: usize,
-    ) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + Clone {
-        (0..time).map(move |s| self.step(s, time))
-    }
-
-    /// The step that is taken as number `s`, from 0.
-    pub(crate) fn step(self, s: usize, time: usize) -> usize {
-        match self {
-            Self::Forward => s,
-            Self::Reverse => time - 1 - s,
-        }
-    }
 }
 
 impl Guides {

@@ -27,7 +27,7 @@ pub use segments::Segments;
 pub(crate) use segments::forward as in_segments;
 
 use crate::autograd::Flat;
-use crate::cell::{Cell, LayerParams, State};
+use crate::cell::{Cell, LayerParams};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::fmt;
@@ -191,14 +191,6 @@ pub(crate) fn backward<C: Cell>(
         Tape::Cuda(tape) => cuda::backward(cell, tape, dhs, dnext, wants_dxs),
         Tape::Segments(tape) => segments::backward((cell, home), tape, dhs, dnext, wants_dxs, keep),
     }
-}
-
-/// `state` with its parts replaced, in order.
-pub(crate) fn with_parts<S: State>(state: &S, parts: impl IntoIterator<Item = Tensor>) -> Result<S> {
-    let mut parts = parts.into_iter();
-    state.try_map(&mut |_| {
-        parts.next().ok_or_else(|| Error::invalid("State", format!("{} parts", state.parts().len()), "fewer"))
-    })
 }
 
 #[cfg(test)]

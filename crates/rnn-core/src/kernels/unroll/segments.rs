@@ -1,7 +1,8 @@
 //! A window segment by segment, as [`Segments`] says.
 
-use super::{Guides, Home, Keep, TimeGrads, Way, with_parts};
+use super::{Guides, Home, Keep, TimeGrads, Way};
 use crate::autograd::Flat;
+use crate::cell::with_parts;
 use crate::cell::{Cell, LayerParams, State};
 use crate::kernels::Real;
 use crate::kernels::lend::read;

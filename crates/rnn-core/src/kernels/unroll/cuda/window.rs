@@ -1,9 +1,10 @@
 //! The contract on a GPU: tensors in and out, buffers between, the loop over the steps and its backward directly below.
 
-use super::super::{Guides, Keep, TimeGrads, Way, ran, with_parts};
+use super::super::{Guides, Keep, TimeGrads, Way, ran};
 use super::held::{Held, Params, address, tensor_of};
 use super::launch::{Module, Numbers, OnGpu, Rows, Weight, Which, Window, int};
 use crate::cell::step::Factors;
+use crate::cell::with_parts;
 use crate::cell::{Cell, CellState, LayerParams, Own, Saved, State as _, Sums};
 use crate::kernels::unroll::cpu::Traits;
 use crate::sums::column_sums;
