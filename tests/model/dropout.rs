@@ -1,5 +1,6 @@
 //! What is dropped while a language model is trained: the same in every way, gone in an evaluation, and each part of it on.
 
+use crate::numbers::off;
 use candle_core::{DType, Device, Tensor};
 use rnn_core::{
     LayerSpec, LstmCell, Parameters, Penalty, Regularisers, Scheme, Stack, TimeRnn, Way, last_ran,
@@ -39,11 +40,6 @@ fn spec(dropout: Dropout) -> LmSpec {
 
 fn model(cell: CellKind, dropout: Dropout, way: Way, dtype: DType) -> Box<dyn LanguageModel> {
     build(cell, &spec(dropout), way, (dtype, &Device::Cpu), 5).unwrap()
-}
-
-fn off(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
 #[test]

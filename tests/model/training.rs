@@ -1,5 +1,6 @@
 //! Training in the three ways: the same losses, the same gradients, and errors that spoil nothing.
 
+use crate::numbers::off;
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{Bias, LstmCell, Scheme, Way, last_ran, reset_last_ran};
 use rnn_lm::data::{Batches, IGNORE, Streams, Window};
@@ -43,11 +44,6 @@ fn weights(model: &dyn LanguageModel) -> Vec<Vec<f64>> {
 
 fn bits(model: &dyn LanguageModel) -> Vec<u64> {
     weights(model).concat().iter().map(|x| x.to_bits()).collect()
-}
-
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-    difference.to_vec1::<f64>().unwrap().into_iter().fold(0.0, f64::max)
 }
 
 fn window() -> Window {
@@ -101,7 +97,7 @@ fn gradients_agree_by_name() {
                 assert_eq!(got.len(), reference.len());
                 for ((name, got), (want_name, want)) in got.iter().zip(&reference) {
                     assert_eq!(name, want_name);
-                    let difference = largest_difference(got, want);
+                    let difference = off(got, want);
                     assert!(difference <= 1e-12, "{cell} {bias:?} {name}: {difference}");
                 }
             }
@@ -120,7 +116,7 @@ fn the_loss_through_autograd_is_the_same() {
     assert!((loss.to_scalar::<f64>().unwrap() - want).abs() < 1e-12);
     let store = loss.backward().unwrap();
     for ((name, var), (_, want)) in model.parameters().iter().zip(model.gradients().unwrap()) {
-        let difference = largest_difference(store.get(var.as_tensor()).unwrap(), &want);
+        let difference = off(store.get(var.as_tensor()).unwrap(), &want);
         assert!(difference <= 1e-12, "{name}: {difference}");
     }
 }
@@ -144,7 +140,7 @@ fn tied_weights_are_one_parameter_with_both_gradients() {
         let (other, got, their_after, their_perplexity) = gradients(way, &spec.tied(true));
         assert!((loss - other).abs() < 1e-12 && (perplexity / their_perplexity - 1.0).abs() < 1e-12);
         for ((name, want), (_, got)) in want.iter().zip(&got) {
-            assert!(largest_difference(want, got) < 1e-12, "{name}, {way:?}");
+            assert!(off(want, got) < 1e-12, "{name}, {way:?}");
         }
         for (want, got) in after.concat().iter().zip(their_after.concat()) {
             assert!((want - got).abs() < 1e-12, "{way:?}");
@@ -153,7 +149,7 @@ fn tied_weights_are_one_parameter_with_both_gradients() {
     // The control: with two tables, the embedding's has not the gradient of the one.
     let (_, untied, _, _) = gradients(Way::Fused, &spec);
     assert_eq!(untied.len(), 11);
-    assert!(largest_difference(&untied[0].1, &want[0].1) > 1e-3);
+    assert!(off(&untied[0].1, &want[0].1) > 1e-3);
 }
 
 #[test]
@@ -264,7 +260,7 @@ fn softmax_of_huge_logits_and_its_scaled_gradient() {
     assert!(got.is_finite() && (got - want).abs() < 1e-9);
     let got = (loss * 3.0).unwrap().backward().unwrap();
     let want = (reference * 3.0).unwrap().backward().unwrap();
-    assert!(largest_difference(got.get(&logits).unwrap(), want.get(&logits).unwrap()) < 1e-12);
+    assert!(off(got.get(&logits).unwrap(), want.get(&logits).unwrap()) < 1e-12);
 }
 
 #[test]

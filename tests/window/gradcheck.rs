@@ -3,8 +3,8 @@
 use crate::numbers;
 use candle_core::{DType, Device, Tensor};
 use rnn_core::{
-    Cell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters, PeepholeLstmCell, Recurrent,
-    ResetBeforeGruCell, Result, RnnCell, State, TimeRnn, Way,
+    Cell, CellNormLstmCell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters,
+    PeepholeLstmCell, Recurrent, ResetBeforeGruCell, Result, RnnCell, State, TimeRnn, Way,
 };
 
 const SIZES: [usize; 4] = [2, 4, 3, 5];
@@ -151,6 +151,7 @@ fn lstm_with_peepholes() {
 #[test]
 fn normalised_lstm_and_gru() {
     holds::<LayerNormLstmCell>(LayerNormLstmCell::new);
+    holds::<CellNormLstmCell>(CellNormLstmCell::new);
     holds::<Normed<GruCell>>(Normed::new);
 }
 

@@ -4,28 +4,27 @@ use crate::numbers::{self, off, random};
 use crate::small::{D, H, layer, parameters, start};
 use candle_core::{DType, Tensor, Var};
 use rnn_core::{
-    Bidirectional, Cell, Direction, GruCell, Layer, LayerSpec, LstmCell, Plan, Recurrent, Regularisers,
-    RnnCell, Segments, Sliding, Stack, State, TimeRnn, Way,
+    Bidirectional, Cell, Direction, GruCell, Layer, LayerNormLstmCell, LayerSpec, LstmCell, Plan, Recurrent,
+    Regularisers, ResetBeforeGruCell, RnnCell, Segments, Sliding, Stack, State, TimeRnn, Way,
 };
 
 /// Outputs, dx, dh and weight gradients of a long window.
 fn in_segments<C: Cell>(
-    direction: Direction,
+    (spec, dtype): (LayerSpec, DType),
     plan: &Plan,
     segments: Option<Segments>,
     way: Way,
 ) -> Vec<Tensor> {
-    let spec = LayerSpec::new(3, 6).direction(direction);
-    let layer = TimeRnn::<C>::build(spec, &parameters(DType::F32).builder()).unwrap().with_way(way);
+    let layer = TimeRnn::<C>::build(spec, &parameters(dtype).builder()).unwrap().with_way(way);
     let rates = Regularisers { recurrent: 0.2, zoneout_h: 0.1, weight: 0.1, ..Regularisers::default() };
     let layer = layer.with_regularisers(rates).unwrap();
     let layer = match segments {
         Some(segments) => layer.with_segments(segments).unwrap(),
         None => layer,
     };
-    let xs = random(&[2, 50, 3], DType::F32, "xs");
-    let (hs, next, tape) = layer.forward_taped_with(&xs, &start(&layer, 2, DType::F32), plan).unwrap();
-    let grads = layer.backward(tape, &random(hs.dims(), DType::F32, "dhs"), &next).unwrap();
+    let xs = random(&[2, 50, 3], dtype, "xs");
+    let (hs, next, tape) = layer.forward_taped_with(&xs, &start(&layer, 2, dtype), plan).unwrap();
+    let grads = layer.backward(tape, &random(hs.dims(), dtype, "dhs"), &next).unwrap();
     let mut all = vec![hs, grads.dxs.unwrap()];
     all.extend(next.parts().into_iter().cloned());
     all.extend(grads.dstate.parts().into_iter().cloned());
@@ -33,13 +32,16 @@ fn in_segments<C: Cell>(
     all
 }
 
-fn segments<C: Cell>() {
+fn segments<C: Cell>(spec: LayerSpec, dtype: DType) {
+    let (of_ways, of_sums) = if dtype == DType::F64 { (1e-12, 1e-14) } else { (2e-5, 1e-6) };
+    let weights = C::new(spec, parameters(dtype).builder()).unwrap().params().tensors().len();
     let resets: Vec<bool> = (0..100).map(|i| i % 23 == 5).collect();
     for direction in Direction::BOTH {
         for plan in [Plan::new(), Plan::new().lengths(&[50, 31]).resets(&resets)] {
             let plan = plan.draw(1, 2);
             for steps in [1, 7, 8, 50, 80] {
-                let run = |segments, way| in_segments::<C>(direction, &plan, segments, way);
+                let spec = spec.direction(direction);
+                let run = |segments, way| in_segments::<C>((spec, dtype), &plan, segments, way);
                 let whole = run(None, Way::Fused);
                 let recomputed = run(Some(Segments::recomputed(steps)), Way::Fused);
                 let kept = run(Some(Segments::kept(steps)), Way::Fused);
@@ -47,14 +49,14 @@ fn segments<C: Cell>() {
                 for (i, ((recomputed, kept), manual)) in recomputed.iter().zip(&kept).zip(&manual).enumerate()
                 {
                     assert_eq!(off(recomputed, kept), 0.0, "tensor {i}, {steps} steps");
-                    assert!(numbers::relative(manual, kept) < 2e-5, "manual, tensor {i}, {steps} steps");
+                    assert!(numbers::relative(manual, kept) < of_ways, "manual, tensor {i}, {steps} steps");
                 }
-                let (states, weights) = whole.split_at(whole.len() - 4);
+                let (states, weights) = whole.split_at(whole.len() - weights);
                 for (i, (a, b)) in states.iter().zip(&recomputed).enumerate() {
                     assert_eq!(off(a, b), 0.0, "{direction:?}, tensor {i}, {steps} steps");
                 }
                 for (a, b) in weights.iter().zip(&recomputed[states.len()..]) {
-                    assert!(numbers::relative(a, b) < 1e-6, "{direction:?}, {steps} steps");
+                    assert!(numbers::relative(a, b) < of_sums, "{direction:?}, {steps} steps");
                 }
             }
         }
@@ -63,9 +65,14 @@ fn segments<C: Cell>() {
 
 #[test]
 fn segments_change_no_bit_but_those_of_sums_over_the_window() {
-    segments::<RnnCell>();
-    segments::<LstmCell>();
-    segments::<GruCell>();
+    let spec = LayerSpec::new(3, 6);
+    segments::<RnnCell>(spec, DType::F32);
+    segments::<LstmCell>(spec, DType::F32);
+    segments::<GruCell>(spec, DType::F32);
+    segments::<LstmCell>(spec.projection(4), DType::F32);
+    segments::<ResetBeforeGruCell>(spec, DType::F32);
+    // A norm over so few units makes much of how f32 rounds.
+    segments::<LayerNormLstmCell>(spec, DType::F64);
 }
 
 /// The gradient of the newest outputs over the last `back` steps, by the definition: from the state that the weights

@@ -121,7 +121,9 @@ fn mean(steps: &[Vec<f64>]) -> Vec<f64> {
 
 fn off(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    // `f64::max` drops what is not a number.
+    let larger = |most: f64, off: f64| if off.is_nan() { off } else { most.max(off) };
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
 }
 
 #[test]
