@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use rnn_core::{Cell, LayerSpec, LstmCell, Parameters, Recurrent, Segments, State, TimeRnn};
+use std::io::Write;
 use std::process::Command;
 
 /// Shows the memory that a long sequence takes, whole and segment by segment
@@ -39,14 +40,13 @@ fn main() -> Result<()> {
     }
     let numbers = 4 * args.batch * args.time * args.size; // xs, hs, dhs and dxs
     let borders = numbers as f64 * 4.0 / (1 << 20) as f64;
-    println!("inputs, outputs and their gradients: {borders:.1} MiB");
+    let mut out = std::io::stdout();
+    writeln!(out, "inputs, outputs and their gradients: {borders:.1} MiB")?;
     let nothing = measured("nothing")?;
     for only in ["whole", "segments"] {
         let (memory, seconds, sum) = measured(only)?;
-        println!(
-            "{only:>8}: {:8.1} MiB beside them, {seconds:.2} s, sum of dxs {sum:+.9e}",
-            memory - nothing.0 - borders
-        );
+        let memory = memory - nothing.0 - borders;
+        writeln!(out, "{only:>8}: {memory:8.1} MiB beside them, {seconds:.2} s, sum of dxs {sum:+.9e}")?;
     }
     Ok(())
 }
@@ -83,8 +83,7 @@ fn one(args: &Args, only: &str) -> Result<()> {
         let dxs = grads.dxs.context("no gradient of the input")?;
         sum = f64::from(dxs.sum_all()?.to_scalar::<f32>()?);
     }
-    println!("{} {seconds} {sum}", peak_mib()?);
-    Ok(())
+    Ok(writeln!(std::io::stdout(), "{} {seconds} {sum}", peak_mib()?)?)
 }
 
 /// The most memory that this process has held: `VmHWM`, which Linux keeps.

@@ -19,6 +19,7 @@ use rnn_core::{
     Plan, Recurrent, Regularisers, ResetBeforeGruCell, RnnCell, Segments, State, TimeRnn, Way,
 };
 use serde_json::json;
+use std::io::Write;
 use std::time::Instant;
 
 /// Times steered windows beside plain ones
@@ -71,7 +72,9 @@ struct Window {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    ensure!(args.pairs > 0, "--pairs: expected at least 1, got 0");
+    for (flag, size) in [("pairs", args.pairs), ("batch", args.batch), ("time", args.time)] {
+        ensure!(size > 0, "--{flag}: expected at least 1, got 0");
+    }
     let (window, few) = (Window::new(&args)?, Args { time: args.time.min(16), ..args.clone() });
     let short = Window::new(&few)?;
     let cases = cases_of(args.cell, &args, &window)?;
@@ -85,7 +88,11 @@ fn main() -> Result<()> {
         let mut ratios = (0..args.pairs).map(pair).collect::<Result<Vec<f64>>>()?;
         ratios.sort_by(f64::total_cmp);
         let (ratio, range) = (ratios[ratios.len() / 2], [ratios[0], ratios[ratios.len() - 1]]);
-        println!("{}", json!({ "plan": name, "ratio": ratio, "range": range, "checked": checked }));
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            json!({ "plan": name, "ratio": ratio, "range": range, "checked": checked })
+        )?;
     }
     Ok(())
 }
@@ -130,7 +137,8 @@ fn layers<C: Cell>(args: &Args, dtype: DType) -> Result<Vec<Steered<C>>> {
     };
     let plain = layer(Direction::Forward)?;
     // A step that has no common factor with the number of rows visits all of them.
-    let lengths: Vec<usize> = (0..batch).map(|n| 1 + (n * 29 % batch) * (time - 1) / batch.max(2)).collect();
+    let lengths: Vec<usize> =
+        (0..batch).map(|n| 1 + (n * 29 % batch) * (time - 1) / (batch - 1).max(1)).collect();
     let full = Plan::new().lengths(&lengths);
     let resets: Vec<bool> = (0..batch * time).map(|i| i % 37 == 5).collect();
     let none = Regularisers::default();
@@ -180,9 +188,12 @@ impl Window {
 fn off(got: &[Tensor], want: &[Tensor]) -> Result<f64> {
     let mut worst = 0f64;
     for (got, want) in got.iter().zip(want) {
-        let largest = |of: Tensor| of.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>();
-        let off = largest((got.to_dtype(DType::F64)? - want)?)? / largest(want.clone())?;
-        worst = if off.is_finite() { worst.max(off) } else { f64::INFINITY };
+        let numbers = |of: Tensor| of.abs()?.flatten_all()?.to_vec1::<f64>();
+        let largest = numbers(want.clone())?.into_iter().fold(f64::MIN_POSITIVE, f64::max);
+        for off in numbers((got.to_dtype(DType::F64)? - want)?)? {
+            let off = off / largest;
+            worst = if off.is_finite() { worst.max(off) } else { f64::INFINITY };
+        }
     }
     Ok(worst)
 }

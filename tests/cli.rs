@@ -185,6 +185,8 @@ fn a_reader_who_does_not_read_on_is_no_failure() {
         ("train", with(&["--corpus", corpus.to_str().unwrap()])),
         ("check_pytorch", vec![fixture.to_str().unwrap()]),
         ("bench", small.to_vec()),
+        ("mgu", vec![]),
+        ("steer", STEER.to_vec()),
     ] {
         let run = |stderr_too: bool| {
             let mut child =
@@ -238,6 +240,55 @@ fn training_that_diverges_stops_and_says_so() {
     let said = refused("train", &flags);
     assert!(said.contains("training stopped") && said.contains("step "), "{said}");
     assert!(said.contains("try a smaller learning rate"), "{said}");
+}
+
+/// A window that is small and has rows of all lengths.
+const STEER: [&str; 10] = ["--input", "5", "--hidden", "6", "--batch", "5", "--time", "4", "--pairs", "1"];
+
+#[test]
+fn what_examples_hold_against_something_holds() {
+    let out = |name: &str, flags: &[&str]| {
+        let output = example(name).args(flags).output().unwrap();
+        let (stdout, stderr) = text(&output);
+        assert!(output.status.success(), "{name} {flags:?}: {stderr}");
+        stdout
+    };
+    // A cell without a kernel, against autograd.
+    assert!(out("mgu", &[]).contains("gradients by hand; none is further than"));
+    for cell in
+        ["rnn", "lstm", "gru", "peephole-lstm", "layer-norm-lstm", "layer-norm-gru", "reset-before-gru"]
+    {
+        let lines = out("steer", &[&STEER[..], &["--cell", cell]].concat());
+        let plans = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let plans: Vec<String> = plans.map(|line| line["plan"].as_str().unwrap().to_string()).collect();
+        assert_eq!((plans.len(), plans[7].as_str()), (10, "zoneout"), "{plans:?}");
+    }
+    assert!(refused("steer", &["--time", "0"]).contains("--time: expected at least 1, got 0"));
+    if cfg!(target_os = "linux") {
+        let out = out("long", &["--time", "40", "--size", "4", "--batch", "2"]);
+        // Both give the same gradients.
+        let sums: Vec<&str> =
+            out.lines().filter_map(|line| line.split_once("sum of dxs ")).map(|(_, sum)| sum).collect();
+        assert!(sums.len() == 2 && sums[0] == sums[1], "{out}");
+    }
+}
+
+#[test]
+fn a_network_is_written_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (torch, onnx) = (path("gru.pt"), path("gru.onnx"));
+    for (name, file) in [("export_pytorch", &torch), ("export_onnx", &onnx)] {
+        let flags = ["--cell", "gru", "--layers", "2", "--bidirectional", "--input", "3", "--hidden", "4"];
+        let output = example(name).args(flags).arg(file).output().unwrap();
+        assert!(output.status.success() && text(&output).0.contains(file), "{output:?}");
+        let said = refused(name, &["--layers", "18446744073709551615", file]);
+        assert!(said.contains("NetworkSpec: layers: expected at most 65536"), "{said}");
+    }
+    let read = rnn_core::border::pytorch::StateDict::read(&torch).unwrap();
+    let spec = read.spec("").unwrap();
+    assert_eq!((spec.layers, spec.bidirectional, spec.input, spec.hidden), (2, true, 3, 4));
+    assert!(std::fs::metadata(&onnx).unwrap().len() > 1000);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::Args;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// What f32 may be off, relative to the largest number of the tensor.
@@ -15,7 +16,7 @@ pub(crate) type Answer = Vec<(String, Tensor)>;
 /// What `check` gives, in a process of its own: the memory it takes is not that of the work which is then measured.
 pub(crate) fn apart(args: &Args, check: impl FnOnce() -> Result<f64>) -> Result<f64> {
     if args.check_only {
-        println!("{}", json!({ "checked": check()? }));
+        writeln!(std::io::stdout(), "{}", json!({ "checked": check()? }))?;
         std::process::exit(0);
     }
     let program = std::env::current_exe().context("the path of this program")?;
