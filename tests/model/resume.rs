@@ -190,7 +190,17 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
         let error = trainer.resume(model.as_mut(), &read).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
         assert!(bits(model.as_ref()) == before && trainer.steps() == 0);
-    } // Windows that wait for more than make a step there.
+    }
+    // A mean that has just begun, and none taken yet.
+    let rule = Averaging::NonMonotone(NonMonotone::new(1));
+    let (mut trainer, mut model) = ((recipe.trainer)().averaging(rule), recipe.model(1));
+    for loss in [3.0, 2.0, 4.0] {
+        trainer.observe(loss);
+    }
+    let read = trainer.checkpoint(model.as_ref()).unwrap();
+    let never = (recipe.trainer)().averaging(Averaging::Never).resume(model.as_mut(), &read);
+    assert!(never.unwrap_err().to_string().contains("no mean of the weights, which is never taken"));
+    // Windows that wait for more than make a step there.
     let recipe = &recipes()[3];
     let (mut trainer, mut model) = ((recipe.trainer)(), recipe.model(1));
     for number in 0..2 {

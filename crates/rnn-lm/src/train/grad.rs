@@ -95,7 +95,9 @@ impl<'a> Grad<'a> {
 
 /// The sum of squares as an f64 where the numbers are; row by row first, for a sum over all is the work of few threads.
 fn squares_in_ops(tensor: &Tensor) -> Result<Tensor> {
-    let squares = tensor.sqr()?;
+    // In half precision squares overflow, and sums stand still.
+    let wide = if tensor.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let squares = tensor.to_dtype(wide)?.sqr()?;
     let of_rows = if squares.rank() > 1 { squares.sum(D::Minus1)? } else { squares };
     Ok(of_rows.to_dtype(DType::F64)?.sum_all()?)
 }

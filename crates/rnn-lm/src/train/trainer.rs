@@ -135,7 +135,7 @@ impl Trainer {
         self.epochs
     }
 
-    /// The rate of the next step.
+    /// The rate of the next step, before the factor of its windows' lengths ([`Window::share`]).
     pub fn lr(&self) -> f64 {
         self.rate.at(self.epochs, self.steps)
     }
@@ -336,7 +336,8 @@ impl Trainer {
                 return Err(Error::invalid("Trainer::resume", want, format!("{} too", odd.join(", "))));
             }
         }
-        if numbers.averaged > 0 && matches!(self.averaging, Averaging::Never) {
+        let averaging = numbers.averages || numbers.averaged > 0 || !numbers.losses.is_empty();
+        if averaging && matches!(self.averaging, Averaging::Never) {
             let want = "no mean of the weights, which is never taken";
             return Err(Error::invalid("Trainer::resume", want, "one"));
         }

@@ -9,6 +9,7 @@ use super::{Clip, Grad, Values};
 use crate::error::{self, at_least_zero};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, Var};
+use rnn_core::device_name;
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::{Real, lend, team};
 
@@ -77,9 +78,9 @@ impl Optimizer {
     /// One step in place; gives the norm of all gradients before clipping.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the norm is not finite; and where there is not one gradient a parameter, or it has another
-    /// size; where the parameters are not those of the steps before; and where the rate, or a number of the rule, of clipping or
-    /// of decay, is out of its range. No weight has been touched then.
+    /// [`Error::Diverged`] where the norm is not finite; and where there is not one gradient a parameter, or it has another shape
+    /// or is on another device; where a parameter is neither f32 nor f64, or they are not those of the steps before; and where the
+    /// rate, or a number of the rule, of clipping or of decay, is out of its range. No weight has been touched then.
     pub fn step(&mut self, params: &[Var], grads: &[Grad<'_>]) -> Result<f64> {
         if params.len() != grads.len() {
             let want = format!("{}, one a parameter", params.len());
@@ -193,13 +194,12 @@ impl Optimizer {
         match (grad.values(), param.dtype()) {
             (Values::F32(values), _) => self.rule.f32(at, param, (grad, values), kept),
             (Values::F64(values), _) => self.rule.f64(at, param, (grad, values), kept),
-            (Values::Tensor(tensor), DType::F32) => {
-                self.rule.f32(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
-            }
             (Values::Tensor(tensor), DType::F64) => {
                 self.rule.f64(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
             }
-            _ => self.in_ops(at, param, grad, kept),
+            (Values::Tensor(tensor), _) => {
+                self.rule.f32(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
+            }
         }
     }
 
@@ -306,8 +306,13 @@ pub(super) fn exchange(a: &Var, b: &Var) -> Result<()> {
     Ok(b.set(&was)?)
 }
 
-/// As many numbers as the parameter, or the rows that are named and each of these there, and of its type.
+/// Of the parameter's shape, or the rows that are named and each of these there, of its type, which is f32 or f64, and where it is.
 pub(super) fn check(op: &str, param: &Var, grad: &Grad<'_>) -> Result<()> {
+    if !matches!(param.dtype(), DType::F32 | DType::F64) {
+        let got = param.dtype().as_str();
+        return Err(Error::invalid(format!("{op}: parameter"), "f32 or f64", got)
+            .hint("half precision has no room for small steps and their squares: keep the weights in f32"));
+    }
     let (got, dtype) = match grad.values() {
         Values::F32(numbers) => (numbers.len(), DType::F32),
         Values::F64(numbers) => (numbers.len(), DType::F64),
@@ -338,6 +343,19 @@ pub(super) fn check(op: &str, param: &Var, grad: &Grad<'_>) -> Result<()> {
     };
     if got != rows * size {
         return Err(Error::invalid(format!("{op}: gradient"), format!("{} numbers", rows * size), got));
+    }
+    let Values::Tensor(tensor) = grad.values() else { return Ok(()) };
+    let mut want = param.dims().to_vec();
+    if let (Grad::Rows { ids, .. }, Some(first)) = (grad, want.first_mut()) {
+        *first = ids.len();
+    }
+    if tensor.dims() != want {
+        let (want, got) = (format!("{want:?}"), format!("{:?}", tensor.dims()));
+        return Err(Error::invalid(format!("{op}: gradient"), want, got));
+    }
+    if !tensor.device().same_device(param.device()) {
+        let (want, got) = (device_name(param.device()), device_name(tensor.device()));
+        return Err(Error::invalid(format!("{op}: gradient"), format!("one on {want}"), got));
     }
     Ok(())
 }

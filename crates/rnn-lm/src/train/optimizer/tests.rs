@@ -27,8 +27,10 @@ fn same(rule: impl Rule) {
                 optimizer.in_ops(at, &ops, &grad, &of_ops).unwrap();
                 let [got, want] =
                     [&kernels, &ops].map(|var| var.flatten_all().unwrap().to_vec1::<f64>().unwrap());
-                let off = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                assert!(off < 1e-13, "{:?} {decay:?} {clip:?}, step {k}: {off:e}", optimizer.rule);
+                for (got, want) in got.iter().zip(&want) {
+                    let off = (got - want).abs();
+                    assert!(off < 1e-13, "{:?} {decay:?} {clip:?}, step {k}: {off:e}", optimizer.rule);
+                }
             }
         }
     }
@@ -65,6 +67,47 @@ fn the_parameters_of_another_model_are_refused_before_one_is_touched() {
 }
 
 #[test]
+fn a_tensor_that_is_not_like_its_parameter_is_refused() {
+    let ones = |shape: &[usize], dtype| Tensor::ones(shape, dtype, &Device::Cpu).unwrap();
+    let var = |shape: &[usize], dtype| Var::from_tensor(&ones(shape, dtype)).unwrap();
+    let ids = [2, 0];
+    let refused = |param: &Var, grad: Grad<'_>| {
+        let sgd = &mut Optimizer::new(Sgd::default(), 0.1);
+        let error = sgd.step(std::slice::from_ref(param), &[grad]).unwrap_err().to_string();
+        assert!(numbers_of(param).iter().all(|&x| x == 1.0));
+        error
+    };
+    let table = var(&[3, 4], DType::F32);
+    let turned = ones(&[4, 3], DType::F32);
+    let error = refused(&table, Grad::Dense(Values::Tensor(&turned)));
+    assert_eq!(error, "Optimizer: gradient: expected [3, 4], got [4, 3]");
+    let turned = ones(&[4, 2], DType::F32);
+    let error = refused(&table, Grad::Rows { ids: &ids, values: Values::Tensor(&turned) });
+    assert_eq!(error, "Optimizer: gradient: expected [2, 4], got [4, 2]");
+    for dtype in [DType::F16, DType::BF16] {
+        let half = ones(&[3, 4], dtype);
+        let error = refused(&var(&[3, 4], dtype), Grad::Dense(Values::Tensor(&half)));
+        assert!(error.starts_with("Optimizer: parameter: expected f32 or f64, got "), "{error}");
+    }
+    // Of no width there is nothing to do.
+    let none = Grad::Rows { ids: &ids, values: Values::F32(&[]) };
+    Optimizer::new(Sgd::default(), 0.1).step(&[var(&[3, 0], DType::F32)], &[none]).unwrap();
+}
+
+fn numbers_of(var: &Var) -> Vec<f64> {
+    var.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn the_norm_of_half_precision_is_that_of_its_numbers() {
+    for (value, count, want) in [(1.0, 8192, 8192f64.sqrt()), (1e-3, 4, 2e-3), (300.0, 1, 300.0)] {
+        let half = Tensor::full(value, (1, count), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
+        let norm = crate::train::global_norm(&[Grad::Dense(Values::Tensor(&half))]).unwrap();
+        assert!((norm / want - 1.0).abs() < 1e-3, "{norm} {want}");
+    }
+}
+
+#[test]
 fn numbers_out_of_their_range_are_refused_before_a_weight_is_touched() {
     let adam = |beta1| Optimizer::new(Adam { beta1, ..Adam::default() }, 0.1);
     let sgd = |lr| Optimizer::new(Sgd::default(), lr);
@@ -75,6 +118,15 @@ fn numbers_out_of_their_range_are_refused_before_a_weight_is_touched() {
         (adam(f64::NAN), "Adam: beta1: expected at least 0 and below 1, got NaN"),
         (slow, "Sgd: momentum: expected at least 0 and below 1, got 1"),
         (square, "RmsProp: alpha: expected at least 0 and below 1, got -0.1"),
+        // In a row that has no gradient a step would be 0 / 0.
+        (
+            Optimizer::new(Adam { epsilon: 0.0, ..Adam::default() }, 0.1),
+            "Adam: epsilon: expected a number above 0, in f32 too, got 0",
+        ),
+        (
+            Optimizer::new(RmsProp { epsilon: 1e-60, ..RmsProp::default() }, 0.1),
+            "RmsProp: epsilon: expected a number above 0, in f32 too, got 0.000000000000000000000000000000000000000000000000000000000001",
+        ),
         (sgd(f64::NAN), "Optimizer: lr: expected a number, got NaN"),
         (sgd(0.1).clip(Clip::Norm(f64::NAN)), "Clip::Norm: expected a number above 0, got NaN"),
         (sgd(0.1).clip(Clip::Value(-1.0)), "Clip::Value: expected a number above 0, got -1"),

@@ -1,8 +1,8 @@
 //! Adam, and with decoupled decay AdamW.
 
-use super::{MAX_KEPT, Rule, real};
+use super::{MAX_KEPT, Rule, epsilon, real};
 use crate::Result;
-use crate::error::{at_least_zero, share};
+use crate::error::share;
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
@@ -33,7 +33,7 @@ pub struct Adam {
     pub beta1: f64,
     /// Decay rate of the second moment, at least 0 and below 1.
     pub beta2: f64,
-    /// Added to the square root in the denominator.
+    /// Added to the square root in the denominator, above 0.
     pub epsilon: f64,
 }
 
@@ -56,7 +56,7 @@ impl Rule for Adam {
     fn check(&self) -> Result<()> {
         share("Adam: beta1", self.beta1)?;
         share("Adam: beta2", self.beta2)?;
-        at_least_zero("Adam: epsilon", self.epsilon).map(drop)
+        epsilon("Adam: epsilon", self.epsilon)
     }
 
     fn kept(&self) -> &'static [&'static str] {

@@ -8,7 +8,7 @@ pub use adam::Adam;
 pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
-use crate::Result;
+use crate::{Error, Result};
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 use std::fmt::Debug;
@@ -74,8 +74,7 @@ pub trait Rule: Debug + Clone + Send + Sync + 'static {
         step: u64,
     ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync;
 
-    /// The same in tensor ops, `at` a rate and a step: for weights that are not on the CPU or neither f32 nor f64,
-    /// and for tests. `weight`, `grad`, each of `kept`, and what comes out have one shape.
+    /// The same in tensor ops, `at` a rate and a step: for weights that are not on the CPU, and for tests. `weight`, `grad`, each of `kept`, and what comes out have one shape.
     ///
     /// # Errors
     /// Those of candle.
@@ -90,4 +89,12 @@ pub trait Rule: Debug + Clone + Send + Sync + 'static {
 
 fn real<T: Real>(x: f64) -> T {
     T::from_f64(x)
+}
+
+/// What keeps a division from being one by zero where there was no gradient: above 0 as an f32 too.
+fn epsilon(op: &str, value: f64) -> Result<()> {
+    match value.is_finite() && value as f32 > 0.0 {
+        true => Ok(()),
+        false => Err(Error::invalid(op, "a number above 0, in f32 too", value)),
+    }
 }

@@ -1,8 +1,8 @@
 //! RMSprop.
 
-use super::{MAX_KEPT, Rule, real};
+use super::{MAX_KEPT, Rule, epsilon, real};
 use crate::Result;
-use crate::error::{at_least_zero, share};
+use crate::error::share;
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
 
@@ -27,7 +27,7 @@ use rnn_core::kernels::Real;
 pub struct RmsProp {
     /// Decay rate of the second moment, at least 0 and below 1.
     pub alpha: f64,
-    /// Added to the square root in the denominator.
+    /// Added to the square root in the denominator, above 0.
     pub epsilon: f64,
 }
 
@@ -40,7 +40,7 @@ impl Default for RmsProp {
 impl Rule for RmsProp {
     fn check(&self) -> Result<()> {
         share("RmsProp: alpha", self.alpha)?;
-        at_least_zero("RmsProp: epsilon", self.epsilon).map(drop)
+        epsilon("RmsProp: epsilon", self.epsilon)
     }
 
     fn kept(&self) -> &'static [&'static str] {
