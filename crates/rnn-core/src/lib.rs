@@ -5,6 +5,31 @@
 //! `manual` (the backward by hand, in tensor ops, on any device) and `fused` (the same by hand in kernels, of the CPU
 //! and of GPUs). [`Way`] says which; `fused` is the default. Names, shapes and gate orders are PyTorch's:
 //! [`convention`].
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{Optimizer, SGD, VarBuilder, VarMap};
+//! use rnn_core::{GruCell, LayerSpec, Recurrent, Stack, TimeRnn};
+//! let vars = VarMap::new(); // any builder of candle will do
+//! let builder = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+//! let rnn = Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(3, 8), 2, &builder.pp("rnn"))?;
+//! let mut sgd = SGD::new(vars.all_vars(), 0.1)?;
+//! let xs = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?; // [N, T, D]
+//! let mut losses = Vec::new();
+//! for _ in 0..10 {
+//!     let (hs, _) = rnn.forward(&xs, &rnn.zero_state(2)?)?; // [N, T, H]
+//!     assert_eq!(hs.dims(), [2, 5, 8]);
+//!     let loss = (hs - 0.5)?.sqr()?.mean_all()?;
+//!     sgd.backward_step(&loss)?; // through time, by hand
+//!     losses.push(loss.to_scalar::<f32>()?);
+//! }
+//! assert!(losses[9] < losses[0]);
+//! # rnn_core::Result::Ok(())
+//! ```
+//!
+//! [`Parameters`] is a builder that draws in order from a seed, and saves and loads. [`Recurrent::infer`] records nothing for a
+//! backward. A [`Plan`] says how a window is run: lengths, resets, and the masks of dropout ([`Regularisers`]). [`border`] takes
+//! weights from elsewhere, and writes them for others.
 
 pub mod autograd;
 pub mod border;

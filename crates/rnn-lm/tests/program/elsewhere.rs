@@ -57,7 +57,7 @@ fn gives_what_pytorch_gives(folder: &Folder, run: &str, all: &Value, model: &str
 
 /// What the README shows of a folder that is written by hand, in this language.
 fn shown(language: &str) -> &'static str {
-    let (_, by_hand) = README.split_once("One written by hand works").unwrap();
+    let (_, by_hand) = README.split_once("A run written by hand works").unwrap();
     by_hand.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0
 }
 
