@@ -31,13 +31,13 @@ pub(super) struct Generate {
     /// Below 1 more predictable, above 1 wilder; 0 always takes the most probable
     #[arg(long, short, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw from the N most probable only; 0 for all
+    /// Draw from the N most probable tokens only; 0: from all
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 0)]
     top_k: usize,
-    /// Draw from the most probable that have so much of the probability together
+    /// Draw from the fewest tokens whose probabilities add up to P (nucleus sampling)
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
-    /// Draw from those at least so probable, in shares of the most probable one
+    /// Draw from the tokens that are at least P times as probable as the most probable one
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f64,
     /// Above 1: what was written already becomes less likely

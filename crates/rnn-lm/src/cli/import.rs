@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::config::Config;
 use rnn_lm::data::{TextFile, Unknown};
+use rnn_lm::model::CellKind;
 use rnn_lm::run::{Begun, Imported, Layout, Run, Texts, quoted, vacant};
 use rnn_lm::tokenizer::{Options, Tokenizer};
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 /// Make a run out of weights from elsewhere
 ///
 /// The vocabulary is that of the corpus, in the order in which its tokens appear first: the book's order, and that of most
-/// scripts that build one. Sizes are seen from the weights.
+/// scripts that build one. Only its size can be checked: weights of another order give a perplexity beyond all sense, and then
+/// `--tokenizer` takes the right one. Sizes are seen from the weights. `rnn-lm train TEXT --warm-start RUN` trains them further.
 #[derive(Debug, Args)]
 pub(super) struct Import {
     /// The weights: .safetensors, or .pt of PyTorch
@@ -37,7 +39,7 @@ pub(super) struct Import {
 enum Named {
     /// embed_W, lstm_Wx (or rnn_Wx), lstm_Wh, lstm_b, affine_W, affine_b
     Book,
-    /// An embedding, a recurrent network and a linear layer, whatever they are called
+    /// An embedding, a recurrent network and a linear layer, whatever they are called; nn.RNN with its tanh
     Pytorch,
 }
 
@@ -78,6 +80,9 @@ impl Import {
         run.write()?;
         run.save_tensors(tensors)?;
         begun.keep()?;
+        if layout == Layout::Pytorch && run.config.model.cell == CellKind::Rnn.to_string() {
+            session.say("note     of an nn.RNN the file does not say which nonlinearity it has: tanh is taken, which is nn.RNN's default");
+        }
         session.say(format_args!("run      {}", self.out.display()));
         session.say(format_args!("measure  rnn-lm evaluate {} FILE", quoted(&self.out)));
         Ok(())

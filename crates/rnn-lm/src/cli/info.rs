@@ -52,10 +52,7 @@ impl Info {
             Ok(None) => "no weights yet".into(),
             Err(_) => "weights that cannot be read".into(),
         };
-        print(format_args!(
-            "model       {} x {} of {}, embedding {}{tied}; {count}",
-            model.layers, model.cell, model.hidden, model.embed
-        ))?;
+        print(format_args!("model       {}, embedding {}{tied}; {count}", model.sizes(), model.embed))?;
         if !run.config.data.corpus.is_empty() {
             print(format_args!("corpus      {}", run.config.data.corpus))?;
         }

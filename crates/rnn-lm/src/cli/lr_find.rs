@@ -43,7 +43,11 @@ type Point = (f64, f64);
 impl LrFind {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         let text = Texts::to_learn_from(&self.corpus)?;
-        let mut config = self.base.settings(Some(&text), flags)?.config;
+        let settings = self.base.settings(Some(&text), flags)?;
+        for what in settings.notes() {
+            session.say(format_args!("note     {what}"));
+        }
+        let mut config = settings.config;
         config.data.corpus = self.corpus.display().to_string();
         let Trial { ids, mut model, trainer, .. } = Trial::new(&text, &config, session)?;
         let training = &config.training;
@@ -55,7 +59,7 @@ impl LrFind {
         if self.steps < 10 {
             bail!("--steps: expected at least 10, got {}", self.steps);
         }
-        let windows = &mut windows.endless().take(self.steps);
+        let windows = &mut windows.endless().take(self.steps.saturating_mul(training.accumulate));
         let (points, broke) = counted(session, (self.steps, "steps"), |progress| {
             rising(model.as_mut(), trainer, windows, (from, to, self.steps), progress)
         })?;
@@ -93,17 +97,25 @@ fn rising(
     let (mut points, mut mean, mut best) = (Vec::new(), 0.0, f64::INFINITY);
     // In logarithms: a ratio of the two may be no number.
     let (low, high) = (from.ln(), to.ln());
-    for (i, window) in windows.enumerate() {
-        let lr = (low + (high - low) * i as f64 / (steps - 1) as f64).exp();
+    // Of a step's windows, by their targets.
+    let (mut nats, mut targets) = (0.0, 0.0);
+    for window in windows {
+        let (window, step) = (window?, trainer.steps());
+        let lr = (low + (high - low) * step as f64 / (steps - 1) as f64).exp();
         trainer = trainer.rate(Rate::new(lr, Schedule::Constant)?);
-        let loss = match trainer.step(model, &window?) {
+        let loss = match trainer.step(model, &window) {
             Ok(loss) => loss,
             Err(Error::Diverged { .. }) => return Ok((points, true)),
             Err(error) => return Err(error.into()),
         };
+        nats += loss * window.targets as f64;
+        targets += window.targets as f64;
+        if trainer.steps() == step {
+            continue;
+        }
         // As the paper smooths: a mean that forgets, without the bias of its beginning.
-        mean = 0.9 * mean + 0.1 * loss;
-        let smooth = mean / (1.0 - 0.9f64.powi(i as i32 + 1));
+        mean = 0.9 * mean + 0.1 * (std::mem::take(&mut nats) / std::mem::take(&mut targets));
+        let smooth = mean / (1.0 - 0.9f64.powi(points.len() as i32 + 1));
         points.push((lr, smooth));
         progress(points.len());
         best = f64::min(best, smooth);

@@ -11,6 +11,7 @@ mod lr_find;
 mod minutes;
 mod named;
 mod noun;
+mod number;
 mod plot;
 mod progress;
 mod score;
@@ -20,7 +21,7 @@ mod train;
 mod trial;
 mod verdict;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use candle_core::Device;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rnn_core::kernels::dispatch;
@@ -44,14 +45,14 @@ struct Cli {
 /// How it ends.
 const CODES: &str = "\
 Exit codes:
-  0    it is done
-  1    something was wrong: a file, a value, a run in use; the message says what, and what to do
-  2    the command line was
+  0    success
+  1    an error: a file, a setting's value, a run in use; the message says what to do
+  2    the command line could not be understood: an unknown flag, a missing argument
   3    training diverged; the last checkpoint, where there was one, stands as it was
   130  interrupted (Ctrl-C); where the run was made, `rnn-lm resume RUN` goes on with the same bits
 
 `rnn-lm help COMMAND` says more about one. NO_COLOR, RAYON_NUM_THREADS and CANDLE_RNN_INSTRUCTIONS (portable, avx2, avx512) \
-are honoured; results do not depend on the number of threads.";
+are honoured; results do not depend on the number of threads. \"The book\" is Saito Koki's Deep Learning from Scratch 2.";
 
 /// Over flags that every command has.
 const HOW: &str = "Every command";
@@ -61,7 +62,7 @@ struct Common {
     /// Say nothing but the result
     #[arg(long, short, global = true, help_heading = HOW)]
     quiet: bool,
-    /// Where to compute: auto, cpu, or cuda:N
+    /// Where to compute: auto (the first GPU where this build has CUDA and the machine one, else the CPU), cpu, or cuda:N
     #[arg(long, global = true, default_value = "auto", hide_default_value = true, help_heading = HOW)]
     device: String,
     /// Threads to compute with [default: all]
@@ -95,7 +96,7 @@ const DIVERGED: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn main() -> ExitCode {
-    let command = settings::added_to(Cli::command());
+    let command = settings::added_to(Cli::command()).map(number::in_our_words);
     let (cli, matches) = match command.map(clap::Command::try_get_matches) {
         Ok(Ok(matches)) => match Cli::from_arg_matches(&matches) {
             Ok(cli) => (cli, matches),
@@ -185,7 +186,8 @@ impl Common {
             bail!("threads: expected as many as are asked for, got {error} (--threads N asks for fewer)");
         }
         dispatch::asked_for()?;
-        let device = rnn_core::device(&self.device).context("--device")?;
+        // What is wrong is said of `device`, which is the flag's name as well.
+        let device = rnn_core::device(&self.device).map_err(|error| anyhow!("--{error}"))?;
         Ok(Session { quiet: self.quiet, device })
     }
 }

@@ -5,11 +5,10 @@ use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rnn_lm::LanguageModel;
-use rnn_lm::data::behind_mark;
+use rnn_lm::data::{behind_mark, open_text};
 use rnn_lm::evaluate::log_probs;
 use rnn_lm::tokenizer::Tokenizer;
 use serde_json::json;
-use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 
@@ -47,7 +46,7 @@ impl Score {
             }
             _ => {
                 let name = self.file.display().to_string();
-                (Box::new(File::open(&self.file).map_err(rnn_lm::Error::io(&self.file))?), name)
+                (Box::new(open_text(&self.file)?), name)
             }
         };
         let input = behind_mark(BufReader::new(input)).with_context(|| name.clone())?;

@@ -64,8 +64,10 @@ fn flag(setting: &Setting) -> Arg {
         toml::Value::Array(_) => ("N,N,...", false),
         _ => ("NAME", false),
     };
+    let elsewhere = setting.elsewhere.iter().map(|name| name.replace('_', "-"));
     let arg = Arg::new(name.clone())
         .long(name)
+        .aliases(elsewhere)
         .value_name(value)
         .help(setting.about)
         .help_heading(setting.section)

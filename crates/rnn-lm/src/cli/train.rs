@@ -21,12 +21,15 @@ use std::time::{Duration, Instant};
 
 /// Train a model on a text
 ///
-/// With nothing but a text it chooses what a token is, a model, and so many epochs that about ten minutes on two cores are
-/// enough: the fewest that are worth it, and more where a trial of a few seconds shows a faster machine. A short text takes less:
-/// it is read 20 times at most. One of more than about 8 MB takes longer where a machine is slow: it is read once at least. The last
-/// tenth of the text is held out to measure on. `--preset` takes a recipe, `--config` a file, and every setting is a flag too, which
-/// goes before both. `rnn-lm config CORPUS` prints them all, with the values they would have; a run's `config.toml` has those that
-/// it has. `--warm-start RUN` begins with the weights of another run, and with its model and its tokens.
+/// With nothing but a text it learns letter by letter (word by word a text that has `<unk>`, as those have that were prepared for
+/// it; byte by byte one that is not UTF-8; `--tokens` says otherwise), and chooses a model and a number of epochs that takes about
+/// ten minutes on two cores. A trial of a few seconds raises that number on a faster machine. A short text takes less: it is read 20
+/// times at most. One of more than about 8 MB may take longer: it is read once at least. The last tenth of the text is held out to
+/// measure on, unless `--valid` names a file for that.
+///
+/// `--preset` begins with a recipe, `--config` with a file, `--warm-start RUN` with the weights, the model and the tokens of another
+/// run. Every setting is a flag as well: a flag wins over the file, the file over the preset. `rnn-lm config CORPUS` prints all
+/// settings with the values that they would have; a run's `config.toml` has those that it has.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
 #[derive(Debug, Args)]
@@ -44,7 +47,7 @@ pub(super) struct Train {
     /// The folder of the run [default: runs/ and the name of the text]
     #[arg(long, short, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// So many epochs as these minutes hold, by a trial of a few seconds
+    /// Train for about M minutes: a trial of a few seconds sets the number of epochs
     #[arg(long, value_name = "M", allow_negative_numbers = true, conflicts_with = "epochs")]
     minutes: Option<f64>,
     /// Print the result as one JSON object
@@ -138,6 +141,12 @@ impl Resume {
             ));
         }
         session.say(format_args!("run      {}, from step {}", self.run.display(), fit.steps()));
+        if fit.steps() == fit.total_steps() {
+            let epochs = fit.run().config.training.epochs;
+            session.say(format_args!(
+                "note     all {epochs} epochs are done: it is only measured again (--epochs N goes on to more)"
+            ));
+        }
         train(fit, session, self.json, &stop)
     }
 }
@@ -202,10 +211,7 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
     };
     session
         .say(format_args!("corpus   {tokens} {noun}s, {} different ones{measured_on}", run.tokenizer.len()));
-    session.say(format_args!(
-        "model    {} x {} of {}, {parameters} parameters",
-        config.model.layers, config.model.cell, config.model.hidden
-    ));
+    session.say(format_args!("model    {}, {parameters} parameters", config.model.sizes()));
     session.say(format_args!("way      {} on {}", fit.model().way(), device_name(&session.device)));
     let (warmup, steps) = (config.training.warmup, fit.total_steps());
     if config.training.schedule == "cosine" && warmup >= steps {

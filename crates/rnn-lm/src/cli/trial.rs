@@ -37,7 +37,7 @@ impl Trial {
         let ids = Ids::encode(some, &tokenizer, config.data.first, (Path::new(""), u64::MAX))?;
         let run = Run::new("", config.clone(), tokenizer.clone());
         let model = run.at_first(Way::Fused, &session.device)?;
-        let trainer = config.trainer(1)?.accumulate(1)?.averaging(Averaging::Never);
+        let trainer = config.trainer(1)?.averaging(Averaging::Never);
         let tokens = ids.source().len() as f64 * (text.len() as f64 / some.len() as f64);
         Ok(Self { tokenizer, ids, model, trainer, tokens })
     }
@@ -47,6 +47,8 @@ impl Trial {
         /// What is spent on it, and steps that are slower than others: memory is new, and kernels for a GPU are compiled.
         const TIME: Duration = Duration::from_secs(3);
         const SLOW: usize = 2;
+        // A step a window, so that each has its part of the time.
+        self.trainer = self.trainer.accumulate(1)?;
         let windows = Windows::new(config, &self.ids)?;
         let begun = Instant::now();
         let mut seconds = Vec::new();

@@ -4,7 +4,7 @@ use super::Session;
 use super::noun::{Noun, bits};
 use super::progress::{counted, waiting};
 use anyhow::Result;
-use rnn_lm::evaluate::Order;
+use rnn_lm::evaluate::{Order, TIME};
 use rnn_lm::run::{CONFIG, End, Fit, quoted};
 use rnn_lm::yardstick::{KneserNey, Unigram, perplexity};
 use serde_json::{Value, json};
@@ -30,6 +30,9 @@ pub(super) struct Verdict {
 /// Tokens that counting has room for.
 const MOST: usize = 20_000_000;
 
+/// The order of a yardstick of letters and bytes: words of some length are in it.
+const OF_LETTERS: usize = 8;
+
 impl Verdict {
     pub(super) fn new(fit: &Fit, end: End, session: &Session) -> Result<Self> {
         let run = fit.run();
@@ -53,7 +56,7 @@ impl Verdict {
         session.say("measuring the best weights");
         let model = run.model(rnn_core::Way::Fused, &session.device)?;
         let measured = counted(session, (valid.len(), "tokens"), |progress| {
-            Order::Whole.evaluate(model.as_ref(), &valid, 64, Some(progress))
+            Order::Whole.evaluate(model.as_ref(), &valid, TIME, Some(progress))
         })?;
         verdict.model = Some(measured.loss());
         verdict.tokens = valid.len();
@@ -66,7 +69,7 @@ impl Verdict {
         let train = &train.first(MOST)?;
         let counting = waiting(session, "counting phrases for comparison".into());
         let vocabulary = run.tokenizer.len();
-        let order = if noun.is_large() { 5 } else { 8 }.min(train.len());
+        let order = if noun.is_large() { KneserNey::ORDER } else { OF_LETTERS }.min(train.len());
         let unigram = perplexity(&Unigram::new(train, vocabulary)?, &valid)?;
         let phrases = perplexity(&KneserNey::new(train, vocabulary, order)?, &valid)?;
         counting.finish_and_clear();

@@ -57,6 +57,11 @@ fn of_model(model: &Model) -> Vec<Idle> {
     without(
         "model",
         [
+            (
+                "hidden",
+                model.layers > 1 || model.last == 0,
+                "layers below the last, which has a size of its own",
+            ),
             ("init", drawn, "weights that are drawn"),
             ("init_range", drawn && model.init == "uniform", "init uniform"),
         ],
@@ -103,6 +108,16 @@ mod tests {
         format!("{:?}", config.with("training", name, value).unwrap().trainer(100).unwrap())
     }
 
+    /// All words that a setting of a training may be, each of which its comment has.
+    fn words(name: &str) -> Vec<String> {
+        let none = Config::default().with("training", name, "?").unwrap().trainer(1).unwrap_err().to_string();
+        let (_, words) = none.split_once("expected ").unwrap();
+        let words: Vec<String> = words.split_once(", got").unwrap().0.split(", ").map(Into::into).collect();
+        let setting = Config::settings().unwrap().into_iter().find(|setting| setting.name == name).unwrap();
+        assert!(words.iter().all(|word| setting.about.contains(word)), "{}: {words:?}", setting.about);
+        words
+    }
+
     #[test]
     fn what_is_called_idle_changes_nothing_and_all_else_does() {
         const OTHERS: [(&str, &str); 9] = [
@@ -117,16 +132,16 @@ mod tests {
             ("patience", "11"),
         ];
         let mut seen = 0;
-        for rule in ["sgd", "adam", "adamw", "rms-prop"] {
-            for (schedule, average) in
-                [("constant", "never"), ("plateau", "after"), ("decay", "nt-asgd"), ("cosine", "never")]
-            {
+        let (schedules, averages) = (words("schedule"), words("average"));
+        assert!(schedules.len() >= averages.len());
+        for rule in &words("rule") {
+            for (schedule, average) in schedules.iter().zip(averages.iter().cycle()) {
                 for (momentum, decay) in [("0", "0"), ("0.5", "0.1")] {
                     let mut config = Config::default();
                     for (name, value) in [
-                        ("rule", rule),
-                        ("schedule", schedule),
-                        ("average", average),
+                        ("rule", rule.as_str()),
+                        ("schedule", schedule.as_str()),
+                        ("average", average.as_str()),
                         ("momentum", momentum),
                         ("decay", decay),
                     ] {
@@ -134,7 +149,7 @@ mod tests {
                     }
                     let as_it_is = format!("{:?}", config.trainer(100).unwrap());
                     for (name, value) in OTHERS {
-                        if (name, rule, momentum) == ("nesterov", "sgd", "0") {
+                        if (name, rule.as_str(), momentum) == ("nesterov", "sgd", "0") {
                             // It is taken in, and looks ahead by nothing.
                             continue;
                         }

@@ -61,17 +61,17 @@ section! {
         corpus: String = String::new(),
         /// The file to measure on; none: the end of the corpus.
         valid: String = String::new(),
-        /// The share of the corpus, at its end, to measure on where no file is named for that; none where first is not 0.
+        /// The share of the corpus, at its end, held out to measure on where valid names no file; ignored where first is set.
         holdout: f64 = 0.1,
-        /// What a token is: word, char, byte or bpe.
+        /// What a token is: word (split at white space), char, byte or bpe.
         tokens: String = "word".into(),
-        /// A tokenizer.json to take; none: one is made of the corpus.
+        /// A tokenizer.json to take; none: one is made from the corpus.
         tokenizer: String = String::new(),
-        /// Entries of the vocabulary, the most frequent ones; 0 keeps all, of bpe 8000.
+        /// Entries of the vocabulary: the N most frequent; 0: all (bpe: 8000).
         max_vocab: usize = 10_000,
-        /// Learn from so many tokens only; 0 from all.
+        /// Learn from the first N tokens only; 0: from all.
         first: usize = 0,
-        /// MiB of text with its ids in memory; of a longer one they are in a file.
+        /// The longest text, in MiB, whose ids are kept in memory; those of a longer one are read from a file.
         memory: u64 = 256,
     }
 }
@@ -91,43 +91,62 @@ section! {
         last: usize = 0,
         /// Biases of recurrent layers: none, single (the book's) or both (PyTorch's).
         bias: String = "single".into(),
-        /// How parameters begin: pytorch, book, awd (PyTorch's, embeddings from U(-0.1, 0.1)) or uniform.
+        /// How parameters are initialised: pytorch, book, awd (PyTorch's, embeddings from U(-0.1, 0.1)) or uniform.
         init: String = "book".into(),
-        /// The r of uniform: from U(-r, r).
+        /// The r of init uniform: U(-r, r).
         init_range: f64 = 0.1,
-        /// A run whose weights it begins with instead; none: they are drawn.
+        /// A run whose weights to begin with, instead of drawing them.
         warm_start: String = String::new(),
-        /// One table for words read and words predicted.
+        /// Tied weights: one table for words read and words predicted.
         tied: bool = false,
-        /// Ids at which an adaptive softmax begins its clusters; none for one softmax.
+        /// Ids at which the clusters of an adaptive softmax begin; none: one full softmax.
         cutoffs: Vec<usize> = Vec::new(),
     }
 }
 
+impl Model {
+    /// Its recurrent layers in words.
+    ///
+    /// ```
+    /// use rnn_lm::config::Config;
+    /// assert_eq!(Config::preset("zaremba-medium")?.model.sizes(), "2 x lstm of 650");
+    /// assert_eq!(Config::preset("awd-lstm")?.model.sizes(), "3 x lstm of 1150, the last of 400");
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    pub fn sizes(&self) -> String {
+        let Self { layers, cell, hidden, .. } = self;
+        match self.last {
+            last if last == 0 || last == *hidden => format!("{layers} x {cell} of {hidden}"),
+            last if *layers == 1 => format!("1 x {cell} of {last}"),
+            last => format!("{layers} x {cell} of {hidden}, the last of {last}"),
+        }
+    }
+}
+
 section! {
-    /// Rates of dropout and zoneout, each a probability, and the factors of penalties; see [`crate::model::Dropout`].
+    /// Rates of dropout and zoneout, each a probability, and the factors of two penalties; see [`crate::model::Dropout`].
     Rates {
-        /// The probability that a word of the vocabulary is missing in a window.
+        /// Embedding dropout: the probability that a word's whole vector is zero for a window.
         words: f64 = 0.0,
-        /// The probability that a number is dropped of what the first layer takes.
+        /// Dropout on the input of the first recurrent layer.
         input: f64 = 0.0,
-        /// The probability that one is dropped of what each layer takes of the one below.
+        /// Dropout between recurrent layers.
         between: f64 = 0.0,
-        /// The probability that one is dropped of what is predicted from.
+        /// Dropout on the output of the last recurrent layer, before the softmax.
         output: f64 = 0.0,
-        /// Drop the same units at all steps of a window.
+        /// Locked dropout: input, between and output drop the same units at all steps of a window.
         locked: bool = false,
-        /// The probability that a recurrent weight is dropped (weight drop).
+        /// Weight drop: the probability that a recurrent weight is zero for a window.
         weight: f64 = 0.0,
-        /// The probability that a unit of the state that is fed back is dropped.
+        /// Recurrent dropout: the probability that a unit of h is dropped where it is fed back.
         recurrent: f64 = 0.0,
-        /// The probability that a unit of h keeps its value at a step.
+        /// Zoneout: the probability that a unit of h keeps its value at a step.
         zoneout_h: f64 = 0.0,
-        /// The probability that a unit of an LSTM's c keeps its value at a step.
+        /// Zoneout of c, of an LSTM: the probability that a unit of c keeps its value at a step.
         zoneout_c: f64 = 0.0,
-        /// AR, the factor of the outputs' mean square in the loss.
+        /// AR: this factor times the mean square of the outputs is added to the loss.
         activation: f64 = 0.0,
-        /// TAR, the factor of the mean square of the outputs' changes in the loss.
+        /// TAR: this factor times the mean square of the outputs' changes from step to step is added to the loss.
         temporal: f64 = 0.0,
     }
 }
@@ -135,55 +154,55 @@ section! {
 section! {
     /// Steps, rates and rules.
     Training {
-        /// N, streams of text read side by side.
+        /// N, the batch size: streams of text read side by side.
         batch: usize = 20,
-        /// T, steps that the gradient goes back.
+        /// T, the window's length: steps that the gradient goes back.
         time: usize = 35,
         /// Which windows: streams (each prediction once an epoch) or book (the book's rule).
         order: String = "streams".into(),
-        /// Windows of lengths that are drawn (of streams).
+        /// Windows of random lengths around time (of order streams).
         varied: bool = false,
-        /// Windows whose gradients make a step; the last one of an epoch has those that are left.
+        /// Gradient accumulation: windows that make one step; the last step of an epoch has those that are left.
         accumulate: usize = 1,
-        /// Times that the text is read.
+        /// Epochs: times that the text is read.
         epochs: usize = 2,
-        /// The rule of a step: sgd, adam, adamw or rms-prop.
+        /// The optimiser: sgd, adam, adamw or rms-prop.
         rule: String = "sgd".into(),
-        /// The learning rate, for the mean loss of a window.
+        /// The learning rate, for the mean loss of a window (the rate of a paper that sums over T steps, times T).
         lr: f64 = 10.0,
         /// Momentum of sgd.
         momentum: f64 = 0.0,
-        /// Nesterov's momentum, of sgd.
+        /// Nesterov's form of the momentum, of sgd.
         nesterov: bool = false,
-        /// How long adam and adamw remember gradients.
+        /// Adam's beta1: the decay of the mean of gradients.
         beta1: f64 = 0.9,
-        /// How long adam, adamw and rms-prop remember their squares.
+        /// Adam's beta2, and the alpha of rms-prop: the decay of the mean of their squares.
         beta2: f64 = 0.999,
-        /// The factor of the weights' decay.
+        /// Weight decay.
         decay: f64 = 0.0,
-        /// Decay beside the rule instead of in the gradient; that of adamw is.
+        /// Weight decay beside the optimiser's step instead of in the gradient, as adamw always has it.
         decoupled: bool = false,
-        /// The longest gradient, over all parameters; 0 for any.
+        /// Clipping: the largest norm of all gradients together (of a paper that sums over T steps, divided by T); 0: none.
         clip_norm: f64 = 0.25,
-        /// The largest number of a gradient; 0 for any.
+        /// Clipping of each number of a gradient to at most this; 0: none.
         clip_value: f64 = 0.0,
-        /// Schedule of the rate: constant, plateau, decay or cosine.
+        /// The rate's schedule: constant, plateau, decay (by epochs) or cosine.
         schedule: String = "constant".into(),
-        /// By what plateau (an evaluation no better) and decay (each epoch) divide the rate.
+        /// What the rate is divided by: plateau, where an evaluation is no better; decay, at each epoch after the first ones.
         divide: f64 = 4.0,
-        /// Epochs with the whole rate, of the schedule decay.
+        /// Epochs with the whole rate before decay divides it.
         after: usize = 1,
-        /// Steps in which the rate rises, of the schedule cosine.
+        /// Steps in which the rate rises before cosine lets it fall.
         warmup: u64 = 0,
-        /// Average of the weights: never, after (a step) or nt-asgd.
+        /// Averaging of the weights: never, after (so many steps) or nt-asgd.
         average: String = "never".into(),
-        /// Steps before an average begins that is called after, or evaluations that nt-asgd waits for.
+        /// When averaging begins (early stopping is stop_after): after, steps; nt-asgd, evaluations without a better one.
         patience: u64 = 0,
-        /// Steps between two evaluations; 0 for one an epoch.
+        /// Steps between two evaluations; 0: one an epoch.
         evaluate_every: u64 = 0,
-        /// Evaluations without a better one that end the training; 0 for none.
+        /// Early stopping: evaluations without a better one that end the training; 0: never.
         stop_after: usize = 0,
-        /// Where all random numbers come from.
+        /// The seed of all random numbers.
         seed: u64 = 1,
     }
 }

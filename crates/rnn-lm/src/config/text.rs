@@ -14,6 +14,21 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
     ("training", Training::SETTINGS),
 ];
 
+/// What other programs call a setting.
+const ELSEWHERE: [(&str, &str); 11] = [
+    ("optimizer", "rule"),
+    ("learning_rate", "lr"),
+    ("weight_decay", "decay"),
+    ("batch_size", "batch"),
+    ("bptt", "time"),
+    ("seq_len", "time"),
+    ("hidden_size", "hidden"),
+    ("num_layers", "layers"),
+    ("embedding_dim", "embed"),
+    ("vocab_size", "max_vocab"),
+    ("early_stopping", "stop_after"),
+];
+
 /// A sentence of documentation as a comment.
 fn comment(about: &'static str) -> &'static str {
     about.trim().trim_end_matches('.')
@@ -26,6 +41,8 @@ pub struct Setting {
     pub section: &'static str,
     /// Its name.
     pub name: &'static str,
+    /// What other programs call it.
+    pub elsewhere: Vec<&'static str>,
     /// What it is.
     pub about: &'static str,
     /// What it is where nobody says otherwise, and of which type.
@@ -44,7 +61,9 @@ impl Config {
             for (name, about) in named {
                 let default = defaults.get(section).and_then(|section| section.get(*name));
                 let default = default.cloned().unwrap_or(toml::Value::Boolean(false));
-                settings.push(Setting { section, name, about: comment(about), default });
+                let elsewhere = ELSEWHERE.iter().filter(|(_, ours)| ours == name).map(|(theirs, _)| *theirs);
+                let elsewhere = elsewhere.collect();
+                settings.push(Setting { section, name, elsewhere, about: comment(about), default });
             }
         }
         Ok(settings)
@@ -150,14 +169,14 @@ impl Config {
             }
             let (Some((_, known)), Some(settings)) = (known, settings.get_ref().as_table()) else {
                 let named = section.get_ref();
-                return Err(unknown(&at, "a section", named, &sections, home_of(named)));
+                return Err(unknown(&at, "a section", named, &sections, called(named)));
             };
             let known: Vec<&str> = known.iter().map(|(setting, _)| *setting).collect();
             for (setting, value) in settings {
                 let at = format!("{name}:{}", line(text, setting.span().start));
                 if !known.contains(&&**setting.get_ref()) {
                     let what = format!("a setting of [{}]", section.get_ref());
-                    return Err(unknown(&at, &what, setting.get_ref(), &known, home_of(setting.get_ref())));
+                    return Err(unknown(&at, &what, setting.get_ref(), &known, called(setting.get_ref())));
                 }
                 let default = defaults.get(&**section.get_ref()).and_then(|of| of.get(&**setting.get_ref()));
                 if let Some(default) = default.filter(|default| !fits(value.get_ref(), default)) {
@@ -255,16 +274,19 @@ pub(super) fn line_of(text: &str, setting: &str) -> Option<usize> {
     Some(line(text, key.span().start))
 }
 
-/// The section that has a setting of this name.
-fn home_of(setting: &str) -> Option<&'static str> {
-    let has = |settings: &[(&str, &str)]| settings.iter().any(|(name, _)| *name == setting);
-    SECTIONS.iter().find(|(_, settings)| has(settings)).map(|(section, _)| *section)
+/// The setting that is called so here or elsewhere: its section and its name.
+fn called(setting: &str) -> Option<(&'static str, &'static str)> {
+    let ours = ELSEWHERE.iter().find(|(theirs, _)| *theirs == setting).map_or(setting, |(_, ours)| *ours);
+    let mut all =
+        SECTIONS.iter().flat_map(|(section, named)| named.iter().map(|(name, _)| (*section, *name)));
+    all.find(|(_, name)| *name == ours)
 }
 
-fn unknown(at: &str, what: &str, got: &str, known: &[&str], home: Option<&str>) -> Error {
+fn unknown(at: &str, what: &str, got: &str, known: &[&str], meant: Option<(&str, &str)>) -> Error {
     let error = Error::invalid(at, what, format!("{got:?}"));
-    match (home, nearest(got, known)) {
-        (Some(home), _) => error.hint(format!("it is a setting of [{home}]")),
+    match (meant, nearest(got, known)) {
+        (Some((section, name)), _) if name == got => error.hint(format!("it is a setting of [{section}]")),
+        (Some((section, name)), _) => error.hint(format!("here it is {name}, of [{section}]")),
         (None, Some(near)) => error.hint(format!("did you mean {near}?")),
         (None, None) => error.hint(format!("there are {}", known.join(", "))),
     }
@@ -280,6 +302,7 @@ pub(super) fn meant(error: Error, got: &str, known: &[&str]) -> Error {
 
 /// The name that is meant, if one is near enough.
 fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
+    let got = &got.to_lowercase();
     let near = known.iter().map(|name| (strsim::jaro_winkler(got, name), *name));
     let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.8);
     // Of a short name one letter, or two that changed places, are much of it.
@@ -316,6 +339,10 @@ mod tests {
                 "run.toml:3: expected a setting of [model], got \"hiden\" (did you mean hidden?)",
             ),
             (
+                "[training]\noptimizer = \"adam\"\n",
+                "run.toml:2: expected a setting of [training], got \"optimizer\" (here it is rule, of [training])",
+            ),
+            (
                 "[model]\nlr = 3\n",
                 "run.toml:2: expected a setting of [model], got \"lr\" (it is a setting of [training])",
             ),
@@ -341,6 +368,9 @@ mod tests {
         }
         let error = Config::preset("zaremba-smal").unwrap_err().to_string();
         assert!(error.ends_with("got \"zaremba-smal\" (did you mean zaremba-small?)"), "{error}");
+        for (_, ours) in ELSEWHERE {
+            assert!(called(ours).is_some(), "{ours}");
+        }
     }
 
     #[test]

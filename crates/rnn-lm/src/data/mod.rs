@@ -18,7 +18,7 @@ pub use corpus::Corpus;
 pub use id_file::{IdFile, IdFileWriter};
 pub use mark::behind_mark;
 pub use source::Source;
-pub use text_file::{TextFile, read_text};
+pub use text_file::{TextFile, open_text, read_text};
 pub use tokens::Tokens;
 pub use varied::Varied;
 pub use vocabulary::{EOS, UNK, Unknown, Vocabulary, VocabularyOptions};

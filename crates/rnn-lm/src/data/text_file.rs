@@ -36,8 +36,7 @@ impl TextFile {
         let path = path.as_ref();
         let about = std::fs::metadata(path).map_err(Error::io(path))?;
         if about.is_dir() {
-            return Err(Error::invalid(path.display(), "a file of text", "a folder")
-                .hint("name a file in it; `cat` makes one text of several"));
+            return Err(a_folder(path));
         }
         if !about.is_file() {
             let error = Error::invalid(
@@ -160,13 +159,32 @@ impl TextFile {
     }
 }
 
+fn a_folder(path: &Path) -> Error {
+    Error::invalid(path.display(), "a file of text", "a folder")
+        .hint("name a file in it; `cat` makes one text of several")
+}
+
+/// Opens a text to be read once, which may come out of a pipe.
+///
+/// # Errors
+/// What cannot be opened, or is a folder.
+pub fn open_text(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(Error::io(path))?;
+    match file.metadata().map_err(Error::io(path))?.is_dir() {
+        true => Err(a_folder(path)),
+        false => Ok(file),
+    }
+}
+
 /// The text of a file, without the byte order mark that some editors put in front.
 ///
 /// # Errors
 /// A file that cannot be read, or that is not UTF-8; both name the file, the second the first bad byte.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let mut bytes = Vec::new();
+    open_text(path)?.read_to_end(&mut bytes).map_err(Error::io(path))?;
     let mark = bytes.len() - unmarked(&bytes).len();
     let mut text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
         path: path.to_path_buf(),

@@ -68,7 +68,7 @@ impl<'a> Sum<'a> {
 }
 
 /// Steps of a window where how many there are changes nothing: the logits of so many are in memory at once.
-const TIME: usize = 64;
+pub const TIME: usize = 64;
 
 /// What all ask of a text: something to predict, and known ids.
 fn check_text(op: &str, model: &dyn LanguageModel, ids: &[u32]) -> Result<()> {

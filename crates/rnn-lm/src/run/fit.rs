@@ -89,7 +89,8 @@ pub struct Stepped {
     pub loss: f64,
     /// Tokens learnt from in all.
     pub tokens: usize,
-    /// The rate of the step that the last window is a part of.
+    /// The rate of the step that the last window is a part of, before the factor of its length
+    /// ([`crate::data::Window::share`]).
     pub lr: f64,
 }
 
@@ -225,7 +226,6 @@ impl Fit {
                     epochs,
                 ));
             }
-            run.write_config()?;
         }
         // It may have been ended a moment before it was whole.
         begun::whole(run.folder())?;
@@ -241,6 +241,10 @@ impl Fit {
             // Before the weights, which are missing until they are there.
             keep(&run, trainer, model.as_ref(), since)?;
             trainer.with_average(model.as_mut(), |model| run.save(model))?;
+        }
+        if epochs.is_some() {
+            // Last: where anything failed, the run is to end where it was to.
+            run.write_config()?;
         }
         Ok(Self::of(run, parts, metrics, lock))
     }
@@ -406,7 +410,7 @@ fn measure(
 ) -> Result<Option<f64>> {
     let Some(valid) = valid else { return Ok(None) };
     let order = evaluate::Order::Streams { batch: batch.min(valid.len() - 1) };
-    let measured = trainer.with_average(model, |model| order.evaluate(model, valid, 64, None))?;
+    let measured = trainer.with_average(model, |model| order.evaluate(model, valid, evaluate::TIME, None))?;
     let loss = measured.loss();
     // Ten times what knowing nothing costs: no model that learns is ever there.
     let most = 10.0 * (model.vocabulary().max(2) as f64).ln();

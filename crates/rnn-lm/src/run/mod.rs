@@ -191,7 +191,7 @@ impl Run {
             return Err(Error::invalid("model.warm_start", want, got)
                 .hint("leave out what says so: all of its model is taken"));
         }
-        weights::load(model.as_ref(), &other.path(MODEL), self)?;
+        weights::load(model.as_ref(), &other)?;
         Ok(model)
     }
 
@@ -201,7 +201,7 @@ impl Run {
     /// Where the file is missing, or its tensors are others than the settings say: all of them are named.
     pub fn model(&self, way: Way, device: &Device) -> Result<Box<dyn LanguageModel>> {
         let model = self.untrained(way, device)?;
-        weights::load(model.as_ref(), &self.path(MODEL), self)?;
+        weights::load(model.as_ref(), self)?;
         Ok(model)
     }
 

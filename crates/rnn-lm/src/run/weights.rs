@@ -52,8 +52,9 @@ impl Run {
     }
 }
 
-/// Reads them into a model: all, or none where one is missing, misshapen or too many.
-pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<()> {
+/// Reads those of a run into a model: all, or none where one is missing, misshapen or too many.
+pub(super) fn load(model: &dyn LanguageModel, run: &Run) -> Result<()> {
+    let path = &run.path(MODEL);
     if !there(path)? {
         return Err(Error::invalid(path.display(), "the weights of a run", "no such file")
             .hint("was its training stopped before the first evaluation? `rnn-lm resume` goes on"));
@@ -89,8 +90,11 @@ pub(super) fn load(model: &dyn LanguageModel, path: &Path, run: &Run) -> Result<
     if !wrong.is_empty() {
         let model = &run.config.model;
         let want = format!(
-            "the weights of the model in config.toml ({} {} of {}, embed {}, bias {}, tied {})",
-            model.layers, model.cell, model.hidden, model.embed, model.bias, model.tied
+            "the weights of the model in config.toml ({}, embed {}, bias {}, tied {})",
+            model.sizes(),
+            model.embed,
+            model.bias,
+            model.tied
         );
         return Err(Error::invalid(path.display(), want, wrong.join("; "))
             .hint("are config.toml and tokenizer.json those that belong to it?"));

@@ -278,6 +278,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("resume bare --epochs 3");
     bench.mistake("score run missing.txt");
     bench.mistake("score run latin.txt");
+    bench.mistake("score run folder");
     for flags in [
         "--temperature -1",
         "--top-p 0",

@@ -62,6 +62,28 @@ fn the_rate_is_a_third_of_that_at_which_the_loss_was_lowest() {
 }
 
 #[test]
+fn a_step_has_as_many_windows_as_are_accumulated() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(200));
+    let points = |flags: &str| {
+        let found = folder.json(&format!("lr-find t.txt {SMALL} --steps 12 --from 1e-9 --to 2e-9 {flags}"));
+        serde_json::from_value::<Vec<(f64, f64)>>(found["points"].clone()).unwrap()
+    };
+    let (one, four) = (points(""), points("--accumulate 4"));
+    assert_eq!((one.len(), four.len()), (12, 12));
+    // At such rates nothing is learnt: the first point is the mean of the first four windows, which are of one size.
+    let mut losses = Vec::new();
+    let mut before = 0.0;
+    for (k, (_, smooth)) in (1..).zip(points("")) {
+        let mean = smooth * (1.0 - 0.9f64.powi(k));
+        losses.push((mean - 0.9 * before) / 0.1);
+        before = mean;
+    }
+    let want = losses[..4].iter().sum::<f64>() / 4.0;
+    assert!((four[0].1 - want).abs() < 1e-6 && (four[0].1 - one[0].1).abs() > 1e-6, "{four:?} {losses:?}");
+}
+
+#[test]
 fn tokens_are_looked_for_beyond_the_beginning_of_a_text() {
     let folder = Folder::new();
     // More of them than its first 8 MiB have, and others.

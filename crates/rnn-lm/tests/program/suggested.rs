@@ -107,6 +107,16 @@ fn what_has_no_effect_is_said() {
             "note     --dropout-between has no effect here: it is for more layers than one",
         ]
     );
+    assert_eq!(
+        said("--last 5", "d"),
+        [
+            "note     --hidden has no effect here: it is for layers below the last, which has a size of its own"
+        ]
+    );
+    // Under the names that other programs have.
+    assert_eq!(said("--optimizer sgd --weight-decay 0.1 --learning-rate 0.5", "e"), [""; 0]);
+    let config = std::fs::read_to_string(folder.path("e/config.toml")).unwrap();
+    assert!(config.contains("\ndecay = 0.1 ") && config.contains("\nlr = 0.5 "), "{config}");
 }
 
 #[test]

@@ -40,6 +40,22 @@ fn an_end_that_is_moved_to_where_nothing_was_measured_is_measured() {
 }
 
 #[test]
+fn an_end_is_not_moved_where_the_run_cannot_go_on() {
+    let bench = Bench::new();
+    let run = bench.train("run", &bench.by_heart("[training]\nepochs = 2"));
+    let (settings, lines) = (run.join(CONFIG), run.join(METRICS));
+    let before = std::fs::read(&settings).unwrap();
+    std::fs::rename(&lines, bench.path("aside")).unwrap();
+    std::fs::create_dir(&lines).unwrap();
+    says(resume(&run, Some(5)), &["metrics.jsonl"]);
+    assert!(std::fs::read(&settings).unwrap() == before);
+    std::fs::remove_dir(&lines).unwrap();
+    std::fs::rename(bench.path("aside"), &lines).unwrap();
+    drop(resume(&run, Some(5)).unwrap());
+    assert!(std::fs::read_to_string(&settings).unwrap().contains("epochs = 5"));
+}
+
+#[test]
 fn after_the_best_weights_are_lost_better_ones_than_the_last_are_kept() {
     let bench = Bench::new();
     let all = losses(&bench.train("whole", &bench.by_heart("")));

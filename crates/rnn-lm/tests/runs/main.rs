@@ -11,7 +11,7 @@ mod settings;
 
 use candle_core::Device;
 use rnn_lm::config::Config;
-use rnn_lm::run::{CHECKPOINT, End, Fit, METRICS, MODEL, Watch};
+use rnn_lm::run::{CHECKPOINT, CONFIG, End, Fit, METRICS, MODEL, Watch};
 use rnn_lm::train::Checkpoint;
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -246,6 +246,7 @@ fn assembled(parts: Parts, network: &Network, bias: Bias, path: &Path) -> Result
         Kind::Lstm => CellKind::Lstm,
         Kind::Gru => CellKind::Gru,
         Kind::RnnTanh => CellKind::Rnn,
+        // No file says so: of an RNN's shapes tanh is what is taken.
         Kind::RnnRelu => return Err(Error::invalid(path.display(), "rnn (tanh), lstm or gru", "relu")),
     };
     let tied = same(&embedding, &weight)?;
