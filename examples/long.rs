@@ -9,7 +9,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
-use rnn_core::{Cell, LayerSpec, LstmCell, Parameters, Recurrent, Segments, State, TimeRnn};
+use rnn_core::{Cell, Layer, LayerSpec, LstmCell, Parameters, Recurrent, Segments, State, TimeRnn};
 use std::io::Write;
 use std::process::Command;
 
@@ -80,8 +80,7 @@ fn one(args: &Args, only: &str) -> Result<()> {
         let dhs = hs.ones_like()?;
         let grads = lstm.backward(tape, &dhs, &next.zeros_like()?)?;
         seconds = start.elapsed().as_secs_f64();
-        let dxs = grads.dxs.context("no gradient of the input")?;
-        sum = f64::from(dxs.sum_all()?.to_scalar::<f32>()?);
+        sum = f64::from(grads.dxs.sum_all()?.to_scalar::<f32>()?);
     }
     Ok(writeln!(std::io::stdout(), "{} {seconds} {sum}", peak_mib()?)?)
 }

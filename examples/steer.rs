@@ -15,8 +15,9 @@ use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use rnn_core::rng::Stream;
 use rnn_core::{
-    Cell, Direction, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters, PeepholeLstmCell,
-    Plan, Recurrent, Regularisers, ResetBeforeGruCell, RnnCell, Segments, State, TimeRnn, Way,
+    Cell, Direction, GruCell, Layer, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters,
+    PeepholeLstmCell, Plan, Recurrent, Regularisers, ResetBeforeGruCell, RnnCell, Segments, State, TimeRnn,
+    Way,
 };
 use serde_json::json;
 use std::io::Write;
@@ -178,8 +179,8 @@ impl Window {
         let (hs, next, tape) = layer.forward_taped_with(&xs, &state, plan)?;
         let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
         let mut all = vec![hs];
-        all.extend(grads.dxs);
-        all.extend(grads.params.tensors().into_iter().cloned());
+        all.push(grads.dxs);
+        all.extend(grads.params[0].tensors().into_iter().cloned());
         Ok(all)
     }
 }

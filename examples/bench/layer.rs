@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::rng::Stream;
 use rnn_core::{
-    Cell, LayerSpec, Parameters, Plan, Recurrent, Stack, StackState, StackTape, State, TimeRnn, Way,
+    Cell, LayerSpec, Parameters, Recurrent, Stack, StackState, StackTape, State, TimeRnn, TimeTape, Way,
 };
 use serde_json::{Map, Value, json};
 
@@ -73,11 +73,11 @@ impl<L: Layers> TwoHalves for Graph<L> {
 struct Chain<C>(Stack<TimeRnn<C>>);
 
 impl<C: Cell> TwoHalves for Chain<C> {
-    type Kept = (StackTape, StackState<C::State>);
+    type Kept = (StackTape<TimeTape>, StackState<C::State>);
 
     fn forward(&self, xs: &Var) -> Result<(Tensor, Self::Kept)> {
         let state = self.0.zero_state(xs.dim(0)?)?;
-        let (hs, next, tape) = self.0.forward_taped(&xs.as_detached_tensor(), &state, &Plan::default())?;
+        let (hs, next, tape) = self.0.forward_taped(&xs.as_detached_tensor(), &state)?;
         Ok((hs, (tape, next)))
     }
 

@@ -214,7 +214,7 @@ impl Fixture {
     /// Layer by layer there, and layer by layer back.
     fn by_hand<R: Layer>(&self, stack: &Stack<R>) -> Result<Named> {
         let state = self.zero(stack)?.with_stacked(&self.given(|name| format!("{name}0")))?;
-        let (out, next, tape) = stack.forward_taped(self.tensor("x")?, &state, &self.plan)?;
+        let (out, next, tape) = stack.forward_taped_with(self.tensor("x")?, &state, &self.plan)?;
         let mut named = self.last(&next)?;
         named.insert("out".into(), out);
 

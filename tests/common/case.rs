@@ -104,8 +104,8 @@ impl Case {
     /// What [`Self::recorded`] gives, without autograd.
     pub fn by_hand<R: Layer>(&self, layer: &R) -> Named {
         let start = self.start(layer);
-        let (hs, next, tapes) = layer.forward_by_hand(&self.xs(), &start, &self.plan).unwrap();
-        let grads = layer.backward_by_hand(tapes, &self.dhs(layer), &self.state(&next, "d")).unwrap();
+        let (hs, next, tape) = layer.forward_taped_with(&self.xs(), &start, &self.plan).unwrap();
+        let grads = layer.backward(tape, &self.dhs(layer), &self.state(&next, "d")).unwrap();
         let mut named = vec![("hs".to_string(), hs)];
         let of_state = |what: &str, state: &R::State| {
             let parts = state.names().into_iter().zip(state.parts());

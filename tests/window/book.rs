@@ -5,8 +5,8 @@
 use crate::numbers::{self, off};
 use candle_core::{DType, Device, Tensor, Var};
 use rnn_core::{
-    Bias, Cell, CellState, GruCell, LayerParams, LayerSpec, LstmCell, Parameters, Plan, Recurrent, Result,
-    RnnCell, Scheme, State, Stateful, TimeRnn, Way,
+    Bias, Cell, CellState, GruCell, Layer, LayerParams, LayerSpec, LstmCell, Parameters, Plan, Recurrent,
+    Result, RnnCell, Scheme, State, Stateful, TimeRnn, Way,
 };
 
 const N: usize = 3;
@@ -62,13 +62,13 @@ fn summed_over_all_steps<C: Cell>() -> Result<()> {
         let (hs, next, tape) = layer.forward_taped(&xs, &h0)?;
         assert!(off(&step_of(&hs, T - 1), state.h()) < 1e-13);
         let grads = layer.backward(tape, &dhs, &next.zeros_like()?)?;
-        for ((name, got), want) in grads.params.named(0).iter().zip(summed.tensors()) {
+        for ((name, got), want) in grads.params[0].named(0).iter().zip(summed.tensors()) {
             assert!(off(got, want) < 1e-12, "{way}: {name} is the sum over all steps");
         }
-        for ((name, got), slip) in grads.params.named(0).iter().zip(last_step.tensors()) {
+        for ((name, got), slip) in grads.params[0].named(0).iter().zip(last_step.tensors()) {
             assert!(off(got, slip) > 1e-2, "{way}: {name} is not the last step's gradient");
         }
-        let all = grads.dxs.unwrap();
+        let all = grads.dxs;
         for (t, dx) in dxs.iter().enumerate() {
             assert!(off(&step_of(&all, t), dx) < 1e-12, "{way}: dxs[:, {t}]");
             assert!(t == 0 || off(&step_of(&all, t), &dxs[0]) > 1e-2, "{way}: each step has its own dx");

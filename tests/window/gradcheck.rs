@@ -3,7 +3,7 @@
 use crate::numbers;
 use candle_core::{DType, Device, Tensor};
 use rnn_core::{
-    Cell, CellNormLstmCell, GruCell, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters,
+    Cell, CellNormLstmCell, GruCell, Layer, LayerNormLstmCell, LayerSpec, LstmCell, Normed, Parameters,
     PeepholeLstmCell, Recurrent, ResetBeforeGruCell, Result, RnnCell, State, TimeRnn, Way,
 };
 
@@ -60,9 +60,9 @@ impl<C: Cell> Case<C> {
         let dnext =
             next.try_map(&mut |p| Ok(random(p.dims(), &format!("dpart {}", i.next().unwrap())))).unwrap();
         let grads = self.layer.backward(tape, &random(hs.dims(), "dhs"), &dnext).unwrap();
-        let mut all = vec![grads.dxs.unwrap()];
+        let mut all = vec![grads.dxs];
         all.extend(grads.dstate.parts().into_iter().cloned());
-        all.extend(grads.params.tensors().into_iter().cloned());
+        all.extend(grads.params[0].tensors().into_iter().cloned());
         all
     }
 

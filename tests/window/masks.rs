@@ -4,8 +4,8 @@ use crate::numbers::{numbers as of, off, random};
 use crate::small::{H, N, T, layer, parameters, start, xs};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::{
-    Cell, GruCell, LayerSpec, LstmCell, Plan, Recurrent, Regularisers, ResetBeforeGruCell, Stack, State,
-    TimeRnn,
+    Cell, GruCell, Layer, LayerSpec, LstmCell, Plan, Recurrent, Regularisers, ResetBeforeGruCell, Stack,
+    State, TimeRnn,
 };
 
 fn regularised(regularisers: Regularisers) -> (TimeRnn<LstmCell>, Plan) {
@@ -57,7 +57,8 @@ fn weight_drop_is_of_every_recurrent_weight_there_is() {
     let (hs, _) = gru.forward_with(&xs, &state, &plan).unwrap();
     let grads = hs.sum_all().unwrap().backward().unwrap();
     let (hs, _, tape) = gru.forward_taped_with(&xs, &state, &plan).unwrap();
-    let by_hand = gru.backward(tape, &hs.ones_like().unwrap(), &state.zeros_like().unwrap()).unwrap().params;
+    let by_hand =
+        gru.backward(tape, &hs.ones_like().unwrap(), &state.zeros_like().unwrap()).unwrap().params.remove(0);
     let mut dropped = Vec::new();
     for ((name, weight), (_, taped)) in gru.cell().params().recurrent().into_iter().zip(by_hand.recurrent()) {
         let grad = grads.get(weight).unwrap();

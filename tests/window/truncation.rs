@@ -25,10 +25,10 @@ fn in_segments<C: Cell>(
     let xs = random(&[2, 50, 3], dtype, "xs");
     let (hs, next, tape) = layer.forward_taped_with(&xs, &start(&layer, 2, dtype), plan).unwrap();
     let grads = layer.backward(tape, &random(hs.dims(), dtype, "dhs"), &next).unwrap();
-    let mut all = vec![hs, grads.dxs.unwrap()];
+    let mut all = vec![hs, grads.dxs];
     all.extend(next.parts().into_iter().cloned());
     all.extend(grads.dstate.parts().into_iter().cloned());
-    all.extend(grads.params.tensors().into_iter().cloned());
+    all.extend(grads.params[0].tensors().into_iter().cloned());
     all
 }
 

@@ -100,6 +100,7 @@ impl<C: Cell> Recurrent for Bidirectional<C> {
 
 impl<C: Cell> Layer for Bidirectional<C> {
     type Cell = C;
+    type Tape = [TimeTape; 2];
 
     fn make(spec: LayerSpec, mut cell: impl FnMut(LayerSpec) -> Result<C>) -> Result<Self> {
         let [forward, reverse] = Direction::BOTH.map(|direction| cell(spec.direction(direction)));
@@ -114,41 +115,31 @@ impl<C: Cell> Layer for Bidirectional<C> {
         vec![&self.forward, &self.reverse]
     }
 
-    fn forward_by_hand(
+    fn forward_taped_with(
         &self,
         xs: &Tensor,
         state: &Self::State,
         plan: &Plan,
-    ) -> Result<(Tensor, Self::State, Vec<TimeTape>)> {
+    ) -> Result<(Tensor, Self::State, [TimeTape; 2])> {
         let [(a, forward, there), (b, reverse, back)] =
             self.each(state, |layer, state| layer.forward_taped_with(xs, state, plan))?;
-        Ok((Self::join([a, b])?, BothStates { forward, reverse }, vec![there, back]))
+        Ok((Self::join([a, b])?, BothStates { forward, reverse }, [there, back]))
     }
 
-    fn backward_by_hand(
+    fn backward(
         &self,
-        tapes: Vec<TimeTape>,
+        [there, back]: [TimeTape; 2],
         dhs: &Tensor,
         dnext: &Self::State,
     ) -> Result<LayerGrads<Self::State>> {
-        let count = tapes.len();
-        if count != 2 {
-            return Err(Error::invalid("Bidirectional::backward", "2 tapes", count));
-        }
         let width = self.output_size();
         if dhs.dims().last() != Some(&width) {
             let want = format!("[N, T, {width}]");
             return Err(Error::invalid("Bidirectional::backward: dhs", want, format!("{:?}", dhs.dims())));
         }
-        let (mut tapes, size) = (tapes.into_iter(), self.forward.output_size());
-        let mut from = 0;
-        let [a, b] = self.each(dnext, |layer, dnext| {
-            let tape = tapes.next();
-            let tape = tape.ok_or_else(|| Error::invalid("Bidirectional::backward", "2 tapes", count))?;
-            let dhs = dhs.narrow(2, from, size)?;
-            from += size;
-            layer.backward_by_hand(vec![tape], &dhs, dnext)
-        })?;
+        let size = self.forward.output_size();
+        let a = self.forward.backward(there, &dhs.narrow(2, 0, size)?, &dnext.forward)?;
+        let b = self.reverse.backward(back, &dhs.narrow(2, size, size)?, &dnext.reverse)?;
         let dstate = BothStates { forward: a.dstate, reverse: b.dstate };
         Ok(LayerGrads { dxs: (a.dxs + b.dxs)?, dstate, params: [a.params, b.params].concat() })
     }

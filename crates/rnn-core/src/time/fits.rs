@@ -132,7 +132,9 @@ fn other_kind(tensor: &Tensor, like: &Tensor) -> Option<(&'static str, String, S
 #[cfg(test)]
 mod tests {
     use crate::cell::{Bias, LayerParams};
-    use crate::{Cell, GruCell, LayerSpec, LstmCell, Normed, Parameters, Recurrent, Stack, TimeRnn, Way};
+    use crate::{
+        Cell, GruCell, Layer, LayerSpec, LstmCell, Normed, Parameters, Recurrent, Stack, TimeRnn, Way,
+    };
     use candle_core::{DType, Device, Tensor};
 
     /// A layer with other parameters than its cell asks for, on every way, and one step at a time.

@@ -124,6 +124,9 @@ pub trait Layer: Recurrent + Clone + std::fmt::Debug + Sized {
     /// The cell of every direction.
     type Cell: Cell;
 
+    /// What a forward without autograd leaves for its backward: a [`TimeTape`] for each direction.
+    type Tape: std::fmt::Debug;
+
     /// A layer of `spec`, its cells made by `cell`, which is told their direction.
     ///
     /// # Errors
@@ -152,24 +155,49 @@ pub trait Layer: Recurrent + Clone + std::fmt::Debug + Sized {
         self.directions().first().map_or(Way::default(), |layer| layer.way())
     }
 
-    /// The forward without autograd: `hs [N, T, P]`, twice P of two directions, and a tape for each direction.
+    /// The forward without autograd: `xs [N, T, D]` and a state give `hs [N, T, P]`, twice P of two directions, the next
+    /// state, and the tape for [`Self::backward`]. Like the book's layer, and for those who write their own chain of layers.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use rnn_core::{GruCell, Layer, LayerSpec, Parameters, Recurrent, State, TimeRnn};
+    /// let parameters = Parameters::new(0, DType::F64, &Device::Cpu);
+    /// let gru = TimeRnn::<GruCell>::build(LayerSpec::new(3, 4), &parameters.builder())?;
+    /// let xs = Tensor::ones((2, 5, 3), DType::F64, &Device::Cpu)?;
+    /// let (hs, next, tape) = gru.forward_taped(&xs, &gru.zero_state(2)?)?;
+    /// // Of a loss that is half the sum of all squares, and asks nothing of the next state.
+    /// let grads = gru.backward(tape, &hs, &next.zeros_like()?)?;
+    /// assert_eq!((grads.dxs.dims(), grads.params[0].weight_hh.dims()), ([2, 5, 3].as_slice(), [12, 4].as_slice()));
+    /// # rnn_core::Result::Ok(())
+    /// ```
     ///
     /// # Errors
-    /// Those of [`TimeRnn::forward_taped_with`].
-    fn forward_by_hand(
+    /// Where a shape, a dtype or a device does not fit, or the way is the reference, which has no tape. Always for a
+    /// layer that [draws](Recurrent::draws): [`Self::forward_taped_with`] takes a plan with a [`Plan::draw`].
+    fn forward_taped(&self, xs: &Tensor, state: &Self::State) -> Result<(Tensor, Self::State, Self::Tape)> {
+        self.forward_taped_with(xs, state, &Plan::default())
+    }
+
+    /// The same by a plan.
+    ///
+    /// # Errors
+    /// Where a shape, a dtype or a device does not fit, the way is the reference, which has no tape, the plan does
+    /// not fit the window, or it has no [`Plan::draw`] for a layer that [draws](Recurrent::draws).
+    fn forward_taped_with(
         &self,
         xs: &Tensor,
         state: &Self::State,
         plan: &Plan,
-    ) -> Result<(Tensor, Self::State, Vec<TimeTape>)>;
+    ) -> Result<(Tensor, Self::State, Self::Tape)>;
 
-    /// Its backward: from the gradients of the outputs, `dhs` shaped as `hs`, and of the next state to all others.
+    /// The backward through time without autograd: from the gradients of the outputs, `dhs` shaped as `hs`, and of the next
+    /// state, `dnext`, to all others. It uses the tape up.
     ///
     /// # Errors
-    /// Those of [`TimeRnn::backward`].
-    fn backward_by_hand(
+    /// Where the tape was not left by this layer or a clone of it, or a shape, a dtype or a device does not fit its window.
+    fn backward(
         &self,
-        tapes: Vec<TimeTape>,
+        tape: Self::Tape,
         dhs: &Tensor,
         dnext: &Self::State,
     ) -> Result<LayerGrads<Self::State>>;

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::regularise::{Source, check_rate};
-use super::{Layer, LayerGrads, Recurrent, StackState, TimeTape};
+use super::{Layer, LayerGrads, Recurrent, StackState};
 use crate::cell::{Cell, LayerSpec, stackable};
 use crate::kernels::unroll::Way;
 use crate::{Error, Place, Result};
@@ -47,12 +47,15 @@ pub struct Stack<R> {
 
 /// What [`Stack::forward_taped`] leaves for [`Stack::backward`].
 #[derive(Debug)]
-pub struct StackTape {
+pub struct StackTape<T> {
     /// For each layer.
-    tapes: Vec<Vec<TimeTape>>,
+    tapes: Vec<T>,
     /// The mask of what each layer but the first took; none without dropout.
     masks: Vec<Option<Tensor>>,
 }
+
+/// Outputs, the next state and the tape.
+type Taped<R> = (Tensor, StackState<<R as Recurrent>::State>, StackTape<<R as Layer>::Tape>);
 
 impl<R: Layer> Stack<R> {
     /// `layers` layers like `spec`, the first one taking its input, the others the output of the one below.
@@ -147,22 +150,28 @@ impl<R: Layer> Stack<R> {
         &self.layers
     }
 
-    /// The forward without autograd: `xs [N, T, D]` and a state give `hs [N, T, P]`, twice P of two directions, the
-    /// next state, and the tape for [`Self::backward`].
+    /// The forward without autograd, as [`Layer::forward_taped`] of each layer.
     ///
     /// # Errors
-    /// Where a shape, a dtype or a device does not fit, the plan does not fit the window, it has no [`Plan::draw`]
-    /// for a stack that [draws](Recurrent::draws), or the way is the reference, which has no tape.
-    pub fn forward_taped(
+    /// Those of a layer.
+    pub fn forward_taped(&self, xs: &Tensor, state: &StackState<R::State>) -> Result<Taped<R>> {
+        self.forward_taped_with(xs, state, &Plan::default())
+    }
+
+    /// The same by a plan.
+    ///
+    /// # Errors
+    /// Those of [`Layer::forward_taped_with`], and where there is dropout and the plan has no [`Plan::draw`].
+    pub fn forward_taped_with(
         &self,
         xs: &Tensor,
         state: &StackState<R::State>,
         plan: &Plan,
-    ) -> Result<(Tensor, StackState<R::State>, StackTape)> {
+    ) -> Result<Taped<R>> {
         let (mut tapes, mut masks) = (Vec::new(), Vec::new());
         let (hs, next) = self.through(xs, state, |k, layer, xs, state| {
             let mask = self.mask(k, xs, plan)?;
-            let (hs, next, tape) = layer.forward_by_hand(&masked(xs, mask.as_ref())?, state, plan)?;
+            let (hs, next, tape) = layer.forward_taped_with(&masked(xs, mask.as_ref())?, state, plan)?;
             tapes.push(tape);
             masks.push(mask);
             Ok((hs, next))
@@ -181,7 +190,7 @@ impl<R: Layer> Stack<R> {
     /// Where the tape is that of a stack of other layers, or a shape does not fit its window.
     pub fn backward(
         &self,
-        tape: StackTape,
+        tape: StackTape<R::Tape>,
         dhs: &Tensor,
         dnext: &StackState<R::State>,
     ) -> Result<LayerGrads<StackState<R::State>>> {
@@ -197,8 +206,8 @@ impl<R: Layer> Stack<R> {
         let mut dhs = dhs.clone();
         let (mut of_layers, mut dstates) = (Vec::new(), Vec::new());
         let saved = tape.tapes.into_iter().zip(tape.masks);
-        for ((layer, (tapes, mask)), dnext) in self.layers.iter().zip(saved).zip(&dnext.layers).rev() {
-            let grads = layer.backward_by_hand(tapes, &dhs, dnext)?;
+        for ((layer, (tape, mask)), dnext) in self.layers.iter().zip(saved).zip(&dnext.layers).rev() {
+            let grads = layer.backward(tape, &dhs, dnext)?;
             dhs = masked(&grads.dxs, mask.as_ref())?;
             of_layers.push(grads.params);
             dstates.push(grads.dstate);

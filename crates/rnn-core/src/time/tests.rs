@@ -17,9 +17,9 @@ fn everything<C: Cell>() -> Vec<Vec<f32>> {
     let state = layer.zero_state(7).unwrap();
     let (hs, next, tape) = layer.forward_taped(&random(90), &state).unwrap();
     let grads = layer.backward(tape, &random(70), &next).unwrap();
-    let mut all = vec![hs, grads.dxs.unwrap()];
+    let mut all = vec![hs, grads.dxs];
     all.extend(grads.dstate.parts().into_iter().cloned());
-    all.extend(grads.params.tensors().into_iter().cloned());
+    all.extend(grads.params[0].tensors().into_iter().cloned());
     all.iter().map(|tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
 }
 

@@ -52,7 +52,7 @@ pub struct TimeRnn<C> {
     params_fit: OnceLock<()>,
 }
 
-/// What [`TimeRnn::forward_taped`] leaves for [`TimeRnn::backward`].
+/// What [`Layer::forward_taped`] leaves for [`Layer::backward`].
 #[derive(Debug)]
 pub struct TimeTape {
     tape: Tape,
@@ -159,79 +159,6 @@ impl<C: Cell> TimeRnn<C> {
     /// fused.
     pub fn way(&self) -> Way {
         unroll::resolve(self.way, &self.cell)
-    }
-
-    /// The forward without autograd: `xs [N, T, D]` and a state give `hs [N, T, P]`, the next state, and the tape for
-    /// [`Self::backward`]. Like the book's layer, and for those who write their own chain of layers.
-    ///
-    /// # Errors
-    /// Where a shape, a dtype or a device does not fit, or the way is the reference, which has no tape. Always for a
-    /// layer that [draws](Recurrent::draws): [`Self::forward_taped_with`] takes a plan with a [`Plan::draw`].
-    pub fn forward_taped(&self, xs: &Tensor, state: &C::State) -> Result<(Tensor, C::State, TimeTape)> {
-        self.forward_taped_with(xs, state, &Plan::default())
-    }
-
-    /// The same by a plan.
-    ///
-    /// # Errors
-    /// Where a shape, a dtype or a device does not fit, the way is the reference, which has no tape, the plan does
-    /// not fit the window, or it has no [`Plan::draw`] for a layer that [draws](Recurrent::draws).
-    pub fn forward_taped_with(
-        &self,
-        xs: &Tensor,
-        state: &C::State,
-        plan: &Plan,
-    ) -> Result<(Tensor, C::State, TimeTape)> {
-        let way = self.by_hand("forward_taped")?;
-        self.check(xs, state)?;
-        let Run { cell, xs, guides, masks } = self.ready(&xs.detach(), plan, true)?;
-        let cell = cell.with_params(cell.params().detach());
-        let (flat, tape) = self.run(way, &cell, (&xs, state, &guides), Keep::Tape)?;
-        let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
-        let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
-        let hs = drop_units(&hs, masks.output.as_ref(), way)?;
-        let params = (!masks.weights.is_empty()).then(|| cell.params().clone());
-        Ok((hs, next, TimeTape { tape, of: self.kind(), home: self.home.clone(), params, masks }))
-    }
-
-    /// The backward through time without autograd: `dhs [N, T, P]` and `dnext`, shaped as the next state, give the
-    /// gradients of the input, `dxs [N, T, D]`, of the initial state and of the parameters. It uses the tape up.
-    ///
-    /// # Errors
-    /// Where the tape was not left by this layer or a clone of it, or a shape, a dtype or a device does not fit its window.
-    pub fn backward(&self, tape: TimeTape, dhs: &Tensor, dnext: &C::State) -> Result<TimeGrads<C::State>> {
-        self.check_params()?;
-        let TimeTape { tape, of, home, params, masks } = tape;
-        let kind = self.kind();
-        let wrong = |want: String, got: String| {
-            Error::invalid("TimeRnn::backward: tape", want, got)
-                .hint("a tape is for the layer whose forward_taped left it")
-        };
-        if of != kind {
-            return Err(wrong(format!("that of {kind}"), of.to_string()));
-        }
-        if !Arc::ptr_eq(&home, &self.home) {
-            return Err(wrong(
-                "that of this layer or of a clone".into(),
-                "one of another layer of its sizes".into(),
-            ));
-        }
-        let spec = self.cell.spec();
-        let (batch, time) = tape.window();
-        let output = spec.output();
-        if dhs.dims() != [batch, time, output] {
-            let want = format!("[{batch}, {time}, {output}]");
-            return Err(Error::invalid("TimeRnn::backward: dhs", want, format!("{:?}", dhs.dims())));
-        }
-        fits::state("TimeRnn::backward: dnext", &self.cell, dnext, (batch, "the tape's window"))?;
-        fits::gradients("TimeRnn::backward", &self.cell, dhs, dnext)?;
-        let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
-        let dhs = drop_units(dhs, masks.output.as_ref(), self.way())?;
-        let mut grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
-        let dropped = |dxs: Tensor| drop_units(&dxs, masks.input.as_ref(), self.way());
-        grads.dxs = grads.dxs.map(dropped).transpose()?;
-        grads.params = masks.drop_weights(&grads.params)?;
-        Ok(grads)
     }
 
     /// What a tape has to be of.
@@ -386,6 +313,7 @@ impl<C: Cell> Recurrent for TimeRnn<C> {
 
 impl<C: Cell> Layer for TimeRnn<C> {
     type Cell = C;
+    type Tape = TimeTape;
 
     fn make(spec: LayerSpec, mut cell: impl FnMut(LayerSpec) -> Result<C>) -> Result<Self> {
         Ok(Self::new(cell(spec)?))
@@ -399,29 +327,58 @@ impl<C: Cell> Layer for TimeRnn<C> {
         vec![self]
     }
 
-    fn forward_by_hand(
+    fn forward_taped_with(
         &self,
         xs: &Tensor,
         state: &C::State,
         plan: &Plan,
-    ) -> Result<(Tensor, C::State, Vec<TimeTape>)> {
-        let (hs, next, tape) = self.forward_taped_with(xs, state, plan)?;
-        Ok((hs, next, vec![tape]))
+    ) -> Result<(Tensor, C::State, TimeTape)> {
+        let way = self.by_hand("forward_taped")?;
+        self.check(xs, state)?;
+        let Run { cell, xs, guides, masks } = self.ready(&xs.detach(), plan, true)?;
+        let cell = cell.with_params(cell.params().detach());
+        let (flat, tape) = self.run(way, &cell, (&xs, state, &guides), Keep::Tape)?;
+        let tape = tape.ok_or_else(|| Error::invalid("TimeRnn::forward_taped", "a tape", "none"))?;
+        let (hs, next) = split(state, flat.detached(&self.output_shapes(&xs, state)?, &xs)?)?;
+        let hs = drop_units(&hs, masks.output.as_ref(), way)?;
+        let params = (!masks.weights.is_empty()).then(|| cell.params().clone());
+        Ok((hs, next, TimeTape { tape, of: self.kind(), home: self.home.clone(), params, masks }))
     }
 
-    fn backward_by_hand(
-        &self,
-        tapes: Vec<TimeTape>,
-        dhs: &Tensor,
-        dnext: &C::State,
-    ) -> Result<LayerGrads<C::State>> {
-        let count = tapes.len();
-        let [tape] = <[TimeTape; 1]>::try_from(tapes)
-            .map_err(|_| Error::invalid("TimeRnn::backward", "1 tape", count))?;
-        let TimeGrads { dxs, dstate, params } = self.backward(tape, dhs, dnext)?;
+    fn backward(&self, tape: TimeTape, dhs: &Tensor, dnext: &C::State) -> Result<LayerGrads<C::State>> {
+        self.check_params()?;
+        let TimeTape { tape, of, home, params, masks } = tape;
+        let kind = self.kind();
+        let wrong = |want: String, got: String| {
+            Error::invalid("TimeRnn::backward: tape", want, got)
+                .hint("a tape is for the layer whose forward_taped left it")
+        };
+        if of != kind {
+            return Err(wrong(format!("that of {kind}"), of.to_string()));
+        }
+        if !Arc::ptr_eq(&home, &self.home) {
+            return Err(wrong(
+                "that of this layer or of a clone".into(),
+                "one of another layer of its sizes".into(),
+            ));
+        }
+        let spec = self.cell.spec();
+        let (batch, time) = tape.window();
+        let output = spec.output();
+        if dhs.dims() != [batch, time, output] {
+            let want = format!("[{batch}, {time}, {output}]");
+            return Err(Error::invalid("TimeRnn::backward: dhs", want, format!("{:?}", dhs.dims())));
+        }
+        fits::state("TimeRnn::backward: dnext", &self.cell, dnext, (batch, "the tape's window"))?;
+        fits::gradients("TimeRnn::backward", &self.cell, dhs, dnext)?;
+        let cell = params.map_or_else(|| self.cell.clone(), |params| self.cell.with_params(params));
+        let dhs = drop_units(dhs, masks.output.as_ref(), self.way())?;
+        let grads = unroll::backward((&cell, &self.home), &tape, &dhs, dnext, true, Keep::Nothing)?;
+        let TimeGrads { dxs, dstate, params } = grads;
         let dxs =
             dxs.ok_or_else(|| Error::invalid("TimeRnn::backward", "a gradient of the input", "none"))?;
-        Ok(LayerGrads { dxs, dstate, params: vec![params] })
+        let dxs = drop_units(&dxs, masks.input.as_ref(), self.way())?;
+        Ok(LayerGrads { dxs, dstate, params: vec![masks.drop_weights(&params)?] })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::data::Window;
 use crate::train::{Grad, Values};
 use candle_core::Tensor;
-use rnn_core::{Cell, LayerParams, Penalty, Plan, Recurrent, StackState, StackTape, State};
+use rnn_core::{Cell, LayerParams, Penalty, Plan, Recurrent, StackState, StackTape, State, TimeTape};
 
 pub(super) struct Manual<C: Cell, E> {
     net: Net<C>,
@@ -24,7 +24,7 @@ pub(super) struct Manual<C: Cell, E> {
 struct Cache<S> {
     ids: Vec<u32>,
     masks: Masks,
-    tape: StackTape,
+    tape: StackTape<TimeTape>,
     state: StackState<S>,
     /// The gradient of what the last layer gave.
     dhs: Tensor,
@@ -48,7 +48,7 @@ impl<C: Cell, E: Ends> Engine for Manual<C, E> {
         let masks = self.net.masks((&window.xs, window.batch), draw)?;
         let xs = masks.input(&embedding.look_up(&window.xs, window.batch)?)?;
         let plan = Plan::new().draw(draw.seed, draw.window);
-        let (hs, next, tape) = stack.forward_taped(&xs, &state, &plan)?;
+        let (hs, next, tape) = stack.forward_taped_with(&xs, &state, &plan)?;
         let dropped = masks.output(&hs)?;
         let (loss, mut dhs) = self.ends.loss(&dropped, &window.ts)?;
         let (mut penalty, lengths) = (0.0, window.lengths());

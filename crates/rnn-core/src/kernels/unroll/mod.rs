@@ -142,13 +142,13 @@ impl Tape {
 
 /// The gradients that a backward hands back.
 #[derive(Debug, Clone)]
-pub struct TimeGrads<S> {
+pub(crate) struct TimeGrads<S> {
     /// With respect to the input, `[N, T, D]`; `None` where it was not asked for.
-    pub dxs: Option<Tensor>,
+    pub(crate) dxs: Option<Tensor>,
     /// With respect to the initial state.
-    pub dstate: S,
+    pub(crate) dstate: S,
     /// With respect to each parameter, summed over all steps and rows.
-    pub params: LayerParams,
+    pub(crate) params: LayerParams,
 }
 
 /// Outputs of a window in one buffer, `hs` and then each part of the next state, and the tape if it was asked for.
