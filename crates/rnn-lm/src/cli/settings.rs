@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueHint};
 use rnn_lm::config::{Config, Data, Idle, PRESETS, Setting};
 use rnn_lm::data::TextFile;
 use rnn_lm::run::{Run, TOKENIZER};
-use rnn_lm::tokenizer::Tokenizer;
+use rnn_lm::tokenizer::{Tokenizer, Unit};
 use std::path::PathBuf;
 
 /// What a run may be made of.
@@ -118,6 +118,52 @@ impl Said<'_> {
     fn leaves(&self, section: &str, name: &str) -> bool {
         self.preset.is_none() && !self.says(section, name)
     }
+
+    /// What a token is, where somebody said it: by its name, by a tokenizer, or by the run that it begins with. What is no unit is
+    /// refused with all other settings.
+    fn unit(&self, before: Option<&Run>) -> Result<Option<Unit>> {
+        let say = |name| {
+            let in_file = || Some(self.in_file("data", name)?.as_str()?.to_string());
+            said(self.flags, name).cloned().or_else(in_file)
+        };
+        let named = say("tokens").and_then(|unit| unit.parse().ok());
+        Ok(match (named, say("tokenizer")) {
+            (None, Some(path)) if !path.is_empty() => {
+                let by_flag = said(self.flags, "tokenizer").is_some();
+                let by = if by_flag { "--tokenizer" } else { "data.tokenizer" };
+                Some(Tokenizer::open(path).context(by)?.unit())
+            }
+            (unit, _) => unit.or_else(|| before.map(|run| run.tokenizer.unit())),
+        })
+    }
+
+    /// What was only suggested gives way to what was said and does not go with it.
+    fn settle(&self, config: &mut Config, text: Option<&TextFile>) -> Result<()> {
+        if config.model.tied && self.leaves("model", "tied") {
+            let model = &mut config.model;
+            let output = if model.last == 0 { model.hidden } else { model.last };
+            model.tied = model.embed == output && model.cutoffs.is_empty();
+        }
+        let suggested = |name| self.leaves("training", name);
+        if suggested("lr") && !suggested("rule") {
+            config.suggest_rate();
+        }
+        if suggested("clip_norm") && config.training.clip_value > 0.0 {
+            config.training.clip_norm = 0.0;
+        }
+        if let Some(text) = text {
+            if suggested("batch") && suggested("time") {
+                config.suggest_windows(text)?;
+            }
+            if suggested("epochs") {
+                config.training.epochs = *config.suggest_epochs(text)?.start();
+            }
+            if suggested("warmup") {
+                config.suggest_warmup(text)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Settings<'_> {
@@ -179,24 +225,7 @@ impl Base {
         let before = from.warm_start()?;
         let mut config = match (&self.preset, text) {
             (Some(preset), _) => Config::preset(preset).context("--preset")?,
-            (None, Some(text)) => {
-                // What is no unit is refused below, with all other settings.
-                let say = |name| {
-                    said(flags, name)
-                        .cloned()
-                        .or_else(|| Some(from.in_file("data", name)?.as_str()?.to_string()))
-                };
-                let of_before = || before.as_ref().map(|run| run.tokenizer.unit());
-                let unit = match (say("tokens").and_then(|unit| unit.parse().ok()), say("tokenizer")) {
-                    (None, Some(path)) if !path.is_empty() => {
-                        let by_flag = said(flags, "tokenizer").is_some();
-                        let by = if by_flag { "--tokenizer" } else { "data.tokenizer" };
-                        Some(Tokenizer::open(path).context(by)?.unit())
-                    }
-                    (unit, _) => unit.or_else(of_before),
-                };
-                Config::suggest(text, unit)?
-            }
+            (None, Some(text)) => Config::suggest(text, from.unit(before.as_ref())?)?,
             (None, None) => Config::default(),
         };
         if let Some(run) = before {
@@ -225,30 +254,7 @@ impl Base {
                 config = config.with(setting.section, setting.name, value)?;
             }
         }
-        // What was only suggested gives way to what was said and does not go with it.
-        if config.model.tied && from.leaves("model", "tied") {
-            let model = &mut config.model;
-            let output = if model.last == 0 { model.hidden } else { model.last };
-            model.tied = model.embed == output && model.cutoffs.is_empty();
-        }
-        let suggested = |name| from.leaves("training", name);
-        if suggested("lr") && !suggested("rule") {
-            config.suggest_rate();
-        }
-        if suggested("clip_norm") && config.training.clip_value > 0.0 {
-            config.training.clip_norm = 0.0;
-        }
-        if let Some(text) = text {
-            if suggested("batch") && suggested("time") {
-                config.suggest_windows(text)?;
-            }
-            if suggested("epochs") {
-                config.training.epochs = *config.suggest_epochs(text)?.start();
-            }
-            if suggested("warmup") {
-                config.suggest_warmup(text)?;
-            }
-        }
+        from.settle(&mut config, text)?;
         config.check().or_else(|error| match &of_file {
             // What is wrong in the file has its line, what flags made wrong has not.
             Some((of_file, name, text)) => of_file.check_file(name, text).and(Err(error)),

@@ -194,7 +194,8 @@ fn free(corpus: &Path) -> PathBuf {
     names.find(good).unwrap_or_else(|| Path::new("runs").join(&name))
 }
 
-fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<ExitCode> {
+/// What is learnt from, what learns, and how.
+fn describe(fit: &Fit, session: &Session) -> Result<()> {
     let (run, tokens) = (fit.run(), fit.train().source().len());
     let config = &run.config;
     let noun = Noun::of(&run.tokenizer);
@@ -221,22 +222,12 @@ fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<Exi
             steps / 10
         ));
     }
-    // It is for samples: no reason not to train.
-    let context = run.context().unwrap_or_else(|error| {
-        session.say(format_args!("note     samples go on from nothing: {CONTEXT} cannot be read: {error}"));
-        vec![run.tokenizer.begin()]
-    });
-    let mut show = Show {
-        progress: Progress::new(session, noun),
-        tokenizer: run.tokenizer.clone(),
-        context,
-        seed: config.training.seed,
-        noun,
-        stop: stop.clone(),
-        next_sample: Instant::now() + SAMPLES,
-        sampled: false,
-        quiet: session.quiet,
-    };
+    Ok(())
+}
+
+fn train(mut fit: Fit, session: &Session, json: bool, stop: &Stop) -> Result<ExitCode> {
+    describe(&fit, session)?;
+    let mut show = Show::new(&fit, session, stop);
     let end = stop.while_training(|| fit.train_on(&mut show));
     show.progress.finish();
     let folder = fit.run().folder();
@@ -302,6 +293,27 @@ struct Show {
 }
 
 impl Show {
+    fn new(fit: &Fit, session: &Session, stop: &Stop) -> Self {
+        let (run, noun) = (fit.run(), Noun::of(&fit.run().tokenizer));
+        // It is for samples: no reason not to train.
+        let context = run.context().unwrap_or_else(|error| {
+            session
+                .say(format_args!("note     samples go on from nothing: {CONTEXT} cannot be read: {error}"));
+            vec![run.tokenizer.begin()]
+        });
+        Self {
+            progress: Progress::new(session, noun),
+            tokenizer: run.tokenizer.clone(),
+            context,
+            seed: run.config.training.seed,
+            noun,
+            stop: stop.clone(),
+            next_sample: Instant::now() + SAMPLES,
+            sampled: false,
+            quiet: session.quiet,
+        }
+    }
+
     fn sample(&mut self, model: &dyn LanguageModel) {
         if self.quiet {
             return;

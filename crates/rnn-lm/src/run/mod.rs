@@ -25,15 +25,18 @@ mod known;
 mod lock;
 mod metrics;
 mod since;
+mod training;
+mod watch;
 mod weights;
 mod windows;
 
 pub use begun::{Begun, abandon, vacant};
 pub use corpus::{Ids, Texts};
 pub use files::{CHECKPOINT, CONFIG, CONTEXT, METRICS, MODEL, TOKENIZER};
-pub use fit::{End, Fit, Measured, Stepped, Watch};
+pub use fit::Fit;
 pub use import::{Imported, Layout};
 pub use lock::Lock;
+pub use watch::{End, Measured, Stepped, Watch};
 pub use windows::Windows;
 
 use crate::config::{Config, Model, Rates};
