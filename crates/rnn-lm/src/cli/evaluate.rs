@@ -1,6 +1,6 @@
 //! `rnn-lm evaluate`: how well a model predicts a text.
 
-use super::lines::{after_another, each};
+use super::lines::each;
 use super::noun::{Noun, bits};
 use super::progress::counted;
 use super::{Session, open, print};
@@ -232,7 +232,7 @@ fn line_by_line(
     session: &Session,
 ) -> Result<Evaluation> {
     let tokens = (of_lines.iter().map(Vec::len).sum(), "tokens");
-    let each_after_another = of_lines.iter().map(|line| after_another(tokenizer, line));
+    let each_after_another = of_lines.iter().map(|line| tokenizer.behind_a_line(line));
     Ok(counted(session, tokens, |progress| lines(model, each_after_another, Some(progress)))?)
 }
 

@@ -84,7 +84,7 @@ impl Generate {
         if prompt.is_empty() {
             prompt = run.context()?;
         } else {
-            prompt.insert(0, tokenizer.begin());
+            prompt = tokenizer.behind_a_line(&prompt);
         }
         let skip = match self.skip.is_empty() {
             true => tokenizer.unknown().into_iter().collect(),

@@ -22,8 +22,3 @@ pub(super) fn each(
     }
     Ok(())
 }
-
-/// What predicts a line that stands by itself: the end of another, and the line.
-pub(super) fn after_another(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<u32> {
-    [&[tokenizer.begin()], ids].concat()
-}

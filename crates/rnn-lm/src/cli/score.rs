@@ -1,6 +1,6 @@
 //! `rnn-lm score`: how likely a model takes lines to be.
 
-use super::lines::{after_another, each};
+use super::lines::each;
 use super::{Session, open, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -65,7 +65,7 @@ fn one_by_one(
     model: &dyn LanguageModel,
 ) -> Result<()> {
     each(input, name, tokenizer, |number, line, ids| {
-        let scores = log_probs(model, &after_another(tokenizer, &ids))?;
+        let scores = log_probs(model, &tokenizer.behind_a_line(&ids))?;
         let scores: Vec<_> = scores.into_iter().map(Some).collect();
         show(number, line, (&ids, &scores), tokenizer)
     })

@@ -82,7 +82,7 @@ impl IdFile {
         while at < file.len() {
             let count = ids.len().min(file.len() - at);
             file.copy(at, &mut ids[..count])?;
-            Self::check(&mut crc32, &ids[..count]);
+            Self::add_up(&mut crc32, &ids[..count]);
             at += count;
         }
         match crc32.finalize() == file.crc32() {
@@ -128,7 +128,7 @@ impl IdFile {
     }
 
     /// Takes ids into such a checksum.
-    pub(crate) fn check(crc32: &mut Hasher, ids: &[u32]) {
+    pub(crate) fn add_up(crc32: &mut Hasher, ids: &[u32]) {
         ids.iter().for_each(|id| crc32.update(&id.to_le_bytes()));
     }
 
@@ -169,7 +169,7 @@ impl IdFileWriter {
             return Err(Error::invalid("IdFileWriter: id", format!("at most {most}"), id));
         }
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes().into_iter().take(width)).collect();
-        IdFile::check(&mut self.crc32, ids);
+        IdFile::add_up(&mut self.crc32, ids);
         self.about.ids += ids.len();
         self.file.write_all(&bytes).map_err(Error::io(&self.path))
     }

@@ -34,7 +34,7 @@ impl<'a> Writing<'a> {
     /// Reads all of the prompt but its last id.
     ///
     /// A model has met a state of zeros only where an epoch began, so a prompt of a few words is read best behind the end of a
-    /// line: [`Tokenizer::begin`](crate::tokenizer::Tokenizer::begin) in front of
+    /// line: [`Tokenizer::behind_a_line`](crate::tokenizer::Tokenizer::behind_a_line) of
     /// [`encode_part`](crate::tokenizer::Tokenizer::encode_part), as `rnn-lm generate` has it.
     ///
     /// # Errors

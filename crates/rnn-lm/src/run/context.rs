@@ -39,13 +39,13 @@ impl Run {
     /// # Errors
     /// Where the file cannot be read, or its tokens are none of the run's.
     pub fn context(&self) -> Result<Vec<u32>> {
-        let mut ids = vec![self.tokenizer.begin()];
+        let mut ids = Vec::new();
         if self.has(CONTEXT)? {
             // As a prompt is: a text that goes on, whose last line ends where it says so.
             let text = TextFile::open(self.path(CONTEXT))?;
             ids.extend(self.tokenizer.encode_part(&text.read()?).map_err(|error| text.of(error))?);
         }
-        Ok(ids)
+        Ok(self.tokenizer.behind_a_line(&ids))
     }
 }
 

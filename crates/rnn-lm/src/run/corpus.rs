@@ -171,11 +171,11 @@ impl Ids {
     }
 
     /// What tells them from others.
-    pub fn mark(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let crc32 = match self {
             Self::Memory(ids) => {
                 let mut crc32 = crc32fast::Hasher::new();
-                IdFile::check(&mut crc32, ids);
+                IdFile::add_up(&mut crc32, ids);
                 crc32.finalize()
             }
             Self::File(file) => file.crc32(),
@@ -263,6 +263,6 @@ mod tests {
         assert_eq!(made(), first);
         let other = write("some words of a longer line\n");
         assert_eq!(windows(&ids(&other, 10)), windows(&ids(&other, LARGE)));
-        assert_ne!(ids(&other, 10).mark(), file.mark());
+        assert_ne!(ids(&other, 10).fingerprint(), file.fingerprint());
     }
 }

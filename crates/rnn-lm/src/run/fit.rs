@@ -2,7 +2,7 @@
 
 use super::begun;
 use super::files::{TRAIN_IDS, VALID_IDS};
-use super::known::{mark, moved, same_texts};
+use super::known::{fingerprint, moved, same_texts};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::training::{Training, keep, measure};
@@ -65,7 +65,7 @@ impl Parts {
         let (train, valid) = ids(texts, run)?;
         let total_steps = Windows::new(&run.config, &train)?.steps(&run.config.training)?;
         let trainer = run.config.trainer(total_steps)?;
-        let (corpus, settings) = (mark(&train, valid.as_ref()), run.config.to_toml()?);
+        let (corpus, settings) = (fingerprint(&train, valid.as_ref()), run.config.to_toml()?);
         let since = Since { corpus, settings, ..Since::default() };
         Ok(Self { train, valid, total_steps, model, trainer, since })
     }

@@ -5,12 +5,12 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// What tells both texts from others.
-pub(super) fn mark(train: &Ids, valid: Option<&Ids>) -> String {
-    let valid = valid.map_or_else(|| "none".to_string(), Ids::mark);
-    format!("{} to learn from; {valid} to measure on", train.mark())
+pub(super) fn fingerprint(train: &Ids, valid: Option<&Ids>) -> String {
+    let valid = valid.map_or_else(|| "none".to_string(), Ids::fingerprint);
+    format!("{} to learn from; {valid} to measure on", train.fingerprint())
 }
 
-/// Whether the texts are those that the training began with, as [`mark`] tells them.
+/// Whether the texts are those that the training began with, as [`fingerprint`] tells them.
 ///
 /// # Errors
 /// Where one of them is another; the error names it.
@@ -19,8 +19,7 @@ pub(super) fn same_texts(run: &Run, was: &str, is: &str) -> Result<()> {
         return Ok(());
     }
     let data = &run.config.data;
-    let halves =
-        |mark: &str| mark.split_once("; ").map(|(train, valid)| (train.to_string(), valid.to_string()));
+    let halves = |of: &str| of.split_once("; ").map(|(train, valid)| (train.to_string(), valid.to_string()));
     let (name, was, is) = match (halves(was), halves(is)) {
         // Two files; else both are of one.
         (Some(was), Some(is)) if !data.valid.is_empty() => match was.0 == is.0 {

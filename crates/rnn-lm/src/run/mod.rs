@@ -176,7 +176,7 @@ impl Run {
             return Ok(model);
         }
         let other = Self::open(from)?;
-        if other.tokenizer.mark() != self.tokenizer.mark() {
+        if other.tokenizer.fingerprint() != self.tokenizer.fingerprint() {
             let want = format!("a run of the same tokenizer, of {} tokens", self.tokenizer.len());
             let got = format!("{from} with another, of {}", other.tokenizer.len());
             return Err(Error::invalid("model.warm_start", want, got)

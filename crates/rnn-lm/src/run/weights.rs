@@ -30,7 +30,7 @@ pub(super) fn save(
     let pack =
         |(name, tensor): (String, Tensor)| Ok(Packed::new("Run::save", name, &tensor.to_dtype(DType::F32)?)?);
     let all = tensors.into_iter().map(pack).collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([(TOKENS.to_string(), tokenizer.mark())]);
+    let metadata = HashMap::from([(TOKENS.to_string(), tokenizer.fingerprint())]);
     let bytes = Packed::safetensors(&all, metadata)?;
     Ok(file::write(path, &bytes)?)
 }
@@ -99,7 +99,7 @@ pub(super) fn load(model: &dyn LanguageModel, run: &Run) -> Result<()> {
         return Err(Error::invalid(path.display(), want, wrong.join("; "))
             .hint("are config.toml and tokenizer.json those that belong to it?"));
     }
-    if written.is_some_and(|written| written != run.tokenizer.mark()) {
+    if written.is_some_and(|written| written != run.tokenizer.fingerprint()) {
         let got = "that of another run: its ids mean other tokens";
         return Err(Error::invalid(
             run.path(super::TOKENIZER).display(),

@@ -108,7 +108,7 @@ impl Bpe {
     }
 
     /// What it does beside its tokens.
-    pub(super) fn mark(&self, sum: &mut crc32fast::Hasher) {
+    pub(super) fn fingerprint(&self, sum: &mut crc32fast::Hasher) {
         sum.update(&self.merges.to_le_bytes());
         sum.update(self.before.as_deref().unwrap_or_default().as_bytes());
     }

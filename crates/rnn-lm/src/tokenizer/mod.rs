@@ -156,6 +156,18 @@ impl Tokenizer {
         self.line_end().unwrap_or(0)
     }
 
+    /// The ids of a text of its own behind what it begins after, which predicts the first of them.
+    ///
+    /// ```
+    /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
+    /// let bytes = Tokenizer::train(b"", &Options { unit: Unit::Byte, ..Options::default() })?;
+    /// assert_eq!(bytes.behind_a_line(&[104, 105]), [10, 104, 105]);
+    /// # rnn_lm::Result::Ok(())
+    /// ```
+    pub fn behind_a_line(&self, ids: &[u32]) -> Vec<u32> {
+        [&[self.begin()], ids].concat()
+    }
+
     /// The content of a `tokenizer.json`.
     ///
     /// # Errors
@@ -170,7 +182,7 @@ impl Tokenizer {
 
     /// What tells it from others: a checksum of the tokens in the order of their ids, of which of them is the unknown one, and of
     /// what makes pieces of bytes. It does not hang on how a `tokenizer.json` is written.
-    pub fn mark(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let mut sum = crc32fast::Hasher::new();
         sum.update(self.unit().to_string().as_bytes());
         for id in 0..self.len() as u32 {
@@ -184,7 +196,7 @@ impl Tokenizer {
                 sum.update(unknown.filter(|&token| token != UNK).unwrap_or_default().as_bytes());
             }
             Kind::Byte => {}
-            Kind::Bpe(bpe) => bpe.mark(&mut sum),
+            Kind::Bpe(bpe) => bpe.fingerprint(&mut sum),
         }
         format!("{:08x}", sum.finalize())
     }
@@ -254,8 +266,11 @@ mod tests {
         ] {
             let tokenizer = trained(unit);
             let json = tokenizer.to_json().expect("json");
-            let mut marks = vec![tokenizer.mark()];
-            assert_eq!(Tokenizer::from_json("t.json", &json).expect("tokenizer").mark(), marks[0]);
+            let mut fingerprints = vec![tokenizer.fingerprint()];
+            assert_eq!(
+                Tokenizer::from_json("t.json", &json).expect("tokenizer").fingerprint(),
+                fingerprints[0]
+            );
             for (place, value) in changes {
                 let mut file: serde_json::Value = serde_json::from_str(&json).expect("json");
                 *file.pointer_mut(place).expect("place") = value;
@@ -263,9 +278,9 @@ mod tests {
                 // Written and read again it is the same one.
                 let again =
                     Tokenizer::from_json("t.json", &other.to_json().expect("json")).expect("tokenizer");
-                assert_eq!(again.mark(), other.mark(), "{place}");
-                assert!(!marks.contains(&other.mark()), "{place}");
-                marks.push(other.mark());
+                assert_eq!(again.fingerprint(), other.fingerprint(), "{place}");
+                assert!(!fingerprints.contains(&other.fingerprint()), "{place}");
+                fingerprints.push(other.fingerprint());
             }
         }
     }
