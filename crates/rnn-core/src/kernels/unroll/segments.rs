@@ -16,7 +16,8 @@ use std::sync::Arc;
 ///
 /// The forward keeps the state at the beginning of each segment and no tape. The backward goes through the segments
 /// from the last to the first, makes each one's tape anew and uses it up. With about sqrt(T) steps a segment, what is
-/// kept beside inputs, outputs and their gradients grows with sqrt(T).
+/// kept beside inputs, outputs and their gradients grows with sqrt(T). With zoneout its masks are there as well, `[N, T, H]` for each
+/// part of the state that has it.
 ///
 /// Weight gradients are summed segment by segment, the last one first: other bits than those of one sum over the window,
 /// the same whether tapes are kept or made anew.
