@@ -176,7 +176,7 @@ fn input_that_cannot_be_used_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_reader_who_does_not_read_on_is_no_failure() {
+fn a_reader_who_does_not_read_on_is_no_panic() {
     let corpus = corpus();
     let fixture = program::path("tests/fixtures/gru.safetensors");
     let small = ["layer", "--input", "4", "--hidden", "4", "--batch", "2", "--time", "3", "--steps", "1"];

@@ -27,8 +27,8 @@
 //! # rnn_core::Result::Ok(())
 //! ```
 //!
-//! [`Parameters`] is a builder that draws in order from a seed, and saves and loads. [`Recurrent::infer`] records nothing for a
-//! backward. A [`Plan`] says how a window is run: lengths, resets, and the masks of dropout ([`Regularisers`]). [`border`] takes
+//! [`Parameters`] is a registry like `VarMap` whose `builder()` draws each parameter from a seed and its name; it keeps their order,
+//! and saves and loads. [`Recurrent::infer`] records nothing for a backward. A [`Plan`] says how a window is run: lengths, resets, and the masks of dropout ([`Regularisers`]). [`border`] takes
 //! weights from elsewhere, and writes them for others.
 
 pub mod autograd;

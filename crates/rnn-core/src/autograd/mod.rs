@@ -10,8 +10,8 @@
 //! A token is one number that carries nothing but the order of the graph. On the way back the hub gets the gradient of
 //! the whole buffer, calls the backward, and leaves its results in slots, from which each gate hands its own inputs
 //! theirs. Every `backward()` has slots of its own, so that calling it twice is fine, and two may run at once: on two threads,
-//! or one inside of the other where a thread that waits for a product takes up other work. What tells them apart is a number that
-//! the hub gives the gates as the token's gradient.
+//! or on the CPU one inside of the other, where a thread that waits for a product takes up other work. What tells them apart is a
+//! number that the hub gives the gates as the token's gradient.
 
 mod flat;
 
@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
-/// The hand-written backward: from the gradient of every output to that of every input, `None` for an input of which
-/// [`Tensor::track_op`] says that candle's graph does not go on behind it.
+/// The hand-written backward: from the gradient of every output to that of every input, `None` for an input that is not
+/// tracked ([`Tensor::track_op`]).
 pub trait Backward: Fn(&[Tensor]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static {}
 impl<F: Fn(&[Tensor]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static> Backward for F {}
 
@@ -108,9 +108,12 @@ impl Slots {
     fn fill(&self, gradients: Vec<Option<Tensor>>, on_cpu: bool) -> u8 {
         let wanted = gradients.into_iter().zip(&self.tracked);
         let wanted = wanted.map(|(gradient, &tracked)| gradient.filter(|_| tracked)).collect();
-        // All that BF16 counts to without a gap. What failed on the way and was left is gone when the number comes again.
-        let number = if on_cpu { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        self.runs().insert((std::thread::current().id(), number), wanted);
+        let (thread, mut of_runs) = (std::thread::current().id(), self.runs());
+        // All that BF16 counts to without a gap. Where every one is taken it is by what failed on the way and was left.
+        let numbers = (0..=u8::MAX).map(|_| self.next.fetch_add(1, Ordering::Relaxed));
+        let vacant = |number: &u8| !of_runs.contains_key(&(thread, *number));
+        let number = if on_cpu { { numbers }.find(vacant).unwrap_or(0) } else { 0 };
+        of_runs.insert((thread, number), wanted);
         number
     }
 

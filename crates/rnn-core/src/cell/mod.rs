@@ -125,7 +125,7 @@ pub trait Cell: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// G, the number of gates: `weight_ih` has `G*H` rows.
     const GATES: usize;
 
-    /// A cell with the parameters of `spec`, under PyTorch's names, from `vb`. Their names and shapes hang on `spec` and on nothing
+    /// A cell with the parameters of `spec`, under PyTorch's names, from `vb`. Their names and shapes depend on `spec` and on nothing
     /// else: a layer makes a cell of its own spec to see what parameters it should have.
     ///
     /// # Errors

@@ -125,8 +125,13 @@ fn other_kind(tensor: &Tensor, like: &Tensor) -> Option<(&'static str, String, S
         let [want, got] = [like, tensor].map(|tensor| tensor.dtype().as_str().to_string());
         return Some(("dtype", want, got));
     }
+    if tensor.device().same_device(like.device()) {
+        return None;
+    }
     let [want, got] = [like, tensor].map(|tensor| crate::device_name(tensor.device()));
-    (!tensor.device().same_device(like.device())).then_some(("device", want, got))
+    // Kernels are loaded for a device as it was opened.
+    let got = if got == want { format!("{got}, opened another time") } else { got };
+    Some(("device", want, got))
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 /// Make a run out of weights from elsewhere
 ///
 /// The vocabulary is that of the corpus, in the order in which its tokens appear first: the book's order, and that of most
-/// scripts that build one. Only its size can be checked: weights of another order give a perplexity beyond all sense, and then
-/// `--tokenizer` takes the right one. Sizes are seen from the weights. `rnn-lm train TEXT --warm-start RUN` trains them further.
+/// scripts that build one. Only its size can be checked: weights of another order give an absurd perplexity, and `--tokenizer`
+/// then names the right one. Sizes are seen from the weights. `rnn-lm train TEXT --warm-start RUN` trains them further.
 #[derive(Debug, Args)]
 pub(super) struct Import {
     /// The weights: .safetensors, or .pt of PyTorch
@@ -39,7 +39,7 @@ pub(super) struct Import {
 enum Named {
     /// embed_W, lstm_Wx (or rnn_Wx), lstm_Wh, lstm_b, affine_W, affine_b
     Book,
-    /// An embedding, a recurrent network and a linear layer, whatever they are called; nn.RNN with its tanh
+    /// An embedding, a recurrent network and a linear layer, whatever they are called; nn.RNN only with tanh
     Pytorch,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn in_our_words(command: Command) -> Command {
 }
 
 fn whole<N: FromStr>(text: &str) -> Result<N, &'static str> {
-    text.trim().parse().map_err(|_| "expected a whole number of at least 0")
+    text.trim().parse().map_err(|_| "expected a whole number from 0 to 18446744073709551615")
 }
 
 fn number(text: &str) -> Result<f64, &'static str> {

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// measure on, unless `--valid` names a file for that.
 ///
 /// `--preset` begins with a recipe, `--config` with a file, `--warm-start RUN` with the weights, the model and the tokens of another
-/// run. Every setting is a flag as well: a flag wins over the file, the file over the preset. `rnn-lm config CORPUS` prints all
+/// run. Every setting is a flag as well, also under the name that others have for it (`--learning-rate`, `--batch-size`, `--optimizer`): a flag wins over the file, the file over the preset. `rnn-lm config CORPUS` prints all
 /// settings with the values that they would have; a run's `config.toml` has those that it has.
 ///
 /// Ctrl-C writes a checkpoint; `rnn-lm resume RUN` goes on with the bits it would have had.
@@ -141,10 +141,10 @@ impl Resume {
             ));
         }
         session.say(format_args!("run      {}, from step {}", self.run.display(), fit.steps()));
-        if fit.steps() == fit.total_steps() {
+        if fit.steps() >= fit.total_steps() {
             let epochs = fit.run().config.training.epochs;
             session.say(format_args!(
-                "note     all {epochs} epochs are done: it is only measured again (--epochs N goes on to more)"
+                "note     nothing is left of {epochs} epochs: it is only measured (--epochs N goes on to more)"
             ));
         }
         train(fit, session, self.json, &stop)

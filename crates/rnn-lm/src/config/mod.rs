@@ -176,7 +176,7 @@ section! {
         nesterov: bool = false,
         /// Adam's beta1: the decay of the mean of gradients.
         beta1: f64 = 0.9,
-        /// Adam's beta2, and the alpha of rms-prop: the decay of the mean of their squares.
+        /// Adam's beta2, and the alpha of rms-prop: the decay of the mean of squared gradients.
         beta2: f64 = 0.999,
         /// Weight decay.
         decay: f64 = 0.0,
@@ -188,7 +188,7 @@ section! {
         clip_value: f64 = 0.0,
         /// The rate's schedule: constant, plateau, decay (by epochs) or cosine.
         schedule: String = "constant".into(),
-        /// What the rate is divided by: plateau, where an evaluation is no better; decay, at each epoch after the first ones.
+        /// What the rate is divided by: by plateau where an evaluation is no better, by decay at each epoch after the first ones.
         divide: f64 = 4.0,
         /// Epochs with the whole rate before decay divides it.
         after: usize = 1,
@@ -196,7 +196,7 @@ section! {
         warmup: u64 = 0,
         /// Averaging of the weights: never, after (so many steps) or nt-asgd.
         average: String = "never".into(),
-        /// When averaging begins (early stopping is stop_after): after, steps; nt-asgd, evaluations without a better one.
+        /// after: steps before averaging begins; nt-asgd: it begins where an evaluation is worse than the best before the last N.
         patience: u64 = 0,
         /// Steps between two evaluations; 0: one an epoch.
         evaluate_every: u64 = 0,

@@ -36,7 +36,7 @@ impl TextFile {
         let path = path.as_ref();
         let about = std::fs::metadata(path).map_err(Error::io(path))?;
         if about.is_dir() {
-            return Err(a_folder(path));
+            return Err(a_folder(path, "name a file in it; `cat` makes one text of several"));
         }
         if !about.is_file() {
             let error = Error::invalid(
@@ -159,9 +159,8 @@ impl TextFile {
     }
 }
 
-fn a_folder(path: &Path) -> Error {
-    Error::invalid(path.display(), "a file of text", "a folder")
-        .hint("name a file in it; `cat` makes one text of several")
+fn a_folder(path: &Path, hint: &str) -> Error {
+    Error::invalid(path.display(), "a file of text", "a folder").hint(hint)
 }
 
 /// Opens a text to be read once, which may come out of a pipe.
@@ -172,7 +171,7 @@ pub fn open_text(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();
     let file = File::open(path).map_err(Error::io(path))?;
     match file.metadata().map_err(Error::io(path))?.is_dir() {
-        true => Err(a_folder(path)),
+        true => Err(a_folder(path, "name a file in it")),
         false => Ok(file),
     }
 }

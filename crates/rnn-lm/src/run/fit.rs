@@ -202,7 +202,7 @@ impl Fit {
     }
 }
 
-/// The last checkpoint of a run, if it has one, and what stands in it; of a run that has neither that nor weights nothing was learnt.
+/// The last checkpoint of a run, and what stands in it. None where there are no weights either: nothing was learnt yet.
 fn last(run: &Run) -> Result<Option<(Checkpoint, Since)>> {
     let anew = || format!("`rnn-lm train CORPUS --config {}` begins anew", quoted(&run.path(CONFIG)));
     if !run.has(CHECKPOINT)? {

@@ -72,7 +72,7 @@ pub(super) fn merges(model: &Value) -> u32 {
     sum.finalize()
 }
 
-/// What the crate does to a text before it makes pairs, as JSON that does not hang on how the file was written; none where it is
+/// What the crate does to a text before it makes pairs, as JSON that does not depend on how the file was written; none where it is
 /// what a tokenizer that was trained here does.
 pub(super) fn before(tokenizer: &tokenizers::Tokenizer) -> Result<Option<String>> {
     let json = |part: serde_json::Result<Value>| {

@@ -160,7 +160,7 @@ impl Tokenizer {
     ///
     /// ```
     /// use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
-    /// let bytes = Tokenizer::train(b"", &Options { unit: Unit::Byte, ..Options::default() })?;
+    /// let bytes = Tokenizer::train(b"hi", &Options::new(Unit::Byte))?;
     /// assert_eq!(bytes.behind_a_line(&[104, 105]), [10, 104, 105]);
     /// # rnn_lm::Result::Ok(())
     /// ```
@@ -181,7 +181,7 @@ impl Tokenizer {
     }
 
     /// What tells it from others: a checksum of the tokens in the order of their ids, of which of them is the unknown one, and of
-    /// what makes pieces of bytes. It does not hang on how a `tokenizer.json` is written.
+    /// what makes pieces of bytes. It does not depend on how a `tokenizer.json` is written.
     pub fn fingerprint(&self) -> String {
         let mut sum = crc32fast::Hasher::new();
         sum.update(self.unit().to_string().as_bytes());
@@ -245,7 +245,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_gives_other_ids_has_another_mark() {
+    fn what_gives_other_ids_has_another_fingerprint() {
         let trained = |unit| {
             let options = Options { max: (unit == Unit::Bpe).then_some(260), ..Options::new(unit) };
             Tokenizer::train(b"the sea the sea", &options).expect("tokenizer")

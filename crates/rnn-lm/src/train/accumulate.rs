@@ -89,7 +89,8 @@ impl MeanGrad {
 }
 
 fn alike((mean, param): (&Var, &Var)) -> bool {
-    (mean.dims(), mean.dtype()) == (param.dims(), param.dtype()) && mean.device().same_device(param.device())
+    let of = |var: &Var| (var.dims().to_vec(), var.dtype(), var.device().location());
+    of(mean) == of(param)
 }
 
 /// `mean += (grad - mean) * by`

@@ -89,7 +89,8 @@ fn copies<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<Var>>
     tensors.into_iter().map(|tensor| Ok(Var::from_tensor(&tensor.detach())?)).collect()
 }
 
-/// Begins once there was nothing better for `patience` evaluations: the rule of NT-ASGD (Merity, Keskar & Socher 2018).
+/// Begins once an evaluation is worse than the best of those before the last `patience`: the rule of NT-ASGD (Merity, Keskar &
+/// Socher 2018).
 ///
 /// ```
 /// use rnn_lm::train::NonMonotone;

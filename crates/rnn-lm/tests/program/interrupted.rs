@@ -215,7 +215,7 @@ fn the_best_weights_that_are_gone_are_those_of_the_checkpoint() {
     let again = folder.run("resume r");
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.status.success() && !said.contains("missing"), "{said}");
-    assert!(said.contains("note     all 1 epochs are done: it is only measured again (--epochs N"), "{said}");
+    assert!(said.contains("note     nothing is left of 1 epochs: it is only measured (--epochs N"), "{said}");
 }
 
 #[cfg(unix)]

@@ -122,7 +122,7 @@ fn mean(steps: &[Vec<f64>]) -> Vec<f64> {
 fn off(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     // `f64::max` drops what is not a number.
-    let larger = |most: f64, off: f64| if off.is_nan() { off } else { most.max(off) };
+    let larger = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
 }
 

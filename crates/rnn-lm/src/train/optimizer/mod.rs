@@ -353,8 +353,9 @@ pub(super) fn check(op: &str, param: &Var, grad: &Grad<'_>) -> Result<()> {
         let (want, got) = (format!("{want:?}"), format!("{:?}", tensor.dims()));
         return Err(Error::invalid(format!("{op}: gradient"), want, got));
     }
-    if !tensor.device().same_device(param.device()) {
-        let (want, got) = (device_name(param.device()), device_name(tensor.device()));
+    // As candle's ops ask it: one GPU may have been opened twice.
+    let [want, got] = [param.device(), tensor.device()].map(device_name);
+    if got != want {
         return Err(Error::invalid(format!("{op}: gradient"), format!("one on {want}"), got));
     }
     Ok(())
