@@ -70,15 +70,8 @@ pub(super) fn window<C: Cell>(cell: &C, xs: &Tensor, given: &C::State) -> Result
         return Err(Error::invalid("TimeRnn: xs", want, format!("{:?}", xs.dims())));
     }
     state("TimeRnn: state", cell, given, (xs.dim(0)?, &format!("xs {:?}", xs.dims())))?;
-    let parts = given.names().into_iter().map(|name| format!("state.{name}")).zip(given.parts());
-    for (name, tensor) in [("xs".to_string(), xs)].into_iter().chain(parts) {
-        if let Some((what, want, got)) = other_kind(tensor, weight) {
-            return Err(Error::invalid(
-                format!("TimeRnn: {name}"),
-                format!("the weights' {what} {want}"),
-                got,
-            ));
-        }
+    if let Some((name, what, want, got)) = odd(("xs", xs), ("state", given), weight) {
+        return Err(Error::invalid(format!("TimeRnn: {name}"), format!("the weights' {what} {want}"), got));
     }
     Ok(())
 }
@@ -110,13 +103,23 @@ pub(super) fn state<C: Cell>(
 /// # Errors
 /// Where something is not; the error names it.
 pub(super) fn gradients<C: Cell>(op: &str, cell: &C, dhs: &Tensor, dnext: &C::State) -> Result<()> {
-    let parts = dnext.names().into_iter().map(|name| format!("dnext.{name}")).zip(dnext.parts());
-    for (name, tensor) in [("dhs".to_string(), dhs)].into_iter().chain(parts) {
-        if let Some((what, want, got)) = other_kind(tensor, &cell.params().weight_ih) {
-            return Err(Error::invalid(format!("{op}: {what} of {name}"), want, got));
-        }
+    match odd(("dhs", dhs), ("dnext", dnext), &cell.params().weight_ih) {
+        Some((name, what, want, got)) => Err(Error::invalid(format!("{op}: {what} of {name}"), want, got)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first of a tensor and the parts of a state that is not as `like`: its name, and what [`other_kind`] says of it.
+fn odd<S: State>(
+    (name, tensor): (&str, &Tensor),
+    (of, state): (&str, &S),
+    like: &Tensor,
+) -> Option<(String, &'static str, String, String)> {
+    let parts = state.names().into_iter().map(|part| format!("{of}.{part}")).zip(state.parts());
+    [(name.to_string(), tensor)].into_iter().chain(parts).find_map(|(name, tensor)| {
+        let (what, want, got) = other_kind(tensor, like)?;
+        Some((name, what, want, got))
+    })
 }
 
 /// What is not as in `like`, dtype or device: its name, what it is there, and what it is here.

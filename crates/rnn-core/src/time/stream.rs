@@ -1,8 +1,7 @@
 //! A stack one step at a time: for input as it comes.
 
 use super::{Recurrent, Stack, StackState, TimeRnn};
-use crate::cell::with_parts;
-use crate::cell::{Cell, LayerSpec, State};
+use crate::cell::{Cell, LayerSpec, State, with_parts};
 use crate::kernels::unroll::cpu::{Course, Dims, LayerOf};
 use crate::kernels::unroll::stream::Stream;
 use crate::kernels::unroll::{LentParams, Way};

@@ -44,9 +44,7 @@ impl LrFind {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         let text = Texts::to_learn_from(&self.corpus)?;
         let settings = self.base.settings(Some(&text), flags)?;
-        for what in settings.notes() {
-            session.say(format_args!("note     {what}"));
-        }
+        settings.say_notes(session);
         let mut config = settings.config;
         config.data.corpus = self.corpus.display().to_string();
         let Trial { ids, mut model, trainer, .. } = Trial::new(&text, &config, session)?;

@@ -2,6 +2,7 @@
 //! file of `--config`, that before the model and the tokens of a warm start's run, these before the preset, and that before what
 //! the text suggests.
 
+use super::Session;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueHint};
@@ -167,11 +168,11 @@ impl Said<'_> {
 }
 
 impl Settings<'_> {
-    /// What was said and does not go together, or has no effect.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let mut notes = self.without_effect();
-        notes.extend(self.rate_of_another_rule());
-        notes
+    /// Tells what was said and does not go together, or has no effect.
+    pub(super) fn say_notes(&self, session: &Session) {
+        for what in self.without_effect().into_iter().chain(self.rate_of_another_rule()) {
+            session.say(format_args!("note     {what}"));
+        }
     }
 
     /// A preset's rate is for the preset's rule.

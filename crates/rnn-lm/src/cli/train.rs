@@ -98,9 +98,7 @@ impl Train {
         if let Some(why) = why {
             session.say(format_args!("note     {}: {why}", self.corpus.display()));
         }
-        for what in settings.notes() {
-            session.say(format_args!("note     {what}"));
-        }
+        settings.say_notes(session);
         // Before the trial, which takes a while. What was found free is not asked again: another may have taken it by then.
         if let Some(out) = &self.out {
             vacant(out)?;

@@ -4,8 +4,7 @@
 use super::cpu::{self, Dims, LayerOf, ParamGrads, Scratch, StateMut};
 use super::lent::{LentCourse, LentParams};
 use super::{Guides, Keep, TimeGrads};
-use crate::cell::with_parts;
-use crate::cell::{Cell, LayerParams, State};
+use crate::cell::{Cell, LayerParams, State, with_parts};
 use crate::kernels::lend::{Reading, read};
 use crate::kernels::{Kernel, Real};
 use crate::{Error, Result};

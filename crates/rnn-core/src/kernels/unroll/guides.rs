@@ -1,8 +1,7 @@
 //! What steers a window between a cell's steps; [`crate::Plan`] and [`crate::Regularisers`] have the equations.
 
 use crate::Result;
-use crate::cell::State;
-use crate::cell::with_parts;
+use crate::cell::{State, with_parts};
 use crate::convention::Direction;
 use candle_core::{DType, Device, Tensor};
 

@@ -2,8 +2,7 @@
 
 use super::{Guides, Home, Keep, TimeGrads, Way};
 use crate::autograd::Flat;
-use crate::cell::with_parts;
-use crate::cell::{Cell, LayerParams, State};
+use crate::cell::{Cell, LayerParams, State, with_parts};
 use crate::kernels::Real;
 use crate::kernels::lend::read;
 use crate::{Direction, Error, Result};

@@ -74,7 +74,8 @@ pub trait Rule: Debug + Clone + Send + Sync + 'static {
         step: u64,
     ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync;
 
-    /// The same in tensor ops, `at` a rate and a step: for weights that are not on the CPU, and for tests. `weight`, `grad`, each of `kept`, and what comes out have one shape.
+    /// The same in tensor ops, `at` a rate and a step: for weights that are not on the CPU, and for tests. `weight`, `grad`, each
+    /// of `kept`, and what comes out have one shape.
     ///
     /// # Errors
     /// Those of candle.
