@@ -48,6 +48,13 @@ impl Direction {
             Self::Reverse => time - 1 - s,
         }
     }
+
+    /// From the order in which steps are taken to that of time, or back.
+    pub(crate) fn turn<T>(self, steps: &mut [T]) {
+        if self == Self::Reverse {
+            steps.reverse();
+        }
+    }
 }
 
 impl Direction {

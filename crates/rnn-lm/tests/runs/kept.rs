@@ -185,3 +185,17 @@ fn the_setting_patience_is_the_number_of_steps_before_the_mean() {
         }
     }
 }
+
+#[test]
+fn a_mean_leaves_what_is_learnt_as_it_is() {
+    let bench = Bench::new();
+    let train = |name: &str, average: &str| {
+        bench.train(name, &bench.by_heart(&format!("[training]\nepochs = 3\nevaluate_every = 2\n{average}")))
+    };
+    let (without, with) = (train("without", ""), train("with", "average = \"after\"\npatience = 5"));
+    assert!(checkpoint(&without, "model.") == checkpoint(&with, "model."), "the weights of the last step");
+    assert!(weights(&without) != weights(&with), "what is kept");
+    let (without, with) = (losses(&without), losses(&with));
+    assert_eq!(without[..2], with[..2], "before there is a mean");
+    assert_ne!(without[2..], with[2..]);
+}

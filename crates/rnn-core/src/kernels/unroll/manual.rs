@@ -2,9 +2,9 @@
 
 use super::guides::{Guides, Steering};
 use super::{Keep, TimeGrads, Way, ran};
+use crate::Result;
 use crate::cell::step::{self, Factors};
 use crate::cell::{Cell, CellState, Own, Saved, State, Sums, Taped};
-use crate::{Direction, Result};
 use candle_core::Tensor;
 
 /// What the forward leaves: its inputs, and what each step saved, in the order in which they were taken.
@@ -53,7 +53,7 @@ pub(super) fn forward<C: Cell>(
             steps.push(tape);
         }
     }
-    in_time(guides.direction, &mut hs);
+    guides.direction.turn(&mut hs);
     let mut flat = vec![Tensor::stack(&hs, 1)?.flatten_all()?];
     for part in state.parts() {
         flat.push(part.flatten_all()?);
@@ -104,7 +104,7 @@ pub(super) fn backward<C: Cell>(
         pushed.reverse();
     }
     let rows = |mut steps: Vec<Tensor>| -> Result<Tensor> {
-        in_time(guides.direction, &mut steps);
+        guides.direction.turn(&mut steps);
         Ok(Tensor::stack(&steps, 1)?.reshape((batch * time, ()))?)
     };
     let gates = Sums { input: rows(input)?, recurrent: rows(recurrent)? };
@@ -118,11 +118,4 @@ pub(super) fn backward<C: Cell>(
     let (dxs, params) = factors.gradients(&cell, (&xs.reshape((batch * time, size))?, shaped))?;
     let dxs = wants_dxs.then(|| dxs.reshape((batch, time, size))).transpose()?;
     Ok(TimeGrads { dxs, dstate, params })
-}
-
-/// What was taken in one direction, in the order of time.
-fn in_time<T>(direction: Direction, taken: &mut [T]) {
-    if direction == Direction::Reverse {
-        taken.reverse();
-    }
 }

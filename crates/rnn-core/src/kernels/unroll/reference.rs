@@ -41,9 +41,7 @@ pub(crate) fn forward<C: Cell>(
         let h = steering.output(t, state.h())?;
         hs.push(if keep == Keep::Nothing { h.detach() } else { h });
     }
-    if guides.direction == crate::Direction::Reverse {
-        hs.reverse();
-    }
+    guides.direction.turn(&mut hs);
     let state = if keep == Keep::Nothing { state.detach() } else { state };
     Ok((Tensor::stack(&hs, 1)?, state))
 }

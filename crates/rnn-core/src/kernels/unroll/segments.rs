@@ -60,9 +60,7 @@ impl Segments {
     fn of(self, direction: Direction, time: usize) -> Vec<Range<usize>> {
         let mut all: Vec<_> =
             (0..time).step_by(self.steps).map(|from| from..time.min(from + self.steps)).collect();
-        if direction == Direction::Reverse {
-            all.reverse();
-        }
+        direction.turn(&mut all);
         all
     }
 }
