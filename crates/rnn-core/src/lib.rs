@@ -1,7 +1,7 @@
 //! Recurrent layers for candle whose backpropagation through time is written by hand.
 //!
 //! A [`Cell`] is one step; [`TimeRnn`] is T steps as one layer; [`Stack`] is L of them; [`Stateful`] keeps the state.
-//! Each runs in three ways that give the same numbers: `reference` (plain ops and candle's autograd, the oracle),
+//! Each runs in three ways that agree to rounding: `reference` (plain ops and candle's autograd, the oracle),
 //! `manual` (the backward by hand, in tensor ops, on any device) and `fused` (the same by hand in kernels, of the CPU
 //! and of GPUs). [`Way`] says which; `fused` is the default. Names, shapes and gate orders are PyTorch's:
 //! [`convention`].
@@ -27,8 +27,8 @@
 //! # rnn_core::Result::Ok(())
 //! ```
 //!
-//! [`Parameters`] is a registry like `VarMap` whose `builder()` draws each parameter from a seed and its name; it keeps their order,
-//! and saves and loads. [`Recurrent::infer`] records nothing for a backward. A [`Plan`] says how a window is run: lengths, resets, and the masks of dropout ([`Regularisers`]). [`border`] takes
+//! [`Parameters`] takes the place of a `VarMap`: its `builder()` draws each parameter from a seed and the parameter's name, and it keeps
+//! their order, saves and loads. [`Recurrent::infer`] records nothing for a backward. A [`Plan`] says how a window is run: lengths, resets, and the masks of dropout ([`Regularisers`]). [`border`] takes
 //! weights from elsewhere, and writes them for others.
 
 pub mod autograd;

@@ -39,7 +39,7 @@ impl Parameters {
     }
 
     /// A `VarBuilder` over this registry. Asking twice for a name gives the same variable, however it is to begin; with another
-    /// shape or dtype it is an error.
+    /// shape, dtype or device it is an error.
     pub fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), self.dtype, self.device.clone())
     }

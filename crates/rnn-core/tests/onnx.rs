@@ -1,6 +1,6 @@
 //! Networks as ONNX models: what ONNX Runtime computed for them, what is in the files, and how these are written.
 //!
-//! `fixtures/onnx/check_onnx.py` makes the fixtures; `ONNX_FIXTURES` names another folder of such files.
+//! `fixtures/onnx/make_fixtures.py` makes the fixtures; `ONNX_FIXTURES` names another folder of such files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test expects")]
 
 #[path = "common/network.rs"]

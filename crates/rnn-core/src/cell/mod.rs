@@ -2,8 +2,8 @@
 //!
 //! A cell supplies its pointwise part only: from the gate sums to the next state ([`Cell::pointwise_forward`]) and
 //! back ([`Cell::pointwise_backward`]). Products, time, threads and layout belong to the engines in
-//! [`crate::kernels::unroll`]; that is why one file is all that a new cell takes, and a second one in
-//! `kernels/pointwise`, where it shall be fused.
+//! [`crate::kernels::unroll`]; that is why a new cell takes one file, and to be fused a second one with its
+//! arithmetic in lanes (of the cells here: in `kernels/pointwise`).
 
 mod gru;
 mod gru_paper;

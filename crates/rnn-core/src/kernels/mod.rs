@@ -1,4 +1,5 @@
-//! The fused kernels: plain functions over slices, generic over f32 and f64. `README.md` beside this file is the rule.
+//! The fused kernels: plain functions over slices, generic over f32 and f64. The rules of this folder are in the `README.md` beside
+//! this file.
 
 mod activation;
 mod compiled;

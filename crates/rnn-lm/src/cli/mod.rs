@@ -1,4 +1,4 @@
-//! The command line: what there is to say, and how it ends. Each command is a file.
+//! The command line: what there is to say, and how it ends. A command is a file (`resume` stands in `train`); the others are what they share.
 
 mod completions;
 mod config;

@@ -32,8 +32,8 @@ pub struct LmSpec {
     /// How all parameters begin.
     pub init: Scheme,
     /// Whether the output layer's weight is the embedding's table (Press & Wolf 2017; Inan et al. 2017), which takes D = H,
-    /// or D = the last layer's size where that is another. It is then the one parameter `embedding.weight`, begins as an
-    /// output layer's does, and its gradient is the sum of both.
+    /// or D = the last layer's size where that is another. It is then the one parameter `embedding.weight`, begins as
+    /// [`Scheme::tied`] says, and its gradient is the sum of both.
     pub tied: bool,
     /// The size of the last layer where it is another than H.
     pub last: Option<usize>,

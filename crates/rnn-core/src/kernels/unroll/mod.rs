@@ -1,7 +1,7 @@
 //! T steps as one layer: the contract, and who runs it.
 //!
-//! Every way takes `xs [N, T, D]` and a state, gives `hs [N, T, P]` and the next state, and leaves a [`Tape`] from
-//! which its backward makes the same gradients. `reference` has none: candle's autograd is its backward.
+//! Every way takes `xs [N, T, D]` and a state, and gives `hs [N, T, P]`, the next state and in the end the same gradients. `manual`
+//! and `fused` leave a [`Tape`] for their backward; that of `reference` is candle's autograd.
 
 pub mod cpu;
 mod cuda;

@@ -4,9 +4,9 @@
 //! kind never meet. Those of the second read each other's hidden states, so they meet at each step. Either way an
 //! element of a product is the same sum, and has the same bits.
 //!
-//! [`Forward`] and [`Backward`] are the loops; a cell's stages are called from them. What steers a window between its steps, and what projects its hidden
-//! states, stands in [`guided`]; what normalises rows inside of a step, in [`norm`]. Either runs only where there is
-//! something of the kind.
+//! [`Forward`] and [`Backward`] are the loops; a cell's stages are called from them. What steers a window between its steps, and what
+//! projects its hidden states, stands in [`guided`]; what normalises rows inside of a step, in [`norm`]. Each runs only in windows
+//! that need it.
 
 mod backward;
 mod forward;
