@@ -80,6 +80,16 @@ fn a_rule_goes_over_a_table_of_which_few_rows_have_a_gradient_without_another_on
     assert!(first > 2 * bytes, "{first}");
     let second = allocation_counter::measure(&mut step).bytes_max as usize;
     assert!(second < bytes / 10, "{second} bytes beside a table of {bytes}");
+    // The same bits as with all other rows there, which are zero.
+    let (whole, mut all) = (table.zeros_like().unwrap(), vec![0.0; vocabulary * size]);
+    let whole = Var::from_tensor(&whole).unwrap();
+    ids.iter().for_each(|&id| all[id as usize * size..][..size].fill(1.0));
+    let mut optimizer = Optimizer::new(Adam::default(), 0.1);
+    for _ in 0..2 {
+        optimizer.step(std::slice::from_ref(&whole), &[Grad::Dense(Values::F32(&all))]).unwrap();
+    }
+    let [got, want] = [&table, &whole].map(|table| table.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    assert!(got == want && got[9000 * size] != 0.0 && got[9001 * size] == 0.0);
 }
 
 #[test]

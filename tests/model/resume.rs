@@ -221,3 +221,63 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn a_loss_that_is_not_finite_is_taken_in_and_gone_on_from() {
+    let ids = corpus();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let make = || {
+        let model = build(CellKind::Lstm, &LmSpec::new(V, 4, 4), Way::Fused, (DType::F32, &Device::Cpu), 1);
+        let rate = Rate::new(1.0, Schedule::Plateau { divide: 2.0 }).unwrap();
+        let trainer = Trainer::new(Optimizer::new(Sgd::default(), 1.0)).rate(rate);
+        (trainer.averaging(Averaging::NonMonotone(NonMonotone::new(1))), model.unwrap())
+    };
+    let losses = [f64::INFINITY, f64::INFINITY, f64::NAN, 5.0, f64::NAN, 4.0, f64::INFINITY];
+    let train = |stops: bool| {
+        let (mut trainer, mut model) = make();
+        let streams = Streams::new(&ids, 4, 7).unwrap();
+        let mut seen = Vec::new();
+        for (k, loss) in losses.into_iter().enumerate() {
+            trainer.step(model.as_mut(), &streams.window(0, k).unwrap()).unwrap();
+            let best = trainer.observe(loss);
+            if stops {
+                trainer.checkpoint(model.as_ref()).unwrap().write(file.path()).unwrap();
+                (trainer, model) = make();
+                trainer.resume(model.as_mut(), &Checkpoint::read(file.path()).unwrap()).unwrap();
+            }
+            seen.push((best, trainer.lr(), trainer.best(), trainer.since_best()));
+        }
+        trainer.checkpoint(model.as_ref()).unwrap().write(file.path()).unwrap();
+        (seen, std::fs::read(file.path()).unwrap())
+    };
+    let (seen, bytes) = train(false);
+    let best: Vec<_> = seen.iter().map(|&(best, ..)| best).collect();
+    assert_eq!(best, [false, false, false, true, false, true, false]);
+    assert_eq!(train(true), (seen, bytes));
+}
+
+#[test]
+fn a_mean_that_was_to_have_begun_begins_where_a_training_without_one_goes_on() {
+    let ids = corpus();
+    let streams = Streams::new(&ids, 4, 7).unwrap();
+    let make = |averaging| {
+        let model =
+            build(CellKind::Lstm, &LmSpec::new(V, 4, 4), Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+        (Trainer::new(Optimizer::new(Sgd::default(), 1.0)).averaging(averaging), model)
+    };
+    let (mut trainer, mut model) = make(Averaging::Never);
+    for k in 0..3 {
+        trainer.step(model.as_mut(), &streams.window(0, k).unwrap()).unwrap();
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    trainer.checkpoint(model.as_ref()).unwrap().write(file.path()).unwrap();
+    let (mut trainer, mut model) = make(Averaging::After(2));
+    trainer.resume(model.as_mut(), &Checkpoint::read(file.path()).unwrap()).unwrap();
+    let last = |model: &dyn LanguageModel| model.parameters()[0].1.flatten_all().unwrap().to_vec1::<f32>();
+    for k in 3..5 {
+        trainer.step(model.as_mut(), &streams.window(0, k).unwrap()).unwrap();
+    }
+    let own = last(model.as_ref()).unwrap();
+    let mean = trainer.with_average(model.as_mut(), |model| Ok(last(model)?)).unwrap();
+    assert_ne!(own, mean);
+}

@@ -84,8 +84,8 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// Where its layers differ in more than the size of the input, a cell has parameters of its own, or a layer of one direction
-    /// reads from the end, for which there is no name.
+    /// Where its layers differ in more than the size of the input, a cell has parameters of its own, a layer has zoneout, which acts
+    /// without dropout too (by its expectation), or one of one direction reads from the end; none of it has a name elsewhere.
     pub fn of<R: Layer>(stack: &Stack<R>) -> Result<Self>
     where
         R::Cell: Known,
@@ -103,6 +103,11 @@ impl Network {
                         "one that reads from the end",
                     )
                     .hint("reverse its input and its outputs outside, or make the stack of Bidirectional"));
+                }
+                if way.regularisers().zones_out() {
+                    let op = format!("Network::of: layer {place}");
+                    return Err(Error::invalid(op, "a layer without zoneout", "one with it")
+                        .hint("other libraries have none, and would give other numbers"));
                 }
                 let of_cell = NetworkSpec {
                     projection: cell.spec().projection,

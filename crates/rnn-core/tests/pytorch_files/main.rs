@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use rnn_core::border::pytorch::StateDict;
 use rnn_core::border::{Kind, Known, Network, NetworkSpec};
 use rnn_core::{
-    Bias, Bidirectional, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Recurrent, RnnCell,
-    Stack, TimeRnn,
+    Bias, Bidirectional, Direction, GruCell, Layer, LayerSpec, LstmCell, Parameters, Recurrent, Regularisers,
+    RnnCell, Stack, TimeRnn,
 };
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -383,6 +383,15 @@ fn a_stack_that_is_not_of_the_network() {
     let reverse = LayerSpec::new(2, 3).direction(Direction::Reverse);
     let reverse = Stack::<TimeRnn<GruCell>>::new(reverse, 1, &parameters.builder()).unwrap();
     says(Network::of(&reverse), &["Network::of: layer 0: expected a layer that reads forward, or both ways"]);
+    // Zoneout acts in inference too; dropout does not.
+    let of = |regularisers: Regularisers| {
+        let stack =
+            Stack::<TimeRnn<GruCell>>::new(LayerSpec::new(2, 3), 2, &parameters.builder().pp("rnn")).unwrap();
+        Network::of(&stack.map(|layer| layer.with_regularisers(regularisers)).unwrap())
+    };
+    let zoneout = Regularisers { zoneout_h: 0.1, ..Regularisers::default() };
+    says(of(zoneout), &["Network::of: layer l0: expected a layer without zoneout, got one with it"]);
+    of(Regularisers { weight: 0.5, ..Regularisers::default() }).unwrap();
 }
 
 #[test]

@@ -188,7 +188,15 @@ impl Common {
         dispatch::asked_for()?;
         // What is wrong is said of `device`, which is the flag's name as well.
         let device = rnn_core::device(&self.device).map_err(|error| anyhow!("--{error}"))?;
-        Ok(Session { quiet: self.quiet, device })
+        let session = Session { quiet: self.quiet, device };
+        if cfg!(feature = "cuda")
+            && session.device.is_cpu()
+            && self.device == "auto"
+            && let Err(why) = rnn_core::device("cuda:0")
+        {
+            session.say(format_args!("note     on the CPU: {why}"));
+        }
+        Ok(session)
     }
 }
 

@@ -229,7 +229,7 @@ fn last(run: &Run) -> Result<Option<(Checkpoint, Since)>> {
 /// The best weights may be gone; those of the checkpoint are there, and take their place.
 fn replace_lost(run: &Run, parts: &mut Parts) -> Result<()> {
     let Parts { valid, model, trainer, since, .. } = parts;
-    let measured = trainer.best().is_some() || since.beside.is_some();
+    let measured = trainer.best().is_some() || since.beside.is_some() || since.kept.is_some();
     if !measured || run.has(MODEL)? {
         return Ok(());
     }

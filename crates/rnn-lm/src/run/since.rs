@@ -16,7 +16,7 @@ pub(super) struct Since {
     /// The best loss of an end that fell between two evaluations, which the trainer has not taken in.
     #[serde(default)]
     pub(super) beside: Option<f64>,
-    /// The loss of the run's weights, where the best ones were lost and these took their place.
+    /// The loss of the run's weights, where these are not those of the best evaluation: that was lost, or there is none yet.
     #[serde(default)]
     pub(super) kept: Option<f64>,
     pub(super) nats: f64,

@@ -130,11 +130,18 @@ impl<'a> Training<'a> {
         let batch = self.run.config.training.batch;
         let valid = measure(self.trainer, self.model, self.valid.as_deref(), batch)?;
         let loss = valid.unwrap_or(at.loss);
-        let lowest = self.take_in(loss, due);
-        let best = lowest || self.since.kept.is_some_and(|kept| loss < kept);
+        let best = match valid.is_some() || due {
+            true => self.is_best(loss, due),
+            // The few windows since the last evaluation say nothing: the weights are kept where there are no others, until any
+            // evaluation.
+            false if self.trainer.best().is_none() => {
+                self.since.kept = Some(f64::MAX);
+                true
+            }
+            false => false,
+        };
         if best {
             self.trainer.with_average(self.model, |model| self.run.save(model))?;
-            self.since.kept = self.since.kept.filter(|_| !lowest).map(|_| loss);
         }
         if due {
             (self.since.nats, self.since.targets) = (0.0, 0);
@@ -148,6 +155,16 @@ impl<'a> Training<'a> {
         }))?;
         self.keep()?;
         Ok(Measured { at, valid, best, seconds })
+    }
+
+    /// Takes in a loss, and says whether it is better than that of the weights that the run has.
+    fn is_best(&mut self, loss: f64, due: bool) -> bool {
+        let lowest = self.take_in(loss, due);
+        let best = lowest || self.since.kept.is_some_and(|kept| loss < kept);
+        if best {
+            self.since.kept = self.since.kept.filter(|_| !lowest).map(|_| loss);
+        }
+        best
     }
 
     /// Takes in a loss, and says whether it is the best so far. The trainer has those that were due; that of an end which falls

@@ -61,13 +61,16 @@ fn pair(merge: &Value) -> Option<(&str, &str)> {
     }
 }
 
-/// A checksum of the pairs that are joined, however they are written.
+/// A checksum of the pairs that are joined, however they are written, and of whether a word that is a token is not made of pairs.
 pub(super) fn merges(model: &Value) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     for (a, b) in model["merges"].as_array().into_iter().flatten().filter_map(pair) {
         for part in [a, " ", b, "\n"] {
             sum.update(part.as_bytes());
         }
+    }
+    if model["ignore_merges"] == true {
+        sum.update(b"ignore_merges");
     }
     sum.finalize()
 }

@@ -251,6 +251,7 @@ mod tests {
             Tokenizer::train(b"the sea the sea", &options).expect("tokenizer")
         };
         let word = ("/model/unk_token", json!("the"));
+        let whole = ("/model/ignore_merges", json!(true));
         let composed = ("/normalizer", json!({"type": "NFC"}));
         let prefixed = ("/pre_tokenizer/add_prefix_space", json!(true));
         let digits = json!({"type": "Sequence", "pretokenizers": [
@@ -262,7 +263,10 @@ mod tests {
         }]);
         for (unit, changes) in [
             (Unit::Word, vec![word]),
-            (Unit::Bpe, vec![composed, prefixed, ("/pre_tokenizer", digits), ("/added_tokens", added)]),
+            (
+                Unit::Bpe,
+                vec![whole, composed, prefixed, ("/pre_tokenizer", digits), ("/added_tokens", added)],
+            ),
         ] {
             let tokenizer = trained(unit);
             let json = tokenizer.to_json().expect("json");

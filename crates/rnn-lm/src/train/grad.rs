@@ -47,6 +47,14 @@ impl<'a> Grad<'a> {
         }
     }
 
+    /// The same with the numbers elsewhere.
+    pub(super) fn with(self, values: Values<'a>) -> Self {
+        match self {
+            Self::Dense(_) => Self::Dense(values),
+            Self::Rows { ids, .. } => Self::Rows { ids, values },
+        }
+    }
+
     /// As a tensor like the parameter, zero in the rows that it does not have.
     ///
     /// # Errors
@@ -60,6 +68,7 @@ impl<'a> Grad<'a> {
         };
         Ok(match self {
             Self::Dense(_) => values.reshape(like.shape())?,
+            Self::Rows { ids: [], .. } => like.zeros_like()?.detach(),
             Self::Rows { ids, .. } => {
                 let values = values.reshape((ids.len(), ()))?;
                 let ids = Tensor::from_slice(ids, ids.len(), device)?;

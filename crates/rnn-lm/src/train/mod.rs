@@ -18,6 +18,7 @@ pub use checkpoint::{Checkpoint, Position};
 pub use clip::Clip;
 pub use grad::{Grad, Values, global_norm};
 pub use optimizer::{Decay, Optimizer};
+pub(crate) use rule::epsilon;
 pub use rule::{Adam, MAX_KEPT, RmsProp, Rule, Sgd};
 pub use schedule::{Rate, Schedule};
 pub use trainer::{Averaging, Trainer};

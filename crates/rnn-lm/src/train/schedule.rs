@@ -99,9 +99,9 @@ impl Rate {
         }
     }
 
-    /// Takes in the loss of an evaluation; says whether it is the best so far, which one that is not a number never is.
+    /// Takes in the loss of an evaluation; says whether it is the best so far, which one that is not finite never is.
     pub fn observe(&mut self, loss: f64) -> bool {
-        let better = !loss.is_nan() && self.best.is_none_or(|best| loss < best);
+        let better = loss.is_finite() && self.best.is_none_or(|best| loss < best);
         if better {
             (self.best, self.since_best) = (Some(loss), 0);
         } else {

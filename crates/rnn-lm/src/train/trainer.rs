@@ -70,7 +70,8 @@ struct Numbers {
     rate: Rate,
     averages: bool,
     averaged: u64,
-    losses: Vec<f64>,
+    /// None for one that is not finite, which JSON has no word for.
+    losses: Vec<Option<f64>>,
     accumulated: (f64, usize),
     shares: f64,
 }
@@ -196,7 +197,7 @@ impl Trainer {
             Error::Diverged { what, value, .. } => Error::Diverged { step: self.next_step(), what, value },
             other => other,
         })?;
-        self.averages |= self.averaging == Averaging::After(self.steps);
+        self.averages |= matches!(self.averaging, Averaging::After(steps) if self.steps >= steps);
         if self.averages {
             self.average.add(&vars(model))?;
         }
@@ -247,9 +248,10 @@ impl Trainer {
     /// Those of candle.
     pub fn checkpoint(&self, model: &dyn LanguageModel) -> Result<Checkpoint> {
         let losses = match &self.averaging {
-            Averaging::NonMonotone(rule) => rule.losses().to_vec(),
-            _ => Vec::new(),
+            Averaging::NonMonotone(rule) => rule.losses(),
+            _ => &[],
         };
+        let losses = losses.iter().map(|&loss| Some(loss).filter(|loss| loss.is_finite())).collect();
         let mut checkpoint = Checkpoint::new(&Numbers {
             steps: self.steps,
             epochs: self.epochs,
@@ -309,7 +311,8 @@ impl Trainer {
         self.mean = MeanGrad::resume(vars(&gradients)?, weight, windows);
         self.shares = numbers.shares;
         if let Averaging::NonMonotone(rule) = &mut self.averaging {
-            rule.resume(numbers.losses);
+            // Neither infinity nor what is not a number is ever the best of them.
+            rule.resume(numbers.losses.into_iter().map(|loss| loss.unwrap_or(f64::INFINITY)).collect());
         }
         model.seek(numbers.windows);
         (self.rate, self.averages) = (self.rate.resume(numbers.rate), numbers.averages);

@@ -81,7 +81,7 @@ fn on_cpu<T: Real, R: Rule>(
     Ok(lend::write(param, |weights: &mut [T]| {
         with_kept(kept, &mut |kept| match grad {
             Grad::Dense(_) => in_order(rule, at, weights, &mut values.chunks(BLOCK), kept),
-            Grad::Rows { ids, .. } if kept[0].is_empty() && at.decay == Decay::None => {
+            Grad::Rows { ids, .. } if rule.rests() && kept[0].is_empty() && at.decay == Decay::None => {
                 for (&id, values) in ids.iter().zip(values.chunks_exact(size)) {
                     let start = id as usize * size;
                     let weights = &mut weights[start..start + size];

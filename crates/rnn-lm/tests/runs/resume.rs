@@ -298,3 +298,46 @@ fn a_cosine_ends_with_the_last_window_where_lengths_are_drawn() {
         assert!((last - want).abs() < 1e-15, "seed {seed}: {last} {want}");
     }
 }
+
+#[test]
+fn a_few_windows_before_an_end_say_nothing_of_the_weights_where_there_is_no_text_to_measure_on() {
+    let bench = Bench::new();
+    // The end of each epoch is one word over and over, which a few windows see alone.
+    let easy = "the ".repeat(200);
+    bench.file("train.txt", text(60, 1) + &easy);
+    let config = |epochs: usize, every: usize| {
+        let toml = format!(
+            "[data]\ntokens = \"word\"\nholdout = 0\n[model]\nembed = 6\nhidden = 6
+            [training]\nbatch = 1\ntime = 10\nrule = \"adam\"\nlr = 0.05\nepochs = {epochs}
+            evaluate_every = {every}"
+        );
+        bench.config("train.txt", &toml, &Config::default())
+    };
+    let train = |run: &str, config: &Config| {
+        assert_eq!(bench.begin(run, config).train_on(&mut Nobody).unwrap(), End::Done);
+        bench.path(run)
+    };
+    let resume = |run: &Path, epochs: usize| {
+        let mut fit = Fit::resume(run, Some(epochs), &Device::Cpu).unwrap();
+        assert_eq!(fit.train_on(&mut Nobody).unwrap(), End::Done);
+    };
+    let first = train("first", &config(1, 1_000_000));
+    let step = |run: &Path| metrics(run).last().unwrap()["step"].as_u64().unwrap() as usize;
+    // Where nothing else was measured, the last weights are kept, and newer ones after them.
+    assert!(weights(&first) == checkpoint(&first, "model."));
+    let before = weights(&first);
+    resume(&first, 2);
+    assert!(weights(&first) == checkpoint(&first, "model.") && weights(&first) != before);
+    assert!(metrics(&first).iter().all(|line| line["best"] == true));
+    // An evaluation falls two windows before the end of an epoch, and the two are the easiest.
+    let every = step(&train("one", &config(1, 1_000_000))) - 2;
+    let short = train("short", &config(1, every));
+    let lines = metrics(&short);
+    let [due, end] = &lines[..] else { panic!("{lines:?}") };
+    assert!(end["train_loss"].as_f64().unwrap() < due["train_loss"].as_f64().unwrap() / 2.0, "{lines:?}");
+    assert_eq!([&due["best"], &end["best"]], [true, false], "{lines:?}");
+    resume(&short, 5);
+    let whole = train("whole", &config(5, every));
+    assert!(weights(&short) == weights(&whole), "other weights than without the stop");
+    assert!(metrics(&whole).iter().filter(|line| line["best"] == true).count() > 2);
+}

@@ -99,11 +99,9 @@ impl Dynamic {
         if !(self.lr >= 0.0 && self.lr.is_finite()) {
             return Err(Error::invalid("Dynamic: lr", "at least 0", self.lr));
         }
-        if let DynamicRule::Rms { epsilon, .. } = self.rule
-            && !(epsilon > 0.0 && epsilon.is_finite())
-        {
-            return Err(Error::invalid("Dynamic: epsilon", "above 0", epsilon)
-                .hint("where the training text gave no gradient, it alone bounds a step"));
+        if let DynamicRule::Rms { epsilon, .. } = self.rule {
+            let hint = "where the training text gave no gradient, it alone bounds a step";
+            crate::train::epsilon("Dynamic: epsilon", epsilon).map_err(|error| error.hint(hint))?;
         }
         if !(0.0..=1.0).contains(&self.decay) {
             return Err(Error::invalid("Dynamic: decay", "from 0 to 1", self.decay));

@@ -148,6 +148,11 @@ fn gradients_of_another_model_are_refused() {
     let ids = text(30);
     let windows = streams(&ids, 1, 5).unwrap();
     let gradients = GradientRms::collect(small.as_mut(), &mut windows.epoch(0), None).unwrap();
+    // Above 0 in f64, and nothing in f32.
+    let rule = DynamicRule::Rms { gradients: gradients.clone(), epsilon: 1e-50 };
+    let tiny = Dynamic { time: 5, lr: 0.1, decay: 0.1, rule };
+    let error = tiny.evaluate(small.as_mut(), &ids, None).unwrap_err().to_string();
+    assert!(error.starts_with("Dynamic: epsilon: expected a number above 0, in f32 too"), "{error}");
     let rule = DynamicRule::Rms { gradients, epsilon: 1e-3 };
     let dynamic = Dynamic { time: 5, lr: 0.1, decay: 0.1, rule };
     let error =

@@ -104,9 +104,14 @@ impl Optimizer {
             most: self.clip.most(),
             decay: self.decay,
         };
+        let copies = apart(params, grads)?;
+        let grads = grads.iter().zip(&copies).map(|(grad, copy)| match copy {
+            Some(copy) => grad.with(Values::Tensor(copy)),
+            None => *grad,
+        });
         part("update", 0, || {
-            let all = params.iter().zip(grads).zip(&self.kept);
-            all.into_iter().try_for_each(|((param, grad), kept)| self.update(at, param, grad, kept))
+            let mut all = params.iter().zip(grads).zip(&self.kept);
+            all.try_for_each(|((param, grad), kept)| self.update(at, param, &grad, kept))
         })?;
         self.steps += 1;
         Ok(norm)
@@ -195,10 +200,10 @@ impl Optimizer {
             (Values::F32(values), _) => self.rule.f32(at, param, (grad, values), kept),
             (Values::F64(values), _) => self.rule.f64(at, param, (grad, values), kept),
             (Values::Tensor(tensor), DType::F64) => {
-                self.rule.f64(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
+                self.rule.f64(at, param, (grad, lend::read(&tensor.contiguous()?)?.slice()), kept)
             }
             (Values::Tensor(tensor), _) => {
-                self.rule.f32(at, param, (grad, lend::read(&apart(tensor, param)?)?.slice()), kept)
+                self.rule.f32(at, param, (grad, lend::read(&tensor.contiguous()?)?.slice()), kept)
             }
         }
     }
@@ -270,9 +275,16 @@ impl Optimizer {
     }
 }
 
-/// A gradient's numbers in a row, and in memory that is not the parameter's: who reads that cannot write it.
-fn apart(grad: &Tensor, param: &Var) -> Result<Tensor> {
-    Ok(if lend::shared(grad, param) { grad.copy()? } else { grad.contiguous()? })
+/// Copies of the gradients that are in a parameter's memory: who reads that cannot write it, and a parameter's step would change the
+/// gradient of another.
+fn apart(params: &[Var], grads: &[Grad<'_>]) -> Result<Vec<Option<Tensor>>> {
+    let copy = |grad: &Grad<'_>| match grad.values() {
+        Values::Tensor(tensor) if params.iter().any(|param| lend::shared(tensor, param)) => {
+            Ok(Some(tensor.copy()?))
+        }
+        _ => Ok(None),
+    };
+    grads.iter().map(copy).collect()
 }
 
 /// `to += (from - to) * by`, in place.

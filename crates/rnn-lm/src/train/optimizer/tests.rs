@@ -1,7 +1,7 @@
 //! Kernels beside tensor ops, and what is refused.
 
 use super::*;
-use crate::train::{Adam, RmsProp, Sgd};
+use crate::train::{Adam, MAX_KEPT, RmsProp, Sgd};
 use candle_core::Device;
 
 /// In kernels and in tensor ops, in f64, with everything on.
@@ -173,6 +173,63 @@ fn a_gradient_may_be_in_the_memory_of_its_parameter() {
     let grads = [Grad::Dense(Values::Tensor(&tensor))];
     Optimizer::new(Sgd::default(), 0.5).step(std::slice::from_ref(&weight), &grads).unwrap();
     assert_eq!(weight.to_vec1::<f64>().unwrap(), [0.5, 1.0]);
+    // And in that of another one: of the loss a b the gradient of a is b, and that of b is a, as they were before the step.
+    for order in [[0, 1], [1, 0]] {
+        let weights = [3f64, 2.0].map(|weight| Var::new(&[weight], &Device::Cpu).unwrap());
+        let of = |k: usize| weights[k].as_tensor().clone();
+        let tensors = order.map(|k| of(1 - k));
+        let grads = [&tensors[0], &tensors[1]].map(|tensor| Grad::Dense(Values::Tensor(tensor)));
+        Optimizer::new(Sgd::default(), 0.5).step(&order.map(|k| weights[k].clone()), &grads).unwrap();
+        let got = weights.map(|weight| weight.to_vec1::<f64>().unwrap()[0]);
+        assert_eq!(got, [3.0 - 0.5 * 2.0, 2.0 - 0.5 * 3.0], "{order:?}");
+    }
+}
+
+/// `w' = w - lr (g + w / 10)`: keeps nothing, and a weight without a gradient moves.
+#[derive(Debug, Clone)]
+struct Shrinks;
+
+impl Rule for Shrinks {
+    fn kept(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn update<T: Real>(
+        &self,
+        lr: f64,
+        _: u64,
+    ) -> impl Fn(T, T, [T; MAX_KEPT]) -> (T, [T; MAX_KEPT]) + Send + Sync {
+        let (lr, tenth) = (T::from_f64(lr), T::from_f64(0.1));
+        move |w, g, kept| (w - lr * (g + tenth * w), kept)
+    }
+
+    fn in_ops(
+        &self,
+        (lr, _): (f64, u64),
+        weight: &Tensor,
+        grad: &Tensor,
+        _: &[Tensor],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        Ok(((weight - ((grad + (weight * 0.1)?)? * lr)?)?, Vec::new()))
+    }
+}
+
+#[test]
+fn rows_without_a_gradient_are_passed_over_only_where_a_rule_leaves_them() {
+    let values = [1.0, 2.0, 3.0, 4.0];
+    for ids in [&[2u32, 0][..], &[]] {
+        let rows = Grad::Rows { ids, values: Values::F64(&values[..2 * ids.len()]) };
+        let step = |grad: &dyn Fn(&Tensor) -> Tensor, by_rows: bool| {
+            let table = Var::new(&[[1f64, -2.0], [3.0, -4.0], [5.0, -6.0]], &Device::Cpu).unwrap();
+            let dense = grad(&table);
+            let grad = if by_rows { rows } else { Grad::Dense(Values::Tensor(&dense)) };
+            Optimizer::new(Shrinks, 0.5).step(std::slice::from_ref(&table), &[grad]).unwrap();
+            table.to_vec2::<f64>().unwrap()
+        };
+        let dense = |table: &Tensor| rows.dense(table).unwrap();
+        assert_eq!(step(&dense, true), step(&dense, false), "{ids:?}");
+        assert_eq!(step(&dense, true)[1], [3.0 - 0.5 * 0.3, -4.0 + 0.5 * 0.4], "{ids:?}");
+    }
 }
 
 #[test]

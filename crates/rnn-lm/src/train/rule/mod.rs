@@ -66,6 +66,12 @@ pub trait Rule: Debug + Clone + Send + Sync + 'static {
     /// The names of what is kept beside each weight, at most [`MAX_KEPT`]; all begin at zero.
     fn kept(&self) -> &'static [&'static str];
 
+    /// Whether a weight whose gradient is 0 stays what it is, where nothing is kept beside it: rows of a table that have no gradient
+    /// are passed over then. By default no rule does.
+    fn rests(&self) -> bool {
+        false
+    }
+
     /// Step number `step`, counted from 1, with the rate `lr`: from a weight, its gradient and what is kept, in the
     /// order of [`Self::kept`], to the next weight and what is then kept. Clipping and decay have been before.
     fn update<T: Real>(
@@ -93,7 +99,7 @@ fn real<T: Real>(x: f64) -> T {
 }
 
 /// What keeps a division from being one by zero where there was no gradient: above 0 as an f32 too.
-fn epsilon(op: &str, value: f64) -> Result<()> {
+pub(crate) fn epsilon(op: &str, value: f64) -> Result<()> {
     match value.is_finite() && value as f32 > 0.0 {
         true => Ok(()),
         false => Err(Error::invalid(op, "a number above 0, in f32 too", value)),

@@ -43,6 +43,10 @@ impl Rule for Sgd {
         if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }
 
+    fn rests(&self) -> bool {
+        true
+    }
+
     fn update<T: Real>(
         &self,
         lr: f64,
