@@ -222,15 +222,20 @@ fn a_file_that_is_damaged_or_of_another_model_changes_nothing() {
     }
 }
 
+/// A model that takes no time, and plain steps.
+fn small(averaging: Averaging) -> (Trainer, Box<dyn LanguageModel>) {
+    let spec = LmSpec::new(V, 4, 4);
+    let model = build(CellKind::Lstm, &spec, Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
+    (Trainer::new(Optimizer::new(Sgd::default(), 1.0)).averaging(averaging), model)
+}
+
 #[test]
 fn a_loss_that_is_not_finite_is_taken_in_and_gone_on_from() {
     let ids = corpus();
     let file = tempfile::NamedTempFile::new().unwrap();
     let make = || {
-        let model = build(CellKind::Lstm, &LmSpec::new(V, 4, 4), Way::Fused, (DType::F32, &Device::Cpu), 1);
-        let rate = Rate::new(1.0, Schedule::Plateau { divide: 2.0 }).unwrap();
-        let trainer = Trainer::new(Optimizer::new(Sgd::default(), 1.0)).rate(rate);
-        (trainer.averaging(Averaging::NonMonotone(NonMonotone::new(1))), model.unwrap())
+        let (trainer, model) = small(Averaging::NonMonotone(NonMonotone::new(1)));
+        (trainer.rate(Rate::new(1.0, Schedule::Plateau { divide: 2.0 }).unwrap()), model)
     };
     let losses = [f64::INFINITY, f64::INFINITY, f64::NAN, 5.0, f64::NAN, 4.0, f64::INFINITY];
     let train = |stops: bool| {
@@ -260,18 +265,13 @@ fn a_loss_that_is_not_finite_is_taken_in_and_gone_on_from() {
 fn a_mean_that_was_to_have_begun_begins_where_a_training_without_one_goes_on() {
     let ids = corpus();
     let streams = Streams::new(&ids, 4, 7).unwrap();
-    let make = |averaging| {
-        let model =
-            build(CellKind::Lstm, &LmSpec::new(V, 4, 4), Way::Fused, (DType::F32, &Device::Cpu), 1).unwrap();
-        (Trainer::new(Optimizer::new(Sgd::default(), 1.0)).averaging(averaging), model)
-    };
-    let (mut trainer, mut model) = make(Averaging::Never);
+    let (mut trainer, mut model) = small(Averaging::Never);
     for k in 0..3 {
         trainer.step(model.as_mut(), &streams.window(0, k).unwrap()).unwrap();
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     trainer.checkpoint(model.as_ref()).unwrap().write(file.path()).unwrap();
-    let (mut trainer, mut model) = make(Averaging::After(2));
+    let (mut trainer, mut model) = small(Averaging::After(2));
     trainer.resume(model.as_mut(), &Checkpoint::read(file.path()).unwrap()).unwrap();
     let last = |model: &dyn LanguageModel| model.parameters()[0].1.flatten_all().unwrap().to_vec1::<f32>();
     for k in 3..5 {

@@ -1,4 +1,5 @@
-//! The command line: what there is to say, and how it ends. A command is a file (`resume` stands in `train`); the others are what they share.
+//! The command line: what there is to say, and how it ends. A command is a file (`resume` stands in `train`); the others are what
+//! they share.
 
 mod completions;
 mod config;

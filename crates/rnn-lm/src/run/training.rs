@@ -131,7 +131,7 @@ impl<'a> Training<'a> {
         let valid = measure(self.trainer, self.model, self.valid.as_deref(), batch)?;
         let loss = valid.unwrap_or(at.loss);
         let best = match valid.is_some() || due {
-            true => self.is_best(loss, due),
+            true => self.improves(loss, due),
             // The few windows since the last evaluation say nothing: the weights are kept where there are no others, until any
             // evaluation.
             false if self.trainer.best().is_none() => {
@@ -158,7 +158,7 @@ impl<'a> Training<'a> {
     }
 
     /// Takes in a loss, and says whether it is better than that of the weights that the run has.
-    fn is_best(&mut self, loss: f64, due: bool) -> bool {
+    fn improves(&mut self, loss: f64, due: bool) -> bool {
         let lowest = self.take_in(loss, due);
         let best = lowest || self.since.kept.is_some_and(|kept| loss < kept);
         if best {
