@@ -1,4 +1,5 @@
-//! What runs on a GPU, where there is one, gives the numbers of the CPU; where there is none, every test here says so.
+//! What runs on a GPU gives the numbers of the CPU. A build without CUDA has nothing to test here, which every test says; one with
+//! it fails where no GPU answers, so that nobody takes for tested what was not.
 
 #[path = "common/case.rs"]
 mod case;
@@ -33,6 +34,7 @@ const TOLERANCES: [(DType, f64); 2] = [(DType::F64, 1e-11), (DType::F32, 1e-4)];
 fn on_gpu(test: impl FnOnce(&Device)) {
     match rnn_core::device("cuda:0") {
         Ok(gpu) => test(&gpu),
+        Err(reason) if cfg!(feature = "cuda") => panic!("no GPU to test on: {reason}"),
         Err(reason) => {
             // Not through `eprintln!`, which a test that passes keeps to itself.
             let mut stderr = std::io::stderr();

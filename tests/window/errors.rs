@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use rnn_core::border::{Kind, Network, NetworkSpec};
 use rnn_core::cell::{CellState, GruState, LstmState, PointwiseGrads, RnnState, Saved, Sums};
+use rnn_core::kernels::Kernel;
 use rnn_core::{
     Bias, Bidirectional, Cell, GruCell, Layer, LayerNormLstmCell, LayerParams, LayerSpec, LstmCell, Normed,
     Parameters, Recurrent, Regularisers, RnnCell, Stack, StackState, State, TimeRnn, TimeTape, Way,
@@ -60,6 +61,10 @@ fn windows_and_states_that_do_not_fit_a_layer() {
         let double = zeros(&[2, 4]).to_dtype(DType::F64).unwrap();
         both(&good, &c(double), &["state.c: expected the weights' dtype f32, got f64"]);
         says(layer.zero_state(0), &["zero_state: batch: expected at least 1, got 0"]);
+        for batch in [usize::MAX, 1 << 61] {
+            let got = format!("got N = {batch}");
+            says(layer.zero_state(batch), &["expected [N, 4] that a memory can have", &got]);
+        }
     }
 }
 
@@ -342,6 +347,81 @@ fn a_state_that_does_not_begin_with_h() {
     says(
         layer.forward(&zeros(&[1, 2, 3]), &start),
         &["CellState: the first part: expected the hidden state, got c", "State::parts"],
+    );
+}
+
+/// A cell with the kernel of another.
+#[derive(Debug, Clone)]
+struct Mistaken(RnnCell);
+
+impl Cell for Mistaken {
+    type State = RnnState;
+    const GATES: usize = 1;
+
+    fn new(spec: LayerSpec, vb: VarBuilder) -> rnn_core::Result<Self> {
+        Ok(Self(RnnCell::new(spec, vb)?))
+    }
+
+    fn spec(&self) -> &LayerSpec {
+        self.0.spec()
+    }
+
+    fn params(&self) -> &LayerParams {
+        self.0.params()
+    }
+
+    fn with_params(&self, params: LayerParams) -> Self {
+        Self(self.0.with_params(params))
+    }
+
+    fn zero_state(&self, batch: usize) -> rnn_core::Result<RnnState> {
+        self.0.zero_state(batch)
+    }
+
+    fn pointwise_forward(&self, sums: &Sums, state: &RnnState) -> rnn_core::Result<(RnnState, Saved)> {
+        self.0.pointwise_forward(sums, state)
+    }
+
+    fn pointwise_backward(
+        &self,
+        saved: &Saved,
+        dnext: &RnnState,
+    ) -> rnn_core::Result<PointwiseGrads<RnnState>> {
+        self.0.pointwise_backward(saved, dnext)
+    }
+
+    fn kernel(&self) -> Option<&'static dyn Kernel> {
+        let other = LstmCell::new(LayerSpec::new(1, 1), parameters().builder()).ok()?;
+        other.kernel()
+    }
+}
+
+#[test]
+fn a_kernel_that_is_another_cell_s() {
+    let layer = TimeRnn::<Mistaken>::build(LayerSpec::new(3, 4), &parameters().builder()).unwrap();
+    let start = layer.zero_state(1).unwrap();
+    says(
+        layer.forward(&zeros(&[1, 2, 3]), &start),
+        &[
+            "Cell::kernel: expected one for 1 gates (1 of them recurrent), 1 parts of a state and 0 numbers of its own",
+            "got 4 gates (4 of them recurrent), 2 parts",
+        ],
+    );
+}
+
+#[test]
+fn a_layer_that_is_mapped_to_another_kind() {
+    let parameters = parameters();
+    let forward = |spec: LayerSpec| TimeRnn::<LstmCell>::build(spec, &parameters.builder());
+    let both = Bidirectional::<LstmCell>::build(LayerSpec::new(3, 4), &parameters.builder()).unwrap();
+    says(
+        both.map(&mut |_| forward(LayerSpec::new(3, 4))),
+        &["Bidirectional: direction: expected Reverse, got Forward"],
+    );
+    let stack = Stack::<TimeRnn<LstmCell>>::new(LayerSpec::new(3, 4), 2, &parameters.builder()).unwrap();
+    says(
+        stack.map(|_| forward(LayerSpec::new(3, 4))),
+        &["Stack: input of layer 1: expected 4, the output size of layer 0, got 3"],
     );
 }
 

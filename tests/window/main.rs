@@ -10,6 +10,7 @@ mod book;
 mod cells;
 mod errors;
 mod gradcheck;
+mod half;
 mod invariance;
 mod layers;
 mod masks;

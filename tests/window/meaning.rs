@@ -4,8 +4,8 @@ use crate::numbers::{self, numbers as of, off, random};
 use crate::small::{D, H, N, T, layer, parameters, start, xs};
 use candle_core::{DType, Device, IndexOp, Tensor, Var};
 use rnn_core::{
-    Bidirectional, Cell, CellState, Direction, GruCell, Layer, LayerSpec, LstmCell, Penalty, Plan, Recurrent,
-    RnnCell, Stack, State, TimeRnn, Way,
+    Bidirectional, Cell, CellState, Direction, GruCell, Layer, LayerNormLstmCell, LayerSpec, LstmCell,
+    Normed, Penalty, Plan, Recurrent, RnnCell, Stack, State, TimeRnn, Way,
 };
 
 fn row<S: State>(state: &S, n: usize) -> S {
@@ -47,10 +47,10 @@ fn a_row_with_a_length_is_that_row_alone() {
     lengths::<Bidirectional<GruCell>>();
 }
 
-#[test]
-fn what_stands_behind_an_end_is_never_looked_at() {
+/// Whatever stands there: no number, and numbers that a product with a weight makes none of.
+fn behind_an_end<C: Cell>() {
     for way in Way::ALL {
-        let layer: TimeRnn<LstmCell> = layer(DType::F64);
+        let layer: TimeRnn<C> = layer(DType::F64);
         let layer = layer.with_way(way);
         let state = layer.zero_state(N).unwrap();
         let plan = Plan::new().lengths(&[3, 9, 5, 1]);
@@ -65,11 +65,19 @@ fn what_stands_behind_an_end_is_never_looked_at() {
             let params = layer.cell().params();
             [hs.clone(), grads.get(&xs).unwrap().clone(), grads.get(&params.weight_ih).unwrap().clone()]
         };
-        for (zero, wild) in run(0.0).iter().zip(run(f64::NAN)).chain(run(0.0).iter().zip(run(f64::INFINITY)))
-        {
-            assert_eq!(off(zero, &wild), 0.0, "{way}");
+        for fill in [f64::NAN, f64::INFINITY, f64::MAX / 2.0] {
+            for (zero, wild) in run(0.0).iter().zip(run(fill)) {
+                assert_eq!(off(zero, &wild), 0.0, "{way}, {fill}");
+            }
         }
     }
+}
+
+#[test]
+fn what_stands_behind_an_end_is_never_looked_at() {
+    behind_an_end::<LstmCell>();
+    behind_an_end::<Normed<GruCell>>();
+    behind_an_end::<LayerNormLstmCell>();
 }
 
 /// Documents one behind the other, each from a state of zeros.

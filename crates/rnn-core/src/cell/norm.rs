@@ -4,6 +4,7 @@ use super::{Cell, Half, LayerParams, LayerSpec, Own, PointwiseGrads, Saved, Sums
 use crate::Result;
 use crate::convention::{NORM_EPSILON, NORM_HH, NORM_IH};
 use crate::kernels::Kernel;
+use crate::sums::{column_sums, wide};
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -98,21 +99,26 @@ fn gamma(half: Half) -> &'static str {
 
 /// `gamma * norm(x)` for `x [rows, size]`.
 pub(super) fn forward(x: &Tensor, gamma: &Tensor) -> Result<(Tensor, Saved)> {
+    let (x, dtype) = (x.to_dtype(wide(x.dtype()))?, x.dtype());
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     let deviation = (variance + NORM_EPSILON)?.sqrt()?;
-    let normed = centred.broadcast_div(&deviation)?;
+    let normed = centred.broadcast_div(&deviation)?.to_dtype(dtype)?;
     Ok((normed.broadcast_mul(gamma)?, Saved(vec![normed, deviation])))
 }
 
 /// The gradients of x and of gamma, the latter summed over the rows.
 pub(super) fn backward(saved: &Saved, gamma: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
     let [normed, deviation] = saved.read("norm::backward")?;
-    let dnormed = dy.broadcast_mul(&gamma.detach())?;
+    let dtype = dy.dtype();
+    let wide = |tensor: &Tensor| tensor.to_dtype(wide(dtype));
+    let (normed, dy) = (wide(&normed)?, wide(dy)?);
+    let dnormed = dy.broadcast_mul(&wide(&gamma.detach())?)?;
     // x moves its mean and its deviation too: what lies along either has no effect.
     let along_ones = dnormed.mean_keepdim(D::Minus1)?;
     let along_normed = (&dnormed * &normed)?.mean_keepdim(D::Minus1)?;
     let across = dnormed.broadcast_sub(&along_ones)?;
     let across = (across - normed.broadcast_mul(&along_normed)?)?;
-    Ok((across.broadcast_div(&deviation)?, (dy * &normed)?.sum(0)?))
+    let dgamma = column_sums(&(dy * &normed)?)?;
+    Ok((across.broadcast_div(&deviation)?.to_dtype(dtype)?, dgamma.to_dtype(dtype)?))
 }

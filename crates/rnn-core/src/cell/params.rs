@@ -1,7 +1,7 @@
-//! The parameters of one recurrent layer: which there are, their names and shapes, and the products they take part in.
+//! The parameters of one recurrent layer: which there are, their names and shapes.
 
 use crate::convention::{
-    BIAS_HH, BIAS_IH, Direction, Place, WEIGHT_HH, WEIGHT_HN, WEIGHT_HR, WEIGHT_IH, name,
+    BIAS_HH, BIAS_IH, Direction, NORM_IH, Place, WEIGHT_HH, WEIGHT_HN, WEIGHT_HR, WEIGHT_IH, name,
 };
 use crate::{Error, Result, Scheme};
 use candle_core::Tensor;
@@ -291,6 +291,11 @@ impl LayerParams {
         })
     }
 
+    /// Whether the products are normalised.
+    pub(crate) fn is_normed(&self) -> bool {
+        self.own.iter().any(|(name, _)| *name == NORM_IH)
+    }
+
     /// The same storage, seen as constants.
     #[must_use]
     pub fn detach(&self) -> Self {
@@ -300,6 +305,11 @@ impl LayerParams {
 
     /// Zeros `[rows, columns]` where the parameters are and of their dtype.
     pub(crate) fn zeros(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        // Tensors multiply their dimensions without a look.
+        if rows.checked_mul(columns).is_none_or(|count| count > isize::MAX as usize / size_of::<f64>()) {
+            let want = format!("[N, {columns}] that a memory can have");
+            return Err(Error::invalid("zeros", want, format!("N = {rows}")));
+        }
         Ok(Tensor::zeros((rows, columns), self.weight_ih.dtype(), self.weight_ih.device())?)
     }
 }

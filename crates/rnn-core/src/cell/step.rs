@@ -3,7 +3,7 @@
 use super::state::with_parts;
 use super::{Cell, CellState, Half, LayerParams, Own, PointwiseGrads, Saved, State, Sums};
 use crate::Result;
-use crate::sums::column_sums;
+use crate::sums::{column_sums, wide};
 use candle_core::Tensor;
 
 /// The input half of the gate sums of `x [rows, D]`, of any number of steps and rows, and what [`Factors`] needs of it.
@@ -107,9 +107,10 @@ impl Factors<'_> {
         let (of_input, of_shape) = cell.shape_backward(Half::Input, shaped, &gates.input)?;
         own.extend(of_shape);
         let sum = |parameter: &'static str, like: &Tensor| {
-            let mut all = own.iter().filter(|(name, _)| *name == parameter).map(|(_, grad)| grad);
-            let first = all.next().map_or_else(|| like.zeros_like(), |first| Ok(first.clone()))?;
-            all.try_fold(first, |sum, grad| sum + grad)
+            let mut all = own.iter().filter(|(name, _)| *name == parameter);
+            let wide = |grad: &Tensor| grad.to_dtype(wide(like.dtype()));
+            let first = all.next().map_or_else(|| wide(&like.zeros_like()?), |(_, first)| wide(first))?;
+            all.try_fold(first, |sum, (_, grad)| sum + wide(grad)?)?.to_dtype(like.dtype())
         };
         let own = params.own.iter().map(|(name, tensor)| Ok((*name, sum(name, tensor)?)));
         let own = own.collect::<Result<_>>()?;

@@ -55,7 +55,10 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     }
 }
 
-/// Copies as many numbers as both have, fewer than 16, a power of two at a time: the compiler would call a function for a
+/// As many as any vector has.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Copies as many numbers as both have, fewer than [`MAX_LANES`], a power of two at a time: the compiler would call a function for a
 /// length that it does not know, at the price of the whole work on them.
 #[inline(always)]
 pub(super) fn copy_few<T: Copy>(to: &mut [T], from: &[T]) {
@@ -121,7 +124,10 @@ impl<T: Real, const W: usize, const FMA: bool> Mul for Lanes<T, W, FMA> {
 
 impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
     type Elem = T;
-    const WIDTH: usize = W;
+    const WIDTH: usize = {
+        assert!(W <= MAX_LANES, "more lanes than MAX_LANES");
+        W
+    };
 
     #[inline(always)]
     fn splat(x: T) -> Self {
@@ -131,6 +137,7 @@ impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
     #[inline(always)]
     fn load(from: &[T]) -> Self {
         let mut lanes = [T::ZERO; W];
+        const { assert!(W <= MAX_LANES) };
         match from.first_chunk::<W>() {
             Some(full) => lanes = *full,
             None => copy_few(&mut lanes, from),
@@ -140,6 +147,7 @@ impl<T: Real, const W: usize, const FMA: bool> Vector for Lanes<T, W, FMA> {
 
     #[inline(always)]
     fn store(self, to: &mut [T]) {
+        const { assert!(W <= MAX_LANES) };
         match to.first_chunk_mut::<W>() {
             Some(full) => *full = self.0,
             None => copy_few(to, &self.0),

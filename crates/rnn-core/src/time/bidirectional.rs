@@ -108,7 +108,7 @@ impl<C: Cell> Layer for Bidirectional<C> {
     }
 
     fn map(self, f: &mut dyn FnMut(TimeRnn<C>) -> Result<TimeRnn<C>>) -> Result<Self> {
-        Ok(Self { forward: f(self.forward)?, reverse: f(self.reverse)? })
+        Self::new(f(self.forward)?, f(self.reverse)?)
     }
 
     fn directions(&self) -> Vec<&TimeRnn<C>> {

@@ -2,6 +2,7 @@
 //! length is a panic there.
 
 use crate::cell::{Cell, CellState, State};
+use crate::kernels::unroll::cpu::{KernelOf, Slots, Traits};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -27,7 +28,7 @@ impl SimpleBackend for Shapes {
 /// The cell's parameters are those that it would ask for, and its state begins with h.
 ///
 /// # Errors
-/// Where the hidden state is not the first part of the state, or a parameter is missing, too many, of another shape, or not of
+/// Where the hidden state is not the first part of the state, the kernel is another cell's, or a parameter is missing, too many, of another shape, or not of
 /// the dtype or on the device of the first one.
 pub(super) fn params<C: Cell>(cell: &C) -> Result<()> {
     let state = cell.zero_state(1)?;
@@ -55,7 +56,27 @@ pub(super) fn params<C: Cell>(cell: &C) -> Result<()> {
             return Err(wrong(name, want, got));
         }
     }
-    Ok(())
+    kernel(cell, state.parts().len())
+}
+
+/// A cell's kernel computes with as many gates, parts of a state and numbers of its own as the cell has.
+fn kernel<C: Cell>(cell: &C, parts: usize) -> Result<()> {
+    let Some(kernel) = cell.kernel() else { return Ok(()) };
+    let Traits { gates, recurrent, carry, own, .. } = KernelOf::<f32>::traits(kernel);
+    let (hidden, params) = (cell.spec().hidden, cell.params());
+    let sizes = params.tensors().into_iter().map(Tensor::elem_count);
+    let of_cell: usize = Slots::in_order(params, sizes)?.own.iter().sum();
+    let has = [C::GATES, params.weight_hh.dims().first().map_or(0, |rows| rows / hidden), parts, of_cell];
+    let wants = [gates, recurrent, 1 + usize::from(carry), own * hidden];
+    if has == wants {
+        return Ok(());
+    }
+    let of = |[gates, recurrent, parts, own]: [usize; 4]| {
+        format!(
+            "{gates} gates ({recurrent} of them recurrent), {parts} parts of a state and {own} numbers of its own"
+        )
+    };
+    Err(Error::invalid("Cell::kernel", format!("one for {}, which the cell has", of(has)), of(wants)))
 }
 
 /// A window `xs [N, T, D]` and a state are of the cell's sizes, of its dtype and on its device.

@@ -4,6 +4,7 @@ use super::plan::{check_lengths, without_padding};
 use crate::autograd::{Flat, record};
 use crate::kernels::Real;
 use crate::kernels::lend::read;
+use crate::sums::wide;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Shape, Tensor};
 
@@ -112,8 +113,7 @@ impl Penalty {
     fn in_tensor_ops(&self, hs: &Tensor, lengths: &[usize]) -> Result<(f64, Tensor)> {
         let (_, time, size) = hs.dims3()?;
         let (large, hasty) = self.factors(lengths, size);
-        // In half precision squares overflow, and sums stand still.
-        let wide = if hs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = wide(hs.dtype());
         let sum = |x: &Tensor| x.to_dtype(wide)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let counted = without_padding(hs, lengths)?;
         let (mut value, mut dhs) = (large * sum(&counted)?, (&counted * (2.0 * large))?);

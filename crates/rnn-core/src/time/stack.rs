@@ -125,14 +125,13 @@ impl<R: Layer> Stack<R> {
     /// ```
     ///
     /// # Errors
-    /// Those of `f`, and where two layers that draw masks have the same place.
+    /// Those of `f`, and where what it made is no stack: those of [`Self::from_layers`].
     pub fn map(
         self,
         mut f: impl FnMut(super::TimeRnn<R::Cell>) -> Result<super::TimeRnn<R::Cell>>,
     ) -> Result<Self> {
         let layers = self.layers.into_iter().map(|layer| layer.map(&mut f)).collect::<Result<Vec<_>>>()?;
-        check_places(&layers)?;
-        Ok(Self { layers, ..self })
+        Ok(Self { dropout: self.dropout, ..Self::from_layers(layers)? })
     }
 
     /// The same stack with dropout between its layers, as PyTorch's `dropout`: single numbers, others at each step.

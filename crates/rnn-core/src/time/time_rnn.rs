@@ -215,6 +215,8 @@ impl<C: Cell> TimeRnn<C> {
             false => self.cell.with_params(masks.drop_weights(self.cell.params())?),
         };
         let xs = match &guides.lengths {
+            // What is normalised is kept, and may overflow however finite what stands behind an end is.
+            Some(lengths) if self.cell.params().is_normed() => without_padding(xs, lengths)?,
             Some(lengths) => finite(xs, lengths)?,
             None => xs.clone(),
         };

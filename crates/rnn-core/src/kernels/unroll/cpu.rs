@@ -98,7 +98,7 @@ pub fn forward<T: Real>(
     ran(Way::Fused);
     let cpu = dispatch::cpu();
     let traits = kernel.traits();
-    let Traits { gates, carry, extra, two_sided, reads_h, reads_fed, .. } = traits;
+    let Traits { gates, carry, extra, two_sided, reads_h, .. } = traits;
     let Dims { batch, time, input, hidden, output } = dims;
     dims.check(&traits);
     let (sums, carried) = (gates * hidden, if carry { hidden } else { 0 });
@@ -107,7 +107,6 @@ pub fn forward<T: Real>(
     assert_eq!((state.h.len(), state.c.len()), (batch * output, batch * carried), "the state of {dims:?}");
     assert_eq!((next.h.len(), next.c.len()), (batch * output, batch * carried), "the next state of {dims:?}");
     let projected = !params.weight_hr.is_empty();
-    assert!(if projected { !reads_h && !reads_fed } else { output == hidden }, "a projection of {dims:?}");
     check(params, &dims, &traits);
     course.check(&dims);
 
@@ -194,8 +193,12 @@ pub fn forward<T: Real>(
 }
 
 /// # Panics
-/// Where a parameter does not have the size that `dims` gives it.
-pub(super) fn check<T>(params: &Params<'_, T>, &Dims { hidden, .. }: &Dims, traits: &Traits) {
+/// Where a parameter does not have the size that `dims` gives it, or there is a projection of what is not projected.
+pub(super) fn check<T>(params: &Params<'_, T>, dims: &Dims, traits: &Traits) {
+    let Dims { hidden, output, .. } = *dims;
+    let Traits { reads_h, reads_fed, .. } = *traits;
+    let projected = !params.weight_hr.is_empty();
+    assert!(if projected { !reads_h && !reads_fed } else { output == hidden }, "a projection of {dims:?}");
     let (sums, recurrent) = (traits.gates * hidden, traits.recurrent * hidden);
     let sizes = [
         ("bias_ih", params.bias_ih, sums),

@@ -71,9 +71,34 @@ pub struct Scratch<T> {
     pub(super) terms: Vec<T>,
 }
 
-/// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised.
+/// Sets the length; what stands there afterwards is of no importance, but it is never uninitialised. Memory of a window that was
+/// far larger than this one is given back.
 pub fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
+    /// Numbers that are worth it, and how many times those that are needed.
+    const MANY: usize = 1 << 22;
+    const TIMES: usize = 16;
+    if buffer.capacity() > MANY.max(TIMES * len) {
+        *buffer = Vec::new();
+    }
     if buffer.len() != len {
         buffer.resize(len, T::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_far_larger_window_is_given_back() {
+        let mut buffer = Vec::<f32>::new();
+        resize(&mut buffer, 1 << 23);
+        resize(&mut buffer, 1 << 20);
+        assert!(buffer.capacity() >= 1 << 23, "as it was");
+        resize(&mut buffer, 1 << 10);
+        assert!(buffer.len() == 1 << 10 && buffer.capacity() < 1 << 20, "{}", buffer.capacity());
+        // What is small is kept.
+        resize(&mut buffer, 0);
+        assert!(buffer.capacity() >= 1 << 10);
     }
 }

@@ -396,4 +396,11 @@ fn a_stream_refuses_what_is_not_of_its_sizes() {
     let layer = LayerOf::<f32> { kernel: &Lstm, params, course };
     let said = refused(|| drop(Stream::new(1, &[(layer, dims)], None)));
     assert!(said.contains("a stream goes forward"), "{said}");
+    // More than what is computed, and nothing that projects it.
+    let wide = Dims { output: 6, ..dims };
+    let weight_hh = some(72);
+    params.weight_hh = &weight_hh;
+    let layer = LayerOf::<f32> { kernel: &Lstm, params, course: Course::default() };
+    let said = refused(|| drop(Stream::new(1, &[(layer, wide)], None)));
+    assert!(said.contains("a projection of"), "{said}");
 }

@@ -5,6 +5,7 @@ use super::super::slots::Params;
 use super::guided::Course;
 use crate::convention::NORM_EPSILON;
 use crate::kernels::dispatch::{Instructions, Task};
+use crate::kernels::lanes::MAX_LANES;
 use crate::kernels::share::Shared;
 use crate::kernels::{Real, Vector};
 use std::ops::Range;
@@ -34,9 +35,23 @@ impl<'a, T> Rows<'a, T> {
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn row(&self, row: usize, size: usize) -> &'a mut [T] {
-        let start = self.start + row * self.stride;
         // SAFETY: as the caller promises.
-        if self.numbers.is_empty() { &mut [] } else { unsafe { self.numbers.write(start..start + size) } }
+        if self.numbers.is_empty() { &mut [] } else { unsafe { self.numbers.write(self.range(row, size)) } }
+    }
+
+    /// # Safety
+    /// That of [`Shared::read`].
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn read(&self, row: usize, size: usize) -> &'a [T] {
+        // SAFETY: as the caller promises.
+        unsafe { self.numbers.read(self.range(row, size)) }
+    }
+
+    #[inline(always)]
+    fn range(&self, row: usize, size: usize) -> Range<usize> {
+        let start = self.start + row * self.stride;
+        start..start + size
     }
 }
 
@@ -145,9 +160,9 @@ impl<T: Real> Task for NormBack<'_, T> {
             #[allow(unsafe_code)]
             let out = unsafe { out.row(row, size) };
             if let Some(given) = given {
-                // SAFETY: nobody writes to it, and it stands in another buffer.
+                // SAFETY: nobody writes to it, and what is written stands in another buffer.
                 #[allow(unsafe_code)]
-                out.copy_from_slice(unsafe { given.row(row, size) });
+                out.copy_from_slice(unsafe { given.read(row, size) });
             }
             out.iter_mut().zip(gamma).for_each(|(dy, &gamma)| *dy *= gamma);
             let step = row * time + t;
@@ -174,6 +189,3 @@ fn total<V: Vector>(a: &[V::Elem], b: &[V::Elem], f: impl Fn(V, V) -> V) -> V::E
     sums.store(&mut lanes);
     lanes.iter().fold(V::Elem::ZERO, |sum, &lane| sum + lane)
 }
-
-/// As many as any vector has.
-const MAX_LANES: usize = 16;
