@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod checksum;
 pub mod config;
 pub mod data;
 mod error;

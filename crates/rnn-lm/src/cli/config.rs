@@ -1,6 +1,7 @@
 //! `rnn-lm config`: the settings that a run would have.
 
 use super::settings::{Base, presets};
+use super::train::name_files;
 use super::write;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
@@ -15,6 +16,9 @@ use std::path::PathBuf;
 pub(super) struct Show {
     /// The text that `train` would learn from, which the defaults depend on
     corpus: Option<PathBuf>,
+    /// The text that it would be measured on, instead of the end of the corpus
+    #[arg(long, value_name = "FILE")]
+    valid: Option<PathBuf>,
     /// List the presets instead
     #[arg(long)]
     list: bool,
@@ -27,8 +31,10 @@ impl Show {
         let text = if self.list {
             presets()
         } else {
-            let corpus = self.corpus.as_ref().map(Texts::to_learn_from).transpose()?;
-            self.base.settings(corpus.as_ref(), flags)?.config.to_toml()?
+            let text = self.corpus.as_ref().map(Texts::to_learn_from).transpose()?;
+            let mut config = self.base.settings(text.as_ref(), flags)?.config;
+            name_files(&mut config, self.corpus.as_deref(), self.valid.as_deref())?;
+            config.to_toml()?
         };
         write(&text)
     }

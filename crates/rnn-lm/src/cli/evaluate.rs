@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// Measure a model on a text
 ///
 /// One stream over every token, with the state carried, unless told otherwise: then the length of a window changes nothing
-/// but the memory it takes. With --batch N it is the book's way: N readers at equal distances, each from a state of zeros,
+/// (but roundings) and only the memory it takes. With --batch N it is the book's way: N readers at equal distances, each from a state of zeros,
 /// and what is left over after whole windows of T steps is not counted. With --lines each line stands by itself, as `score`
 /// has them.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub(super) struct Evaluate {
         help_heading = "--mode dynamic"
     )]
     decay: f64,
-    /// Divide each gradient by its size on the run's corpus
+    /// Divide each gradient by its size on the run's corpus, as that file is now
     #[arg(long, help_heading = "--mode dynamic")]
     rms: bool,
     /// Tokens that it remembers
@@ -101,16 +101,16 @@ impl Evaluate {
         self.check(flags)?;
         let (run, model) = open(&self.run, &session.device)?;
         let text = TextFile::open(&self.file)?;
-        // Nothing stands before the first token of a stream to predict it from: it is given.
-        let (ids, given, evaluation) = if self.lines {
+        let (ids, evaluation) = if self.lines {
             let lines = self.read_lines(&text, &run.tokenizer)?;
-            (lines.concat(), 0, line_by_line(&run.tokenizer, model.as_ref(), &lines, session))
+            (lines.concat(), line_by_line(&run.tokenizer, model.as_ref(), &lines, session))
         } else {
             let ids = run.tokenizer.encode_file(&text)?;
-            let evaluation = self.measure(&run, model.as_ref(), &ids, session);
-            (ids, 1, evaluation)
+            let rule = if self.rms { gradients(&run, session)? } else { DynamicRule::Sgd };
+            let evaluation = self.measure(&run, model.as_ref(), (&ids, rule), session);
+            (ids, evaluation)
         };
-        let evaluation = evaluation.map_err(|error| match is_of_ids(&error) {
+        let evaluation = evaluation.map_err(|error| match is_of_text(&error) {
             true => error.context(self.file.display().to_string()),
             false => error,
         })?;
@@ -126,8 +126,8 @@ impl Evaluate {
         }
         let noun = Noun::of(&run.tokenizer);
         let per_token = bits(evaluation.loss());
-        // Where some tokens are left out, so are their bytes, one like the other.
-        let per_byte = per_token * (ids.len() - given) as f64 / text.len() as f64;
+        // What is not predicted, the first token of a stream and what windows leave over, counts like the rest.
+        let per_byte = per_token * ids.len() as f64 / text.len() as f64;
         let unknown = unknown as f64 / ids.len() as f64;
         if self.json {
             return print(json!({
@@ -178,9 +178,10 @@ impl Evaluate {
         let given = |flag: &str| flags.value_source(flag) == Some(ValueSource::CommandLine);
         match OF.iter().find(|(flag, modes)| given(flag) && !modes.contains(&self.mode)) {
             Some((flag, modes)) => {
+                let modes: Vec<String> = modes.iter().map(|mode| name(*mode)).collect();
                 bail!(
                     "--{flag}: expected with --mode {}, got with --mode {}",
-                    name(modes[0]),
+                    modes.join(" or "),
                     name(self.mode)
                 )
             }
@@ -192,7 +193,7 @@ impl Evaluate {
         &self,
         run: &Run,
         model: &dyn LanguageModel,
-        ids: &[u32],
+        (ids, rule): (&[u32], DynamicRule),
         session: &Session,
     ) -> Result<Evaluation> {
         let time = self.time.unwrap_or(if self.mode == Mode::Dynamic { 5 } else { 35 });
@@ -209,19 +210,20 @@ impl Evaluate {
             }
             Mode::Dynamic => {
                 let mut adaptable = run.adaptable(rnn_core::Way::Fused, &session.device)?;
-                let model = adaptable.as_mut();
-                let rule = if self.rms { gradients(run, model, session)? } else { DynamicRule::Sgd };
                 let dynamic = Dynamic { time, lr: self.lr(), decay: self.decay, rule };
+                let model = adaptable.as_mut();
                 counted(session, tokens, |progress| dynamic.evaluate(model, ids, Some(progress)))?
             }
         })
     }
 }
 
-/// Whether it is the text that is wrong, and not a flag.
-fn is_of_ids(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<rnn_lm::Error>();
-    matches!(error, Some(rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. })) if op.ends_with(": ids"))
+/// Whether it is the text that is wrong, or something at a place in it, and not a flag.
+fn is_of_text(error: &anyhow::Error) -> bool {
+    let Some(rnn_lm::Error::Core(rnn_core::Error::Invalid { op, .. })) = error.downcast_ref() else {
+        return false;
+    };
+    op.ends_with(": ids") || op.ends_with(" predictions")
 }
 
 /// Each line by itself.
@@ -237,7 +239,7 @@ fn line_by_line(
 }
 
 /// The size of each weight's gradient on the text that the run learnt from: of its beginning, in windows as it had them.
-fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Result<DynamicRule> {
+fn gradients(run: &Run, session: &Session) -> Result<DynamicRule> {
     /// Windows that are enough.
     const WINDOWS: usize = 500;
     /// The authors' program has this.
@@ -247,13 +249,16 @@ fn gradients(run: &Run, model: &mut dyn LanguageModel, session: &Session) -> Res
         let config = run.path(CONFIG);
         bail!("--rms: expected data.corpus in {}, whose gradients it looks at, got none", config.display());
     }
-    let texts = Texts::open(config).context("--rms looks at the corpus")?;
-    let beginning = texts.train.first(1 << 22)?.read()?;
-    let ids = Ids::Memory(run.tokenizer.encode_first(&beginning, config.tokens()?.at_most())?);
-    let windows = Windows::new(config, &ids)?;
+    const WHY: &str = "--rms looks at the corpus";
+    let text = Texts::open(config).context(WHY)?.train.first(1 << 22)?;
+    let encoded = run.tokenizer.encode_first(&text.read()?, config.tokens()?.at_most());
+    let encoded = encoded.with_context(|| format!("{WHY}: {}", config.data.corpus))?;
+    let ids = Ids::Memory(encoded);
+    let windows = Windows::new(config, &ids).context(WHY)?;
     let windows = &mut windows.epoch(0).take(WINDOWS);
     let tokens = (WINDOWS * config.training.batch * config.training.time, "tokens");
+    let mut model = run.adaptable(rnn_core::Way::Fused, &session.device)?;
     let gradients =
-        counted(session, tokens, |progress| GradientRms::collect(model, windows, Some(progress)))?;
+        counted(session, tokens, |progress| GradientRms::collect(model.as_mut(), windows, Some(progress)))?;
     Ok(DynamicRule::Rms { gradients, epsilon: EPSILON })
 }

@@ -3,14 +3,14 @@
 use super::Session;
 use super::noun::Noun;
 use super::settings::Base;
-use super::train::{name_tokenizer, whole};
+use super::train::name_files;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, ValueEnum};
 use rnn_lm::config::Config;
 use rnn_lm::data::{TextFile, Unknown};
 use rnn_lm::model::CellKind;
 use rnn_lm::run::{Begun, Imported, Layout, Run, Texts, quoted, vacant};
-use rnn_lm::tokenizer::{Options, Tokenizer};
+use rnn_lm::tokenizer::{Options, Tokenizer, Unit};
 use std::path::PathBuf;
 
 /// Make a run out of weights from elsewhere
@@ -47,17 +47,18 @@ impl Import {
     pub(super) fn run(self, session: &Session, flags: &ArgMatches) -> Result<()> {
         vacant(&self.out)?;
         let text = Texts::to_learn_from(&self.corpus).context("--corpus")?;
-        let mut config = self.base.settings(Some(&text), flags)?.config;
+        let settings = self.base.settings(Some(&text), flags)?;
+        let any_number = settings.is_suggested("data", "max_vocab");
+        let mut config = settings.config;
         let layout = match self.layout {
             Named::Book => Layout::Book,
             Named::Pytorch => Layout::Pytorch,
         };
         let Imported { model, vocabulary, tensors } = Imported::read(&self.weights, layout)?;
         config.model = model;
-        config.data.corpus = whole(&self.corpus)?;
-        name_tokenizer(&mut config)?;
+        name_files(&mut config, Some(&self.corpus), None)?;
         let tokenizer = match config.data.tokenizer.is_empty() {
-            true => tokenizer(&config, &text, vocabulary)?,
+            true => tokenizer(&mut config, &text, (vocabulary, any_number))?,
             false => Texts { train: text, valid: None }.tokenizer(&config)?,
         };
         if tokenizer.len() != vocabulary {
@@ -89,18 +90,29 @@ impl Import {
     }
 }
 
-/// That of a text, with or without `<unk>`, whichever gives a vocabulary of this size.
-fn tokenizer(config: &Config, text: &TextFile, vocabulary: usize) -> Result<Tokenizer> {
-    let (bytes, options) = (text.read()?, config.tokens()?);
-    let made = |unknown| {
-        Tokenizer::train(&bytes, &Options { unknown, ..options })
-            .with_context(|| text.path().display().to_string())
-    };
-    let tokenizer = made(options.unknown)?;
-    if tokenizer.len() == vocabulary {
-        return Ok(tokenizer);
+/// That of a text, with or without `<unk>` and, where nobody said how many words, of all of them or of as many as `train` takes,
+/// whichever gives a vocabulary of this size; the settings say which.
+fn tokenizer(
+    config: &mut Config,
+    text: &TextFile,
+    (vocabulary, any_number): (usize, bool),
+) -> Result<Tokenizer> {
+    let bytes = text.read()?;
+    let (said, unit) = (config.data.max_vocab, config.tokens()?.unit);
+    let sizes = if any_number && unit == Unit::Word { vec![0, said] } else { vec![said] };
+    let mut first = None;
+    for size in sizes {
+        config.data.max_vocab = size;
+        let options = config.tokens()?;
+        let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };
+        for unknown in [options.unknown, other] {
+            let tokenizer = Tokenizer::train(&bytes, &Options { unknown, ..options })
+                .with_context(|| text.path().display().to_string())?;
+            if tokenizer.len() == vocabulary {
+                return Ok(tokenizer);
+            }
+            first.get_or_insert(tokenizer);
+        }
     }
-    let other = if options.unknown == Unknown::Add { Unknown::Error } else { Unknown::Add };
-    let other = made(other)?;
-    Ok(if other.len() == vocabulary { other } else { tokenizer })
+    first.context("a vocabulary of some size")
 }

@@ -48,7 +48,7 @@ const CODES: &str = "\
 Exit codes:
   0    success
   1    an error: a file, a setting's value, a run in use; the message says what to do
-  2    the command line could not be understood: an unknown flag, a missing argument
+  2    the command line could not be understood: an unknown flag, a missing argument, no number
   3    training diverged; the last checkpoint, where there was one, stands as it was
   130  interrupted (Ctrl-C); where the run was made, `rnn-lm resume RUN` goes on with the same bits
 

@@ -85,11 +85,13 @@ impl Plot {
 
 impl Curve {
     fn of(folder: &Path, run: &Run, noun: Noun) -> Result<Self> {
+        /// What is above it is no figure of a model that learns, and beside it no other could be told from the next.
+        const MOST: f64 = 1e30;
         let lines = run.measured()?;
         let points = |what: &str| {
             let point = |line: &Value| {
                 let figure = noun.figure(line[what].as_f64()?);
-                Some((line["tokens"].as_f64()?, figure)).filter(|_| figure.is_finite() && figure > 0.0)
+                Some((line["tokens"].as_f64()?, figure)).filter(|_| figure > 0.0 && figure < MOST)
             };
             lines.iter().filter_map(point).collect::<Vec<_>>()
         };

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Train a model on a text
 ///
-/// With nothing but a text it learns letter by letter (word by word a text that has `<unk>`, as those have that were prepared for
-/// it; byte by byte one that is not UTF-8; `--tokens` says otherwise), and chooses a model and a number of epochs that takes about
+/// With nothing but a text it learns letter by letter (word by word a text with an `<unk>` among a thousand words, as those have
+/// that were prepared for it; byte by byte one that is not UTF-8; `--tokens` says otherwise), and chooses a model and a number of epochs that takes about
 /// ten minutes on two cores. A trial of a few seconds raises that number on a faster machine. A short text takes less: it is read 20
 /// times at most. One of more than about 8 MB may take longer: it is read once at least. The last tenth of the text is held out to
 /// measure on, unless `--valid` names a file for that.
@@ -78,18 +78,9 @@ impl Train {
         let text = Texts::to_learn_from(&self.corpus)?;
         let mut settings = self.base.settings(Some(&text), flags)?;
         let config = &mut settings.config;
-        config.data.corpus = whole(&self.corpus)?;
-        if let Some(valid) = &self.valid {
-            config.data.valid = whole(valid).context("--valid")?;
-        } else if !config.data.valid.is_empty() {
-            config.data.valid = whole(Path::new(&config.data.valid)).context("data.valid")?;
-        }
-        name_tokenizer(config)?;
-        let from = &mut config.model.warm_start;
-        if !from.is_empty() {
-            *from = whole(Path::new(from)).context("model.warm_start")?;
-        }
-        let chosen = config.data.tokenizer.is_empty() && settings.is_suggested("data", "tokens");
+        name_files(config, Some(&self.corpus), self.valid.as_deref())?;
+        let of_another = !config.data.tokenizer.is_empty() || !config.model.warm_start.is_empty();
+        let chosen = !of_another && settings.is_suggested("data", "tokens");
         let why = match settings.config.data.tokens.as_str() {
             "byte" if chosen => why_bytes(&text)?,
             "word" if chosen => Some(WHY_WORDS.into()),
@@ -156,11 +147,23 @@ pub(super) fn whole(path: &Path) -> Result<String> {
     text.with_context(|| format!("{}: expected a name in Unicode", path.display()))
 }
 
-/// The same of the tokenizer that settings name, if they name one.
-pub(super) fn name_tokenizer(config: &mut Config) -> Result<()> {
-    let path = &mut config.data.tokenizer;
-    if !path.is_empty() {
-        *path = whole(Path::new(path)).context("data.tokenizer")?;
+/// The same of all files that settings name, and of those that a command names.
+pub(super) fn name_files(config: &mut Config, corpus: Option<&Path>, valid: Option<&Path>) -> Result<()> {
+    if let Some(corpus) = corpus {
+        config.data.corpus = whole(corpus)?;
+    }
+    if let Some(valid) = valid {
+        config.data.valid = whole(valid).context("--valid")?;
+    }
+    let (data, model) = (&mut config.data, &mut config.model);
+    for (path, setting) in [
+        (&mut data.valid, "data.valid"),
+        (&mut data.tokenizer, "data.tokenizer"),
+        (&mut model.warm_start, "model.warm_start"),
+    ] {
+        if !path.is_empty() {
+            *path = whole(Path::new(path)).context(setting)?;
+        }
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ impl Config {
         };
         *setting = match setting {
             Value::Integer(_) => whole(value)?,
-            Value::Float(_) => Value::Float(value.parse().map_err(|_| wrong())?),
+            Value::Float(_) => Value::Float(value.trim().parse().map_err(|_| wrong())?),
             Value::Array(_) => {
                 let numbers = value.split(',').filter(|number| !number.trim().is_empty());
                 Value::Array(numbers.map(whole).collect::<Result<_>>()?)
@@ -227,20 +227,28 @@ fn kind_of(default: &toml::Value) -> &'static str {
         toml::Value::Integer(_) => "a whole number from 0 to 9223372036854775807",
         toml::Value::Float(_) => "a number",
         toml::Value::Boolean(_) => "true or false",
-        toml::Value::Array(_) => "whole numbers of at least 0",
+        toml::Value::Array(_) => "whole numbers from 0 to 9223372036854775807",
         _ => "a text",
     }
 }
 
 /// Whether what a file says is that.
 fn fits(value: &DeValue<'_>, default: &toml::Value) -> bool {
-    let whole = |value: &DeValue<'_>| {
-        let number = value.as_integer().map(|number| i64::from_str_radix(number.as_str(), number.radix()));
-        matches!(number, Some(Ok(0..)))
+    let integer = |value: &DeValue<'_>| {
+        let number = value.as_integer()?;
+        i64::from_str_radix(number.as_str(), number.radix()).ok()
+    };
+    let whole = |value: &DeValue<'_>| integer(value).is_some_and(|number| number >= 0);
+    // One that is written out and too large is none; `inf` is, and whoever needs a smaller one says so.
+    let number = |value: &DeValue<'_>| match value.as_float() {
+        Some(number) => {
+            !number.as_str().parse::<f64>().is_ok_and(f64::is_infinite) || number.as_str().ends_with("inf")
+        }
+        None => integer(value).is_some(),
     };
     match default {
         toml::Value::Integer(_) => whole(value),
-        toml::Value::Float(_) => value.is_float() || value.is_integer(),
+        toml::Value::Float(_) => number(value),
         toml::Value::Boolean(_) => value.is_bool(),
         toml::Value::Array(_) => {
             value.as_array().is_some_and(|all| all.iter().all(|one| whole(one.get_ref())))
@@ -354,7 +362,7 @@ mod tests {
             ("[model]\nhidden = 99999999999999999999\n", "run.toml:2: model.hidden: expected a whole number"),
             (
                 "[model]\ncutoffs = 3\n",
-                "run.toml:2: model.cutoffs: expected whole numbers of at least 0, got 3",
+                "run.toml:2: model.cutoffs: expected whole numbers from 0 to 9223372036854775807, got 3",
             ),
             ("[model]\ntied = 1\n", "run.toml:2: model.tied: expected true or false, got 1"),
             ("[training]\nlr = \"1\"\n", "run.toml:2: training.lr: expected a number, got \"1\""),

@@ -2,10 +2,11 @@
 
 use super::begun;
 use super::files::{TRAIN_IDS, VALID_IDS};
-use super::known::{fingerprint, moved, same_texts};
+use super::known::{fingerprint, moved, same_texts, same_tokenizer};
 use super::metrics::Metrics;
 use super::since::Since;
 use super::training::{Training, keep, measure};
+use super::weights;
 use super::windows::Windows;
 use super::{Begun, CHECKPOINT, CONFIG, CONTEXT, End, Ids, Lock, METRICS, MODEL, Run, Texts, Watch, quoted};
 use crate::config::Config;
@@ -66,7 +67,7 @@ impl Parts {
         let total_steps = Windows::new(&run.config, &train)?.steps(&run.config.training)?;
         let trainer = run.config.trainer(total_steps)?;
         let (corpus, settings) = (fingerprint(&train, valid.as_ref()), run.config.to_toml()?);
-        let since = Since { corpus, settings, ..Since::default() };
+        let since = Since { corpus, settings, tokenizer: run.tokenizer.fingerprint(), ..Since::default() };
         Ok(Self { train, valid, total_steps, model, trainer, since })
     }
 }
@@ -128,8 +129,14 @@ impl Fit {
         if let Some((checkpoint, was)) = checkpoint {
             same_texts(&run, &was.corpus, &parts.since.corpus)?;
             parts.trainer.resume(parts.model.as_mut(), &checkpoint)?;
-            let since = Since { settings: std::mem::take(&mut parts.since.settings), ..was };
-            parts.since = since;
+            if run.has(MODEL)? {
+                // Before a training that would end at them.
+                weights::check(parts.model.as_ref(), &run).map_err(|error| {
+                    error.hint(format!("remove it, and the weights of {CHECKPOINT} take its place"))
+                })?;
+            }
+            let Since { settings, tokenizer, .. } = parts.since;
+            parts.since = Since { settings, tokenizer, ..was };
         } else if !run.has(CONTEXT)? {
             // It was ended before this was written.
             run.write_context(&parts.valid.as_ref().unwrap_or(&parts.train).source())?;
@@ -220,9 +227,7 @@ fn last(run: &Run) -> Result<Option<(Checkpoint, Since)>> {
     let checkpoint = Checkpoint::read(run.path(CHECKPOINT)).map_err(|error| error.hint(anew()))?;
     let was: Since = checkpoint.notes()?;
     was.check_settings(run)?;
-    // Before a training that would end at it.
-    run.parameters()
-        .map_err(|error| error.hint(format!("remove it, and the weights of {CHECKPOINT} take its place")))?;
+    same_tokenizer(run, &was.tokenizer)?;
     Ok(Some((checkpoint, was)))
 }
 

@@ -1,6 +1,6 @@
-//! The texts of a run, known again when its training goes on.
+//! The texts of a run and its tokenizer, known again when its training goes on.
 
-use super::{CONFIG, Ids, Run};
+use super::{CONFIG, Ids, Run, TOKENIZER};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -30,6 +30,21 @@ pub(super) fn same_texts(run: &Run, was: &str, is: &str) -> Result<()> {
     };
     Err(Error::invalid(name, format!("the text that the run began with ({was})"), is)
         .hint("put that text back, or begin a new run"))
+}
+
+/// Whether the tokenizer is that which the training began with, as its fingerprint tells; with another every text is another.
+///
+/// # Errors
+/// Where it is not.
+pub(super) fn same_tokenizer(run: &Run, was: &str) -> Result<()> {
+    let is = run.tokenizer.fingerprint();
+    if was.is_empty() || was == is {
+        return Ok(());
+    }
+    let (want, got) =
+        (format!("the tokenizer that the training began with ({was})"), format!("another ({is})"));
+    Err(Error::invalid(run.path(TOKENIZER).display(), want, got)
+        .hint("put it back, or begin a new run: `rnn-lm train CORPUS --tokenizer FILE`"))
 }
 
 /// Where a text of a run is no longer: it may be at another place, which the settings may say.

@@ -13,6 +13,9 @@ pub(super) struct Since {
     /// The settings, as `config.toml` has them; nothing in checkpoints of a time that did not keep them.
     #[serde(default)]
     pub(super) settings: String,
+    /// What the tokenizer was; nothing in checkpoints of a time that did not keep it.
+    #[serde(default)]
+    pub(super) tokenizer: String,
     /// The best loss of an end that fell between two evaluations, which the trainer has not taken in.
     #[serde(default)]
     pub(super) beside: Option<f64>,

@@ -23,13 +23,17 @@ impl<'a> Windows<'a> {
     /// Where it is too short for one.
     pub fn new(config: &Config, ids: &'a Ids) -> Result<Self> {
         let training = &config.training;
-        let (batch, time) = (training.batch, training.time);
+        let (batch, time, corpus) = (training.batch, training.time, &config.data.corpus);
+        let of_text = |error: Error| {
+            // A text from memory has no name.
+            let named = |op: &str| op.ends_with(": ids") && !corpus.is_empty();
+            error.renamed(|op| named(op).then(|| format!("{corpus}, what is learnt from")))
+        };
+        let streams = || Streams::new(ids.source(), batch, time).map_err(of_text);
         Ok(match config.order()? {
-            WindowOrder::Book => Self::Book(BookBatches::new(ids.source(), batch, time)?),
-            WindowOrder::Streams if training.varied => {
-                Self::Varied(Varied::new(Streams::new(ids.source(), batch, time)?, training.seed))
-            }
-            WindowOrder::Streams => Self::Streams(Streams::new(ids.source(), batch, time)?),
+            WindowOrder::Book => Self::Book(BookBatches::new(ids.source(), batch, time).map_err(of_text)?),
+            WindowOrder::Streams if training.varied => Self::Varied(Varied::new(streams()?, training.seed)),
+            WindowOrder::Streams => Self::Streams(streams()?),
         })
     }
 

@@ -1,6 +1,7 @@
 //! All that a training needs to go on as if it had not stopped, in one file.
 
 use super::Rate;
+use crate::checksum::checksum;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rnn_core::border::{Packed, file};
@@ -136,10 +137,9 @@ impl Checkpoint {
     /// Where a tensor is neither f32 nor f64, or the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let pack = |(name, tensor): &(String, Tensor)| Packed::new("Checkpoint", name.clone(), tensor);
-        let mut all = self.tensors.iter().map(pack).collect::<rnn_core::Result<Vec<_>>>()?;
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let all = self.tensors.iter().map(pack).collect::<rnn_core::Result<Vec<_>>>()?;
         let named = all.iter().map(|packed| (packed.name.as_str(), packed.bytes.as_slice()));
-        let crc32 = checksum([&self.numbers, &self.notes], named);
+        let crc32 = checksum([&*self.numbers, &*self.notes], named);
         let header = Header { numbers: self.numbers.clone(), notes: self.notes.clone(), crc32 };
         let bytes = Packed::safetensors(&all, HashMap::from([(HEADER.to_string(), json(&header)?)]))?;
         Ok(file::write(path.as_ref(), &bytes)?)
@@ -174,9 +174,8 @@ impl Checkpoint {
             tensors.push((name.to_string(), tensor, view.data()));
         }
         tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let got =
-            self::checksum([&numbers, &notes], tensors.iter().map(|(name, _, data)| (name.as_str(), *data)));
-        if got != crc32 {
+        let named = tensors.iter().map(|(name, _, data)| (name.as_str(), *data));
+        if checksum([&*numbers, &*notes], named) != crc32 {
             return Err(wrong("one that is damaged: its checksum is another".into()));
         }
         let tensors = tensors.into_iter().map(|(name, tensor, _)| (name, tensor)).collect();
@@ -186,15 +185,4 @@ impl Checkpoint {
 
 fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::invalid("Checkpoint", "what JSON has", error))
-}
-
-/// Over the numbers, the notes, and the tensors by their names.
-fn checksum<'a>(texts: [&str; 2], tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut sum = crc32fast::Hasher::new();
-    texts.iter().for_each(|text| sum.update(text.as_bytes()));
-    for (name, bytes) in tensors {
-        sum.update(name.as_bytes());
-        sum.update(bytes);
-    }
-    format!("{:08x}", sum.finalize())
 }

@@ -152,6 +152,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--accumulate 0",
         "--accumulate 100000 --tokens word",
         "--cutoffs 9,3",
+        "--cutoffs 99999999999999999999",
         "--cutoffs 5 --tied --tokens word",
         "--cutoffs 5 --tokens bpe",
         "--cutoffs 5000 --tokens word --tied=false",
@@ -188,6 +189,8 @@ fn each_is_named_with_its_value_and_the_way_out() {
         ("cutoffs.toml", "[model]\ncutoffs = [10, 5]\n"),
         ("tied.toml", "[model]\nembed = 8\nhidden = 16\ntied = true\n"),
         ("broken.toml", "[model\nhidden = 20\n"),
+        ("large.toml", "[training]\nlr = 99999999999999999999999\n"),
+        ("overflow.toml", "[training]\nlr = 1e400\n"),
     ] {
         bench.file(name, text.as_bytes());
         bench.mistake(&format!("train text.txt --config {name}"));
@@ -256,6 +259,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
     bench.mistake("evaluate run text.txt --mode faster");
     bench.mistake("evaluate run text.txt --mode dynamic --lr 1e9");
     bench.mistake("evaluate run text.txt --mode dynamic --lr -1");
+    bench.mistake("evaluate run text.txt --mode dynamic --lr 1e300");
     copy(&bench.path("run"), &bench.path("mixed"));
     std::fs::copy(bench.path("other/tokenizer.json"), bench.path("mixed/tokenizer.json")).unwrap();
     bench.mistake("evaluate mixed text.txt");
@@ -285,6 +289,7 @@ fn each_is_named_with_its_value_and_the_way_out() {
         "--top-p 2",
         "--min-p 1.5",
         "--repetition-penalty 0",
+        "--repetition-penalty 1e-320",
         "--beam 0",
         "--beam 2 --length-penalty -3",
         "--skip nosuchword",

@@ -147,6 +147,27 @@ fn imported_weights_of_pytorch_give_what_pytorch_gives_in_whatever_file_they_cam
     }
 }
 
+#[test]
+fn weights_of_more_words_than_are_taken_where_nobody_says_how_many_are_imported() {
+    let folder = Folder::new();
+    folder.file("t.txt", (0..10_040).map(|i| format!("w{i} w{}\n", i / 2)).collect::<String>());
+    for (run, flags, words) in [("all", "--max-vocab 0", 10_042), ("usual", "", 10_000)] {
+        let line = "train t.txt --tokens word --embed 2 --hidden 2 --tied=false --holdout 0 --epochs 1 --quiet --out";
+        folder.out(&format!("{line} {run} {flags}"));
+        let import =
+            format!("import {run}/model.safetensors --layout pytorch --corpus t.txt --tokens word --quiet");
+        folder.out(&format!("{import} --out of-{run}"));
+        let [made, was] =
+            [format!("of-{run}"), run.to_string()].map(|run| folder.json(&format!("info {run}")));
+        assert_eq!((&made["vocabulary"], &was["vocabulary"]), (&words.into(), &words.into()));
+        let measured = |run: &str| folder.json(&format!("evaluate {run} t.txt"))["perplexity"].clone();
+        assert_eq!(measured(&format!("of-{run}")), measured(run));
+        // Whoever says how many means it.
+        let refused = folder.run(&format!("{import} --max-vocab 77 --out no"));
+        assert!(!refused.status.success());
+    }
+}
+
 /// A matrix of the book, row by row.
 type Matrix = Vec<Vec<f64>>;
 

@@ -38,6 +38,8 @@ fn a_training_that_is_killed_goes_on_with_the_bits_it_would_have_had() {
     wait_for("evaluations", || std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
+    let measured = std::fs::read_to_string(&metrics).unwrap().lines().count();
+    assert!(measured < 6, "it was done before it was killed");
     folder.out("resume killed --quiet");
     let [whole, killed] = ["whole", "killed"].map(|run| bytes(&folder.path(run).join("model.safetensors")));
     assert!(whole == killed);
@@ -117,6 +119,7 @@ fn an_interrupt_at_any_moment_leaves_what_is_in_nobodys_way() {
     folder.file("t.txt", text(60));
     let line = format!("train t.txt {SMALL} --epochs 1 --quiet --out r");
     let run = folder.path("r");
+    let mut caught = 0;
     for round in 0..160 {
         // One that is there already cannot go with what is in it.
         if round % 3 == 0 {
@@ -132,6 +135,7 @@ fn an_interrupt_at_any_moment_leaves_what_is_in_nobodys_way() {
         let output = child.wait_with_output().unwrap();
         // It may have been whole by then.
         if !run.join("checkpoints/latest.safetensors").exists() || run.join("unfinished").exists() {
+            caught += 1;
             assert_eq!(output.status.code(), Some(130), "{output:?}");
             let left = || std::fs::read_dir(&run).into_iter().flatten().flatten().collect::<Vec<_>>();
             assert!(rnn_lm::run::vacant(&run).is_ok(), "round {round}: {:?}", left());
@@ -141,6 +145,7 @@ fn an_interrupt_at_any_moment_leaves_what_is_in_nobodys_way() {
         }
         let _ = std::fs::remove_dir_all(&run);
     }
+    assert!(caught > 0, "every run was whole before it was interrupted");
 }
 
 #[cfg(unix)]

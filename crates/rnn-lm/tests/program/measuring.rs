@@ -36,6 +36,24 @@ fn gradients_are_looked_at_on_what_a_run_learnt_from() {
 }
 
 #[test]
+fn what_is_wrong_with_the_corpus_whose_gradients_are_looked_at_is_said_of_it() {
+    let folder = Folder::new();
+    let corpus = std::fs::canonicalize(folder.file("t.txt", text(60))).unwrap();
+    folder.file("u.txt", text(9));
+    folder.out(&format!("train t.txt {SMALL} --epochs 1 --quiet --out r"));
+    for (now, want) in [
+        (&b"the cat sees\na dog eats fish\n"[..], "what is learnt from: expected at least"),
+        (&b"caf\xe9 au lait\n"[..], "not UTF-8: the first bad byte is at offset 3"),
+    ] {
+        folder.file("t.txt", now);
+        let refused = folder.run("evaluate r u.txt --mode dynamic --rms --quiet");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        let named = format!("rnn-lm: --rms looks at the corpus: {}", corpus.display());
+        assert!(said.starts_with(&named) && said.contains(want), "{said}");
+    }
+}
+
+#[test]
 fn the_unknown_are_counted() {
     let folder = Folder::new();
     folder.file("t.txt", text(60));
@@ -80,7 +98,9 @@ fn a_person_reads_the_same_figures_of_an_evaluation() {
             let number = |name: &str| json[name].as_f64().unwrap();
             let mut want = format!("perplexity       {:.2}\n", number("perplexity"));
             want += &format!("{:<17}{:.4}\n", format!("bits a {noun}"), number("bits_per_token"));
-            if tokens != "byte" {
+            if tokens == "byte" {
+                assert_eq!(number("bits_per_byte"), number("bits_per_token"));
+            } else {
                 want += &format!("bits a byte      {:.4}\n", number("bits_per_byte"));
             }
             want += &format!("tokens           {} ({} predicted)\n", json["tokens"], json["predictions"]);

@@ -1,6 +1,7 @@
 //! `plot`: how runs learnt, as a picture.
 
 use super::{Folder, SMALL, text};
+use serde_json::Value;
 
 /// The points of the lines of an SVG that a colour has, from left to right.
 fn lines(svg: &str, colour: &str) -> Vec<Vec<(f64, f64)>> {
@@ -41,6 +42,21 @@ fn a_picture_has_what_was_measured_of_each_run() {
     for name in ["perplexity (thin: while learning)", "words learnt from"] {
         assert!(svg.contains(name), "{name}");
     }
+}
+
+#[test]
+fn what_broke_down_while_learning_hides_nothing_else() {
+    let folder = Folder::new();
+    folder.file("t.txt", text(120));
+    folder.out(&format!("train t.txt {SMALL} --epochs 3 --quiet --out r"));
+    let whole = folder.out("plot r --out -");
+    let metrics = std::fs::read_to_string(folder.path("r/metrics.jsonl")).unwrap();
+    let mut all: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    all[1]["train_loss"] = 690.0.into();
+    folder.file("r/metrics.jsonl", all.iter().map(|line| format!("{line}\n")).collect::<String>());
+    let svg = folder.out("plot r --out -");
+    let [learning, measured, _] = lines(&svg, "#0072B2").try_into().unwrap();
+    assert_eq!((learning.len(), &measured), (2, &lines(&whole, "#0072B2")[1]));
 }
 
 #[test]

@@ -137,4 +137,9 @@ fn a_text_is_one_of_words_where_it_was_prepared_and_that_is_said() {
     );
     let about = said("about.txt");
     assert!(!about.contains("note  ") && about.contains("characters, "), "{about}");
+    // Another run's tokens are no choice.
+    let line =
+        "train about.txt --warm-start prepared.txt-run --tokenizer= --tied=false --epochs 1 --out more";
+    let more = String::from_utf8(folder.run(line).stderr).unwrap();
+    assert!(!more.contains("it has <unk>"), "{more}");
 }

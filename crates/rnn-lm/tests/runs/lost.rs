@@ -2,7 +2,8 @@
 
 use super::resume::Until;
 use super::*;
-use rnn_lm::run::CONTEXT;
+use rnn_core::Way;
+use rnn_lm::run::{CONTEXT, Run, TOKENIZER};
 
 fn resume(run: &Path, epochs: Option<usize>) -> rnn_lm::Result<Fit> {
     Fit::resume(run, epochs, &Device::Cpu)
@@ -82,8 +83,47 @@ fn damaged_weights_are_found_before_the_training() {
     let bytes = std::fs::read(run.join(MODEL)).unwrap();
     std::fs::write(run.join(MODEL), &bytes[..bytes.len() / 2]).unwrap();
     says(resume(&run, Some(3)), &[MODEL, "remove it, and the weights of"]);
+    let other = bench.train("other", &bench.by_heart("[model]\nhidden = 9\n[training]\nepochs = 1"));
+    std::fs::copy(other.join(MODEL), run.join(MODEL)).unwrap();
+    says(resume(&run, Some(3)), &["expected the weights of the model", "remove it, and the weights of"]);
     std::fs::remove_file(run.join(MODEL)).unwrap();
     assert_eq!(resume(&run, Some(3)).unwrap().train_on(&mut Nobody).unwrap(), End::Done);
+}
+
+#[test]
+fn a_flipped_bit_is_seen() {
+    let bench = Bench::new();
+    let run = bench.train("run", &bench.by_heart("[training]\nepochs = 1"));
+    let whole = std::fs::read(run.join(MODEL)).unwrap();
+    let model = || Run::open(&run).unwrap().model(Way::Fused, &Device::Cpu).map(drop);
+    for at in [whole.len() - 1, whole.len() - 400] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(run.join(MODEL), damaged).unwrap();
+        says(
+            model(),
+            &["model.safetensors: expected the weights that a run has written, got a file that is damaged"],
+        );
+        says(resume(&run, Some(3)), &["a file that is damaged", "remove it, and the weights of"]);
+    }
+    std::fs::write(run.join(MODEL), whole).unwrap();
+    model().unwrap();
+}
+
+#[test]
+fn a_tokenizer_that_is_another_one_is_named_and_not_the_text() {
+    let bench = Bench::new();
+    let run = bench.train("run", &bench.by_heart("[training]\nepochs = 1"));
+    let path = run.join(TOKENIZER);
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, whole.replace("\"w14\"", "\"x14\"")).unwrap();
+    assert!(whole.contains("\"w14\""), "{whole}");
+    says(
+        resume(&run, Some(2)),
+        &["tokenizer.json: expected the tokenizer that the training began with", "put it back"],
+    );
+    std::fs::write(&path, whole).unwrap();
+    drop(resume(&run, Some(2)).unwrap());
 }
 
 #[test]

@@ -143,10 +143,13 @@ fn step(
     optimizer: &mut Optimizer,
     predictions: usize,
 ) -> Result<f64> {
+    let lr = optimizer.lr;
     let diverged = |what: &str, value: f64| {
         let what = format!("{op}: {what} after {predictions} predictions");
-        Error::invalid(what, "a finite number", value)
-            .hint("the model has the weights that it came with; is a rate too high?")
+        Error::invalid(what, "a finite number", value).hint(match predictions {
+            0 => "it has learnt nothing yet: are its weights numbers, and the text one of its kind?".into(),
+            _ => format!("it learns too fast: take a lower rate than {lr:?}"),
+        })
     };
     let loss = model.forward(window)?;
     if !loss.is_finite() {

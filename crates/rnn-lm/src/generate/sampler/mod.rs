@@ -111,8 +111,9 @@ impl Sampler {
         let nan = weights.iter().copied().find(|weight| weight.is_nan());
         let largest = nan.unwrap_or_else(|| weights.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         if !largest.is_finite() {
+            let why = if repetition == 1.0 { "" } else { ", or too much made of the repetition penalty" };
             return Err(Error::invalid("generate: probabilities", "a finite largest logit", largest)
-                .hint("are all ids skipped, or the weights not numbers?"));
+                .hint(format!("are all ids skipped, the weights not numbers{why}?")));
         }
         if temperature == 0.0 {
             let most = weights.iter().position(|&weight| weight == largest);
