@@ -253,8 +253,11 @@ fn what_examples_hold_against_something_holds() {
         assert!(output.status.success(), "{name} {flags:?}: {stderr}");
         stdout
     };
-    // A cell without a kernel, against autograd.
-    assert!(out("mgu", &[]).contains("gradients by hand; none is further than"));
+    // A cell from outside, without its kernel and with it, against autograd.
+    let mgu = out("mgu", &[]);
+    for way in ["manual", "fused"] {
+        assert!(mgu.contains(&format!("{way}: 17 gradients by hand; none is further than")), "{mgu}");
+    }
     for cell in
         ["rnn", "lstm", "gru", "peephole-lstm", "layer-norm-lstm", "layer-norm-gru", "reset-before-gru"]
     {
