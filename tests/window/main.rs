@@ -17,5 +17,6 @@ mod masks;
 mod meaning;
 mod parity;
 mod small;
+mod stages;
 mod steering;
 mod truncation;

@@ -14,7 +14,7 @@ use rnn_core::{
 const SIZES: [[usize; 4]; 4] = [[1, 1, 3, 2], [3, 6, 3, 5], [5, 4, 20, 17], [9, 3, 5, 33]];
 
 /// The same with more units: a norm over two of them leaves their signs, and a gradient of rounding errors.
-const NORMED: [[usize; 4]; 3] = [[1, 1, 3, 16], [5, 4, 20, 17], [9, 3, 5, 33]];
+pub const NORMED: [[usize; 4]; 3] = [[1, 1, 3, 16], [5, 4, 20, 17], [9, 3, 5, 33]];
 
 const TOLERANCES: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 3e-5)];
 
@@ -49,7 +49,7 @@ fn holds<R: Layer>(make: impl Fn(&Case) -> Result<R>) {
     holds_at(&SIZES, make);
 }
 
-fn holds_at<R: Layer>(all: &[[usize; 4]], make: impl Fn(&Case) -> Result<R>) {
+pub fn holds_at<R: Layer>(all: &[[usize; 4]], make: impl Fn(&Case) -> Result<R>) {
     for (dtype, tolerance) in TOLERANCES {
         for &sizes in all {
             for (what, regularisers, plan) in plans(sizes) {

@@ -5,6 +5,7 @@ use super::{Bias, Cell, GruState, LayerParams, LayerSpec, PointwiseGrads, Saved,
 use crate::Result;
 use crate::convention::{BIAS_HN, WEIGHT_HN};
 use crate::kernels::{Kernel, pointwise};
+use crate::sums::column_sums;
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
@@ -108,7 +109,7 @@ impl Cell for ResetBeforeGruCell {
         let dr = ((&dreset * fed)? * sigmoid_slope(r)?)?;
         let mut own = vec![(WEIGHT_HN, dn.t()?.matmul(reset)?)];
         if self.spec.bias == Bias::Both {
-            own.push((BIAS_HN, dn.sum(0)?));
+            own.push((BIAS_HN, column_sums(&dn)?));
         }
         let recurrent = Tensor::cat(&[&dr, &dz], D::Minus1)?;
         let input = Tensor::cat(&[&dr, &dz, &dn], D::Minus1)?;

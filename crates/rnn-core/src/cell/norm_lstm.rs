@@ -5,6 +5,7 @@ use super::{Cell, LayerParams, LayerSpec, LstmState, Normed, PointwiseGrads, Sav
 use crate::Result;
 use crate::convention::{BIAS_C, NORM_C};
 use crate::kernels::{Kernel, pointwise};
+use crate::sums::column_sums;
 use candle_core::{D, Tensor};
 use candle_nn::ops::sigmoid;
 use candle_nn::{Init, VarBuilder};
@@ -111,7 +112,7 @@ impl Cell for CellNormLstmCell {
         let d_o = ((&dnext.h * tanh_c)? * sigmoid_slope(o)?)?;
         let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
         let state = LstmState { h: dnext.h.zeros_like()?, c: (dc * f)? };
-        let own = vec![(NORM_C, dgamma), (BIAS_C, dread.sum(0)?)];
+        let own = vec![(NORM_C, dgamma), (BIAS_C, column_sums(&dread)?)];
         Ok(PointwiseGrads { own, ..PointwiseGrads::one_sided(dsums, state) })
     }
 

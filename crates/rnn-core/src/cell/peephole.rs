@@ -5,6 +5,7 @@ use super::{Cell, LayerParams, LayerSpec, LstmState, PointwiseGrads, Saved, Sums
 use crate::Result;
 use crate::convention::PEEPHOLES;
 use crate::kernels::{Kernel, pointwise};
+use crate::sums::column_sums;
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
@@ -101,8 +102,9 @@ impl Cell for PeepholeLstmCell {
         let through_i = di.broadcast_mul(&peepholes[0])?;
         let through_f = df.broadcast_mul(&peepholes[1])?;
         let dc_before = (((dc * f)? + through_i)? + through_f)?;
-        let seen = [(&di * c_before)?.sum(0)?, (&df * c_before)?.sum(0)?, (&d_o * c)?.sum(0)?];
-        let own = vec![(PEEPHOLES, Tensor::cat(&seen, 0)?)];
+        let seen =
+            [(&di * c_before)?, (&df * c_before)?, (&d_o * c)?].into_iter().map(|row| column_sums(&row));
+        let own = vec![(PEEPHOLES, Tensor::cat(&seen.collect::<Result<Vec<_>>>()?, 0)?)];
         let dsums = Tensor::cat(&[di, df, dg, d_o], D::Minus1)?;
         let state = LstmState { h: dnext.h.zeros_like()?, c: dc_before };
         Ok(PointwiseGrads { own, ..PointwiseGrads::one_sided(dsums, state) })

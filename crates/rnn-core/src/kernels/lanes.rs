@@ -2,6 +2,7 @@
 
 use super::Real;
 use super::real::each;
+use candle_core::WithDType;
 use std::ops::{Add, Mul, Sub};
 
 /// Some lanes of numbers, all of which undergo the same operation.
@@ -43,6 +44,12 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     /// The other's lane where it is larger, else its own: also where one of them is NaN.
     #[must_use]
     fn larger(self, other: Self) -> Self;
+
+    /// A number of the arithmetic itself, in every lane.
+    #[inline(always)]
+    fn number(x: f64) -> Self {
+        Self::splat(Self::Elem::from_f64(x))
+    }
 
     /// Zeros.
     fn zero() -> Self {
