@@ -65,8 +65,8 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 /// As many as any vector has.
 pub(super) const MAX_LANES: usize = 16;
 
-/// Copies as many numbers as both have, fewer than [`MAX_LANES`], a power of two at a time: the compiler would call a function for a
-/// length that it does not know, at the price of the whole work on them.
+/// Copies as many numbers as both have, fewer than [`MAX_LANES`], a power of two at a time: the compiler would call a function for
+/// a length that it does not know, at the price of the whole work on them.
 #[inline(always)]
 pub(super) fn copy_few<T: Copy>(to: &mut [T], from: &[T]) {
     let len = to.len().min(from.len());

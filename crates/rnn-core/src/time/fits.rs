@@ -28,8 +28,8 @@ impl SimpleBackend for Shapes {
 /// The cell's parameters are those that it would ask for, and its state begins with h.
 ///
 /// # Errors
-/// Where the hidden state is not the first part of the state, the kernel is another cell's, or a parameter is missing, too many, of another shape, or not of
-/// the dtype or on the device of the first one.
+/// Where the hidden state is not the first part of the state, the kernel is another cell's, or a parameter is missing, too many,
+/// of another shape, or not of the dtype or on the device of the first one.
 pub(super) fn params<C: Cell>(cell: &C) -> Result<()> {
     let state = cell.zero_state(1)?;
     if !state.parts().first().is_some_and(|&first| std::ptr::eq(first, state.h())) {

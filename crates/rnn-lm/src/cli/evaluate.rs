@@ -18,9 +18,9 @@ use std::path::PathBuf;
 /// Measure a model on a text
 ///
 /// One stream over every token, with the state carried, unless told otherwise: then the length of a window changes nothing
-/// (but roundings) and only the memory it takes. With --batch N it is the book's way: N readers at equal distances, each from a state of zeros,
-/// and what is left over after whole windows of T steps is not counted. With --lines each line stands by itself, as `score`
-/// has them.
+/// but the memory it takes, and roundings. With --batch N it is the book's way: N readers at equal distances, each from a
+/// state of zeros, and what is left over after whole windows of T steps is not counted. With --lines each line stands by
+/// itself, as `score` has them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rnn-lm evaluate runs/ptb ptb.test.txt

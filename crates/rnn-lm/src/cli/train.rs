@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 /// Train a model on a text
 ///
 /// With nothing but a text it learns letter by letter (word by word a text with an `<unk>` among a thousand words, as those have
-/// that were prepared for it; byte by byte one that is not UTF-8; `--tokens` says otherwise), and chooses a model and a number of epochs that takes about
-/// ten minutes on two cores. A trial of a few seconds raises that number on a faster machine. A short text takes less: it is read 20
-/// times at most. One of more than about 8 MB may take longer: it is read once at least. The last tenth of the text is held out to
-/// measure on, unless `--valid` names a file for that.
+/// that were prepared for it; byte by byte one that is not UTF-8; `--tokens` says otherwise), and chooses a model and a number of
+/// epochs that takes about ten minutes on two cores. A trial of a few seconds raises that number on a faster machine. A short text
+/// takes less: it is read 20 times at most. One of more than about 8 MB may take longer: it is read once at least. The last tenth
+/// of the text is held out to measure on, unless `--valid` names a file for that.
 ///
 /// `--preset` begins with a recipe, `--config` with a file, `--warm-start RUN` with the weights, the model and the tokens of another
 /// run. Every setting is a flag as well, also under the name that others have for it (`--learning-rate`, `--batch-size`, `--optimizer`): a flag wins over the file, the file over the preset. `rnn-lm config CORPUS` prints all
