@@ -1,7 +1,8 @@
 //! Kernels from outside the crate, of stages that no cell in it has: what [`Stages`] admits is computed, in any window.
 
+use crate::numbers::random;
 use crate::steering::{NORMED, holds_at};
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Device, IndexOp, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 use rnn_core::cell::{CellState, LstmState, PointwiseGrads, RnnState, Saved, Sums};
@@ -11,7 +12,9 @@ use rnn_core::kernels::pointwise::{
 };
 use rnn_core::kernels::{Kernel, Vector};
 use rnn_core::sums::column_sums;
-use rnn_core::{Bias, Cell, Direction, Layer, LayerParams, LayerSpec, Result, TimeRnn};
+use rnn_core::{
+    Bias, Cell, Direction, Layer, LayerParams, LayerSpec, Parameters, Recurrent, Result, Stack, TimeRnn,
+};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -101,6 +104,21 @@ fn all_ways<A: Arithmetic>() {
     }
 }
 
+/// Step by step with packed weights it has the bits of a window.
+fn streams<A: Arithmetic>() {
+    let [n, steps, d, h] = [2, 5, 3, 37];
+    let parameters = Parameters::new(4, DType::F32, &Device::Cpu);
+    let stack = Stack::<TimeRnn<Toy<A>>>::new(LayerSpec::new(d, h), 2, &parameters.builder()).unwrap();
+    let xs = random(&[n, steps, d], DType::F32, "xs");
+    let (hs, _) = stack.infer(&xs, &stack.zero_state(n).unwrap()).unwrap();
+    let mut stream = stack.stream::<f32>(n).unwrap();
+    for t in 0..steps {
+        let row =
+            |tensor: &Tensor| tensor.i((.., t)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(stream.step(&row(&xs)).unwrap(), row(&hs), "step {t}");
+    }
+}
+
 fn first<V: Vector>(gate: V) -> [V; MAX_GATES] {
     [gate, V::zero(), V::zero(), V::zero()]
 }
@@ -161,6 +179,7 @@ impl Arithmetic for OnlyFed {
 #[test]
 fn one_that_reads_what_is_fed() {
     all_ways::<OnlyFed>();
+    streams::<OnlyFed>();
 }
 
 /// Behind a product one that reads what is fed, makes c and has an extra: `r = sigmoid(a_r)`, `z = sigmoid(a_z)`,
@@ -285,6 +304,7 @@ impl Arithmetic for LateFed {
 #[test]
 fn one_behind_a_product_that_reads_what_is_fed_and_makes_c() {
     all_ways::<LateFed>();
+    streams::<LateFed>();
 }
 
 /// A norm between two whose halves differ: `u = tanh(x_u + h_u^2)`, `v = norm(u fed)`, `o = sigmoid(x_o - h_o)`,
@@ -409,4 +429,5 @@ impl Arithmetic for NormBetween {
 #[test]
 fn two_whose_halves_differ_around_a_norm() {
     all_ways::<NormBetween>();
+    streams::<NormBetween>();
 }
