@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use rnn_core::border::{Kind, Network, NetworkSpec};
 use rnn_core::cell::{CellState, GruState, LstmState, PointwiseGrads, RnnState, Saved, Sums};
-use rnn_core::kernels::Kernel;
 use rnn_core::{
     Bias, Bidirectional, Cell, GruCell, Layer, LayerNormLstmCell, LayerParams, LayerSpec, LstmCell, Normed,
     Parameters, Recurrent, Regularisers, RnnCell, Stack, StackState, State, TimeRnn, TimeTape, Way,
@@ -347,65 +346,6 @@ fn a_state_that_does_not_begin_with_h() {
     says(
         layer.forward(&zeros(&[1, 2, 3]), &start),
         &["CellState: the first part: expected the hidden state, got c", "State::parts"],
-    );
-}
-
-/// A cell with the kernel of another.
-#[derive(Debug, Clone)]
-struct Mistaken(RnnCell);
-
-impl Cell for Mistaken {
-    type State = RnnState;
-    const GATES: usize = 1;
-
-    fn new(spec: LayerSpec, vb: VarBuilder) -> rnn_core::Result<Self> {
-        Ok(Self(RnnCell::new(spec, vb)?))
-    }
-
-    fn spec(&self) -> &LayerSpec {
-        self.0.spec()
-    }
-
-    fn params(&self) -> &LayerParams {
-        self.0.params()
-    }
-
-    fn with_params(&self, params: LayerParams) -> Self {
-        Self(self.0.with_params(params))
-    }
-
-    fn zero_state(&self, batch: usize) -> rnn_core::Result<RnnState> {
-        self.0.zero_state(batch)
-    }
-
-    fn pointwise_forward(&self, sums: &Sums, state: &RnnState) -> rnn_core::Result<(RnnState, Saved)> {
-        self.0.pointwise_forward(sums, state)
-    }
-
-    fn pointwise_backward(
-        &self,
-        saved: &Saved,
-        dnext: &RnnState,
-    ) -> rnn_core::Result<PointwiseGrads<RnnState>> {
-        self.0.pointwise_backward(saved, dnext)
-    }
-
-    fn kernel(&self) -> Option<&'static dyn Kernel> {
-        let other = LstmCell::new(LayerSpec::new(1, 1), parameters().builder()).ok()?;
-        other.kernel()
-    }
-}
-
-#[test]
-fn a_kernel_that_is_another_cell_s() {
-    let layer = TimeRnn::<Mistaken>::build(LayerSpec::new(3, 4), &parameters().builder()).unwrap();
-    let start = layer.zero_state(1).unwrap();
-    says(
-        layer.forward(&zeros(&[1, 2, 3]), &start),
-        &[
-            "Cell::kernel: expected one for 1 gates (1 of them recurrent), 1 parts of a state and 0 numbers of its own",
-            "got 4 gates (4 of them recurrent), 2 parts",
-        ],
     );
 }
 

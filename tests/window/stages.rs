@@ -431,3 +431,44 @@ fn two_whose_halves_differ_around_a_norm() {
     all_ways::<NormBetween>();
     streams::<NormBetween>();
 }
+
+/// One with the kernel of another.
+#[derive(Debug, Clone)]
+struct Mistaken;
+
+impl Arithmetic for Mistaken {
+    type State = RnnState;
+    const GATES: usize = 1;
+    const KERNEL: &'static dyn Kernel = &LateFed;
+
+    fn zeros(h: Tensor) -> RnnState {
+        OnlyFed::zeros(h)
+    }
+
+    fn forward(
+        params: &LayerParams,
+        sums: &Sums,
+        fed: &Tensor,
+        state: &RnnState,
+    ) -> Result<(RnnState, Saved)> {
+        <OnlyFed as Arithmetic>::forward(params, sums, fed, state)
+    }
+
+    fn backward(params: &LayerParams, saved: &Saved, dnext: &RnnState) -> Result<PointwiseGrads<RnnState>> {
+        <OnlyFed as Arithmetic>::backward(params, saved, dnext)
+    }
+}
+
+#[test]
+fn a_kernel_that_is_another_cell_s() {
+    let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+    let layer = TimeRnn::<Toy<Mistaken>>::build(LayerSpec::new(3, 4), &parameters.builder()).unwrap();
+    let xs = Tensor::zeros((1, 2, 3), DType::F32, &Device::Cpu).unwrap();
+    let error = layer.forward(&xs, &layer.zero_state(1).unwrap()).unwrap_err().to_string();
+    for part in [
+        "Cell::kernel: expected one for 1 gates (1 of them recurrent), 1 parts of a state and 0 numbers of its own",
+        "got 3 gates (2 of them recurrent), 2 parts",
+    ] {
+        assert!(error.contains(part), "{error:?} does not say {part:?}");
+    }
+}
