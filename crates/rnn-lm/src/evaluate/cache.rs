@@ -5,7 +5,7 @@ use super::{Evaluation, Progress, Sum, TIME, check_text, streams};
 use crate::data::Batches;
 use crate::{Error, LanguageModel, Result};
 use candle_core::{DType, Device};
-use rnn_core::kernels::product::{Into, Mat, Rooms, grown, product};
+use rnn_core::kernels::product::{Mat, Rooms, Store, grown, product};
 
 /// The model's prediction and the cache's, mixed: with h_t what the last layer gives at step t,
 ///
@@ -136,7 +136,7 @@ impl Pairs {
         let (pairs, size) = (self.words.len(), states.len() / count);
         let out = grown(&mut self.likeness, count * pairs);
         let (left, right) = (Mat::new(states, count, size), Mat::new(&self.states, pairs, size));
-        product(out, left, right.t(), Into::Set, &mut self.rooms);
+        product(out, left, right.t(), Store::Set, &mut self.rooms);
         (&self.words, out)
     }
 

@@ -9,7 +9,7 @@ use super::softmax_loss::{TimeSoftmaxWithLoss, check_targets, recorded, rows};
 use crate::Result;
 use candle_core::Tensor;
 use rnn_core::kernels::Real;
-use rnn_core::kernels::product::{Into, Mat, Rooms, gradients, grown, product};
+use rnn_core::kernels::product::{Mat, Rooms, Store, gradients, grown, product};
 use rnn_core::kernels::profile::part;
 use rnn_core::kernels::unroll::cpu::resize;
 
@@ -96,11 +96,11 @@ impl<T: Real> AffineLoss<T> {
             let logits = &mut buffer[..targets.len() * vocabulary];
             let hs = Mat::new(hs, targets.len(), hidden);
             let work = targets.len() * vocabulary * hidden;
-            part("logits", work, || product(logits, hs, weight.t(), Into::Row(params.bias), rooms));
+            part("logits", work, || product(logits, hs, weight.t(), Store::Row(params.bias), rooms));
             loss +=
                 part("softmax and loss", 0, || rows(logits, targets, vocabulary, Some(1.0 / count as f64)));
             let dlogits = Mat::new(&*logits, targets.len(), vocabulary);
-            part("output's input gradient", work, || product(dhs, dlogits, weight, Into::Set, rooms));
+            part("output's input gradient", work, || product(dhs, dlogits, weight, Store::Set, rooms));
             part("output's weight gradient", work, || {
                 gradients((&mut self.weight, Some(&mut self.bias)), dlogits, hs, !first, rooms);
             });

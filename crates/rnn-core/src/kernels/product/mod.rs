@@ -27,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// What a result meets where it is written.
 #[derive(Debug, Clone, Copy)]
-pub enum Into<'a, T> {
+pub enum Store<'a, T> {
     /// `out = a b`
     Set,
     /// `out += a b`
@@ -208,9 +208,9 @@ pub(super) const WORTH_A_MEMBER: usize = 1 << 17;
 /// `out (+)= a b` by the team; `out` is dense, row by row.
 ///
 /// ```
-/// use rnn_core::kernels::product::{Into, Mat, Rooms, product};
+/// use rnn_core::kernels::product::{Mat, Rooms, Store, product};
 /// let (a, b, mut out) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0], [1.0; 2]);
-/// product(&mut out, Mat::new(&a, 2, 2), Mat::new(&b, 2, 1), Into::Add, &mut Rooms::default());
+/// product(&mut out, Mat::new(&a, 2, 2), Mat::new(&b, 2, 1), Store::Add, &mut Rooms::default());
 /// assert_eq!(out, [18.0, 40.0]);
 /// ```
 ///
@@ -220,17 +220,17 @@ pub fn product<T: Real>(
     out: &mut [T],
     a: Mat<'_, T>,
     b: Mat<'_, T>,
-    into: Into<'_, T>,
+    store: Store<'_, T>,
     rooms: &mut Rooms<T>,
 ) {
     let ((m, k), (inner, n)) = (a.shape(), b.shape());
     assert_eq!(inner, k, "the inner sizes of a product");
     assert_eq!(Some(out.len()), m.checked_mul(n), "a product of {m} x {n}");
     assert!(a.turned || a.delay.is_none(), "the rows of a product's left side stand evenly");
-    if let Into::Row(row) = into {
+    if let Store::Row(row) = store {
         assert_eq!(row.len(), n, "a row of a product of {m} x {n}");
     }
-    by_team(Shared::new(out), a, b, into, None, rooms);
+    by_team(Shared::new(out), a, b, store, None, rooms);
 }
 
 /// The gradients of `y = x W^T + b` from those of y: `weight [M, N] (+)= dy^T x` and `bias [M] (+)=` the sum of the rows
@@ -255,8 +255,8 @@ pub fn gradients<T: Real>(
     assert!(!dy.turned && !x.turned && dy.rows == x.rows, "as many rows of dy as of x");
     let size = dy.columns.checked_mul(x.columns);
     assert_eq!(Some(weight.len()), size, "weight [{}, {}]", dy.columns, x.columns);
-    let into = if add { Into::Add } else { Into::Set };
-    let Some(bias) = bias else { return product(weight, dy.t(), x, into, rooms) };
+    let store = if add { Store::Add } else { Store::Set };
+    let Some(bias) = bias else { return product(weight, dy.t(), x, store, rooms) };
     assert_eq!(bias.len(), dy.columns, "bias [{}]", dy.columns);
     if x.columns == 0 {
         // There is no product on whose way the rows of dy would be added up.
@@ -265,7 +265,7 @@ pub fn gradients<T: Real>(
     if !add {
         bias.fill(T::ZERO);
     }
-    by_team(Shared::new(weight), dy.t(), x, into, Some(Shared::new(bias)), rooms);
+    by_team(Shared::new(weight), dy.t(), x, store, Some(Shared::new(bias)), rooms);
 }
 
 /// A product of matrices that fit, and in `sums` those of the rows of `a`.
@@ -273,7 +273,7 @@ fn by_team<T: Real>(
     out: Shared<'_, T>,
     a: Mat<'_, T>,
     b: Mat<'_, T>,
-    into: Into<'_, T>,
+    store: Store<'_, T>,
     sums: Option<Shared<'_, T>>,
     rooms: &mut Rooms<T>,
 ) {
@@ -287,7 +287,7 @@ fn by_team<T: Real>(
     let rooms = rooms.for_members(count);
     together(count, &|member| {
         let mut room = rooms[member.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        (T::compiled().product)(cpu, Part { cpu, out, a, b, into, sums, member, room: &mut room });
+        (T::compiled().product)(cpu, Part { cpu, out, a, b, store, sums, member, room: &mut room });
     });
 }
 
@@ -297,7 +297,7 @@ pub(super) struct Part<'a, T> {
     out: Shared<'a, T>,
     a: Mat<'a, T>,
     b: Mat<'a, T>,
-    into: Into<'a, T>,
+    store: Store<'a, T>,
     /// `[M]`, to which the rows of `a` are added where that stands column by column.
     sums: Option<Shared<'a, T>>,
     member: Member<'a>,
@@ -307,7 +307,7 @@ pub(super) struct Part<'a, T> {
 impl<T: Real> Task for Part<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, instructions: I) {
-        let Self { cpu, out, a, b, into, sums, member, room } = self;
+        let Self { cpu, out, a, b, store, sums, member, room } = self;
         let ((m, k), (_, n)) = (a.shape(), b.shape());
         let grain = (I::Register::<T>::ROWS, I::Register::<T>::WIDTH);
         let (rows, columns) = cut(&member, (m, n), grain, a.turned);
@@ -328,7 +328,7 @@ impl<T: Real> Task for Part<'_, T> {
             for (i, depth) in depths(k).enumerate() {
                 let panels = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(depth.len()));
                 pack::<I, T>(instructions, panels, b, depth.clone(), (&columns, packing));
-                let into = if i == 0 { into } else { Into::Add };
+                let store = if i == 0 { store } else { Store::Add };
                 for from in rows.clone().step_by(high) {
                     let rows = from..rows.end.min(from + high);
                     let left = if a.turned {
@@ -354,7 +354,7 @@ impl<T: Real> Task for Part<'_, T> {
                         stride: n,
                         columns,
                         backwards: false,
-                        into,
+                        store,
                     };
                     // Not inlined: one copy of the tiles serves all products.
                     run(cpu, block);

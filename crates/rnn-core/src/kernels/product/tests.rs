@@ -49,12 +49,12 @@ proptest! {
             for left in [Mat::new(&a, rows, depth), Mat::new(&turned_a, depth, rows).t()] {
                 for right in [Mat::new(&b, depth, columns), Mat::new(&turned_b, columns, depth).t()] {
                     let mut out = vec![f64::NAN; rows * columns];
-                    with(cpu, || product(&mut out, left, right, Into::Set, rooms));
+                    with(cpu, || product(&mut out, left, right, Store::Set, rooms));
                     close(&out, &want, "set")?;
-                    with(cpu, || product(&mut out, left, right, Into::Row(&row), rooms));
+                    with(cpu, || product(&mut out, left, right, Store::Row(&row), rooms));
                     close(&out, &lifted, "row")?;
                     out.fill(1.0);
-                    with(cpu, || product(&mut out, left, right, Into::Add, rooms));
+                    with(cpu, || product(&mut out, left, right, Store::Add, rooms));
                     close(&out, &added, "add")?;
                 }
             }
@@ -70,10 +70,10 @@ proptest! {
         let rooms = &mut Rooms::default();
         for cpu in Cpu::available() {
             let mut together = vec![0f32; rows * columns];
-            with(cpu, || product(&mut together, Mat::new(&a, rows, depth), right, Into::Set, rooms));
+            with(cpu, || product(&mut together, Mat::new(&a, rows, depth), right, Store::Set, rooms));
             for (a, together) in a.chunks(depth).zip(together.chunks(columns)) {
                 let mut alone = vec![0f32; columns];
-                with(cpu, || product(&mut alone, Mat::new(a, 1, depth), right, Into::Set, rooms));
+                with(cpu, || product(&mut alone, Mat::new(a, 1, depth), right, Store::Set, rooms));
                 prop_assert_eq!(&alone, together);
             }
         }
@@ -111,7 +111,7 @@ fn any_number_of_members_gives_the_same_bits() {
                     (vec![0f32; rows * columns], vec![0f32; rows * columns], vec![0f32; rows]);
                 let rooms = &mut Rooms::default();
                 let b = Mat::new(&b, depth, columns);
-                product(&mut out, Mat::new(&a, rows, depth), b, Into::Set, rooms);
+                product(&mut out, Mat::new(&a, rows, depth), b, Store::Set, rooms);
                 gradients((&mut weight, Some(&mut bias)), Mat::new(&turned, depth, rows), b, false, rooms);
                 assert_eq!(out, weight, "the same sums from rows and from columns");
                 (out, bias)
@@ -139,7 +139,7 @@ fn columns_in_chunks_are_the_definition() {
             with(cpu, || {
                 let (rooms, right) = (&mut Rooms::default(), Mat::new(&x, rows, ins));
                 gradients((&mut weight, Some(&mut bias)), Mat::new(&dy, rows, outs), right, false, rooms);
-                product(&mut plain, Mat::new(&turned, outs, rows), right, Into::Set, rooms);
+                product(&mut plain, Mat::new(&turned, outs, rows), right, Store::Set, rooms);
             });
         });
         for (what, got, want) in
@@ -157,7 +157,7 @@ fn states_before_are_those_after_one_step_earlier() {
     let before = Mat::before(&first, &after, 1, (3, crate::Direction::Forward));
     let mut out = [0.0; 6];
     let identity: Vec<f64> = (0..36).map(|i| if i % 7 == 0 { 1.0 } else { 0.0 }).collect();
-    product(&mut out, Mat::new(&identity, 6, 6), before, Into::Set, &mut Rooms::default());
+    product(&mut out, Mat::new(&identity, 6, 6), before, Store::Set, &mut Rooms::default());
     assert_eq!(out, [10.0, 1.0, 2.0, 20.0, 4.0, 5.0]);
 }
 
@@ -171,7 +171,7 @@ fn sizes_that_only_fit_when_they_wrap_are_refused() {
     let said = refused(|| {
         let mut out = vec![0f32; 1 << 16];
         let (a, b) = (Mat::new(&many[..0], huge, 0), Mat::new(&few[..0], 0, 4));
-        product(&mut out, a, b, Into::Set, &mut Rooms::default());
+        product(&mut out, a, b, Store::Set, &mut Rooms::default());
     });
     assert!(said.contains("a product of"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! Rows of `a` times packed panels, a tile at a time: its sums stay in registers until they are complete.
 
-use super::Into;
+use super::Store;
 use super::columns::{Columns, LONE, Packing};
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Instructions, Task};
@@ -78,7 +78,7 @@ pub(in crate::kernels) struct Block<'a, T> {
     pub(in crate::kernels) columns: Columns,
     /// Whether the last panel is the first to be done.
     pub(in crate::kernels) backwards: bool,
-    pub(in crate::kernels) into: Into<'a, T>,
+    pub(in crate::kernels) store: Store<'a, T>,
 }
 
 impl<T: Real> Task for Block<'_, T> {
@@ -162,7 +162,7 @@ impl<T: Real> Block<'_, T> {
     ) {
         let places = self.columns.places::<I::Register<T>, N>(&registers);
         let mut start = [I::Register::<T>::splat(instructions, T::ZERO); N];
-        if let Into::Row(row) = self.into {
+        if let Store::Row(row) = self.store {
             for (register, (start, end)) in start.iter_mut().zip(places) {
                 *register = I::Register::<T>::load_some(instructions, &row[start..end]);
             }
@@ -179,7 +179,7 @@ impl<T: Real> Block<'_, T> {
             #[allow(unsafe_code)]
             let out = unsafe { self.out.write(row + start..row + end) };
             let there = |out: &[T]| I::Register::<T>::load_some(instructions, out);
-            let sum = if matches!(self.into, Into::Add) { sum.add(there(out)) } else { sum };
+            let sum = if matches!(self.store, Store::Add) { sum.add(there(out)) } else { sum };
             sum.store_some(out);
         }
     }
@@ -220,7 +220,7 @@ impl<T: Real> Block<'_, T> {
         }
         let width = I::Register::<T>::WIDTH;
         let mut start = [I::Register::<T>::splat(instructions, T::ZERO); N];
-        if let Into::Row(row) = self.into {
+        if let Store::Row(row) = self.store {
             for (register, row) in start.iter_mut().zip(row[columns.clone()].chunks(width)) {
                 *register = I::Register::<T>::load_some(instructions, row);
             }
@@ -230,7 +230,7 @@ impl<T: Real> Block<'_, T> {
         } else {
             self.sums::<I, M, N, 4>(instructions, start, row, packed)
         };
-        let add = matches!(self.into, Into::Add);
+        let add = matches!(self.store, Store::Add);
         for (r, sums) in sums.iter_mut().enumerate() {
             // The last sliver is filled up with zeros.
             if row + r >= self.rows.end {

@@ -18,7 +18,7 @@ use super::{Keep, Way, ran};
 use crate::kernels::Real;
 use crate::kernels::dispatch;
 use crate::kernels::pointwise::Between;
-use crate::kernels::product::{Into, Mat, WORTH_A_MEMBER, column_sums, gradients, product};
+use crate::kernels::product::{Mat, Store, WORTH_A_MEMBER, column_sums, gradients, product};
 use crate::kernels::profile::part;
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
@@ -136,8 +136,8 @@ pub fn forward<T: Real>(
 
     let (xs, weight) = (Mat::new(xs, batch * time, input), Mat::new(params.weight_ih, sums, input).t());
     part("input product", batch * time * sums * input, || {
-        let into = if normed || params.bias_ih.is_empty() { Into::Set } else { Into::Row(params.bias_ih) };
-        product(&mut tape.gates, xs, weight, into, &mut scratch.rooms);
+        let store = if normed || params.bias_ih.is_empty() { Store::Set } else { Store::Row(params.bias_ih) };
+        product(&mut tape.gates, xs, weight, store, &mut scratch.rooms);
     });
     if normed {
         let kept = (Shared::new(&mut of_input.rows), Shared::new(&mut of_input.scale));
@@ -406,7 +406,7 @@ pub fn backward<T: Real>(
         assert_eq!(dxs.len(), steps * input, "dxs of {dims:?}");
         let weight = Mat::new(params.weight_ih, sums, input);
         part("input gradient", steps * sums * input, || {
-            product(dxs, of_input_product, weight, Into::Set, &mut scratch.rooms);
+            product(dxs, of_input_product, weight, Store::Set, &mut scratch.rooms);
         });
     }
 }

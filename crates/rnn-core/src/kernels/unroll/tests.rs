@@ -9,7 +9,7 @@ use crate::kernels::dispatch::{self, Cpu, with};
 use crate::kernels::pointwise::{
     Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
 };
-use crate::kernels::product::{DEPTH, Into, Mat, Rooms, product};
+use crate::kernels::product::{DEPTH, Mat, Rooms, Store, product};
 use crate::kernels::refused::refused;
 use crate::kernels::team::{beside_busy_cores, in_company};
 use crate::{Direction, rng};
@@ -293,7 +293,7 @@ fn stream_and_window<T: Real>(
     );
     let mut logits = vec![T::ZERO; rows * time * outputs];
     let (left, right) = (Mat::new(&hs, rows * time, hidden), Mat::new(&weight, outputs, hidden).t());
-    product(&mut logits, left, right, Into::Row(&bias), &mut Rooms::default());
+    product(&mut logits, left, right, Store::Row(&bias), &mut Rooms::default());
 
     let mut stream = on(threads, || Stream::new(rows, &[(layer, dims)], Some((&weight, &bias))));
     assert!(stream.parts().all(|parts| parts == threads));

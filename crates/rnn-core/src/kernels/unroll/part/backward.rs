@@ -8,7 +8,7 @@ use crate::convention::Direction;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::pointwise::{Between, MAX_GATES, MAX_OWN, Pointwise, Reads, Stages};
-use crate::kernels::product::{Into, Lines, Mat, Room};
+use crate::kernels::product::{Lines, Mat, Room, Store};
 use crate::kernels::share::{Shared, prefetch};
 use crate::kernels::team::Member;
 use crate::kernels::unroll::cpu::Dims;
@@ -127,7 +127,7 @@ impl<T: Real> Task for Backward<'_, T> {
                     #[allow(unsafe_code)]
                     let left = unsafe { Lines::shared(guided.made, start, stride) };
                     let to = Rows::dense(guided.hidden, hidden);
-                    projection.times(cpu, (left, busy.rows.clone()), to, Into::Set);
+                    projection.times(cpu, (left, busy.rows.clone()), to, Store::Set);
                 }
             }
             kernel.stage_back(cpu, window, (s, t), &part, Which::Last);
@@ -151,7 +151,7 @@ impl<T: Real> Task for Backward<'_, T> {
                 #[allow(unsafe_code)]
                 let left = unsafe { Lines::shared(window.gates, start, time * traits.gates * hidden) };
                 let to = Rows::dense(window.dbetween, hidden);
-                between.times(cpu, (left, busy.rows.clone()), to, Into::Set);
+                between.times(cpu, (left, busy.rows.clone()), to, Store::Set);
             }
             if traits.between.is_some() {
                 kernel.stage_back(cpu, window, (s, t), &part, Which::First);
@@ -175,12 +175,12 @@ impl<T: Real> Task for Backward<'_, T> {
             let left = unsafe { Lines::shared(numbers, start, stride) };
             match guided.filter(|guided| !guided.fed.is_empty()) {
                 None => {
-                    recurrent.times(cpu, (left, busy.rows), Rows::dense(window.dh, output), Into::Add);
+                    recurrent.times(cpu, (left, busy.rows), Rows::dense(window.dh, output), Store::Add);
                 }
                 Some(guided) => {
-                    let into = if traits.reads_fed { Into::Add } else { Into::Set };
+                    let store = if traits.reads_fed { Store::Add } else { Store::Set };
                     let to = Rows::dense(guided.fed, output);
-                    recurrent.times(cpu, (left, busy.rows.clone()), to, into);
+                    recurrent.times(cpu, (left, busy.rows.clone()), to, store);
                     let Part { rows, outputs, .. } = busy;
                     run(cpu, Unfeed { dims, guided, dh: window.dh, t, rows, outputs });
                 }

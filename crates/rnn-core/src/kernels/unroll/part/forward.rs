@@ -7,7 +7,7 @@ use crate::convention::Direction;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
 use crate::kernels::pointwise::{Between, MAX_GATES, MAX_OWN, Pointwise, Reads, Stages};
-use crate::kernels::product::{Columns, Into, Lines, Mat, Room};
+use crate::kernels::product::{Columns, Lines, Mat, Room, Store};
 use crate::kernels::share::Shared;
 use crate::kernels::team::Member;
 use crate::kernels::unroll::cpu::Dims;
@@ -65,11 +65,11 @@ impl<'a, T: Copy> ForwardWindow<'a, T> {
 
     /// Where it is made, and what it meets there.
     #[inline(always)]
-    pub(in super::super) fn product(&self, t: usize, traits: &Traits) -> (Rows<'a, T>, Into<'static, T>) {
+    pub(in super::super) fn product(&self, t: usize, traits: &Traits) -> (Rows<'a, T>, Store<'static, T>) {
         if traits.two_sided || !self.params.norm_hh.is_empty() {
-            (Rows::dense(self.recurrent, traits.recurrent * self.dims.hidden), Into::Set)
+            (Rows::dense(self.recurrent, traits.recurrent * self.dims.hidden), Store::Set)
         } else {
-            (self.sums(t, traits), Into::Add)
+            (self.sums(t, traits), Store::Add)
         }
     }
 
@@ -205,8 +205,8 @@ impl<T: Real> Task for Forward<'_, T> {
                 Some(guided) => guided.course.busy(&part.rows, t),
                 None => part.rows.clone(),
             };
-            let (to, into) = window.product(t, traits);
-            recurrent.times(cpu, (window.fed(s), rows.clone()), to, into);
+            let (to, store) = window.product(t, traits);
+            recurrent.times(cpu, (window.fed(s), rows.clone()), to, store);
             if !window.params.norm_hh.is_empty() {
                 whole_rows(window.norm(t, 0..0, traits));
             }
@@ -221,7 +221,7 @@ impl<T: Real> Task for Forward<'_, T> {
                 // SAFETY: this member's rows, or all have met since they were written.
                 #[allow(unsafe_code)]
                 let left = unsafe { Lines::shared(window.between, t * hidden, time * hidden) };
-                between.times(cpu, (left, rows.clone()), window.last_gate(t, traits), Into::Add);
+                between.times(cpu, (left, rows.clone()), window.last_gate(t, traits), Store::Add);
             }
             kernel.stage(cpu, window, (s, t), &part, Which::Last);
             if let Some(projection) = &projection {
@@ -230,7 +230,7 @@ impl<T: Real> Task for Forward<'_, T> {
                 #[allow(unsafe_code)]
                 let left = unsafe { Lines::shared(window.hidden, t * hidden, time * hidden) };
                 let to = Rows::at(window.hs, (t, time), output);
-                projection.times(cpu, (left, rows), to, Into::Set);
+                projection.times(cpu, (left, rows), to, Store::Set);
             }
             settle(Some(t), window.step(Some(s + 1)));
             window.cut.meet(&member);

@@ -25,7 +25,7 @@ pub(in crate::kernels) use norm::{Norm, NormBack};
 use super::cpu::Dims;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
-use crate::kernels::product::{Block, Columns, Into, Left, Lines, Mat, Packing, depths, grown, pack};
+use crate::kernels::product::{Block, Columns, Left, Lines, Mat, Packing, Store, depths, grown, pack};
 use crate::kernels::share::Shared;
 use crate::kernels::simd::Register;
 use crate::kernels::team::Member;
@@ -124,13 +124,13 @@ impl<'a, T: Real> Packed<'a, T> {
         cpu: Cpu,
         (left, rows): (Lines<'_, T>, Range<usize>),
         to: Rows<'_, T>,
-        into: Into<'_, T>,
+        store: Store<'_, T>,
     ) {
         let Self { panels: packed, depth, packing, ref columns, ref backwards } = *self;
         let (out, stride) = (to.numbers.from(to.start), to.stride);
         let backwards = backwards.replace(!backwards.get());
         let product =
-            StepProduct { cpu, left, rows, depth, packed, packing, out, stride, columns, backwards, into };
+            StepProduct { cpu, left, rows, depth, packed, packing, out, stride, columns, backwards, store };
         run(cpu, product);
     }
 }
@@ -150,13 +150,13 @@ pub(in crate::kernels) struct StepProduct<'a, T> {
     pub(super) columns: &'a Columns,
     /// As in a block.
     pub(super) backwards: bool,
-    pub(super) into: Into<'a, T>,
+    pub(super) store: Store<'a, T>,
 }
 
 impl<T: Real> Task for StepProduct<'_, T> {
     #[inline(always)]
     fn run<I: Instructions>(self, _: I) {
-        let Self { cpu, into, left, rows, depth, packed, packing, out, stride, columns, backwards } = self;
+        let Self { cpu, store, left, rows, depth, packed, packing, out, stride, columns, backwards } = self;
         let mut rest = packed;
         for (i, piece) in depths(depth).enumerate() {
             let (panels, behind) = rest.split_at(columns.packed_len::<I::Register<T>>(piece.len()));
@@ -171,7 +171,7 @@ impl<T: Real> Task for StepProduct<'_, T> {
                 stride,
                 columns: columns.clone(),
                 backwards,
-                into: if i == 0 { into } else { Into::Add },
+                store: if i == 0 { store } else { Store::Add },
             };
             // Not inlined: one copy of the product serves all cells.
             run(cpu, block);

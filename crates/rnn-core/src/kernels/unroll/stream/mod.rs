@@ -12,7 +12,7 @@ use super::slots::{Params, Slots};
 use crate::convention::Direction;
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, cpu};
-use crate::kernels::product::{Into, Lines, Mat};
+use crate::kernels::product::{Lines, Mat, Store};
 use crate::kernels::share::Shared;
 use crate::kernels::team::{self, together};
 pub(in crate::kernels) use packed::Pack;
@@ -50,7 +50,7 @@ impl<T: Real> Head<T> {
         let ends = (
             Lines::new(hs, 0, hs.len() / rows),
             Rows::dense(Shared::new(&mut self.out), self.bias.len()),
-            Into::Row(&self.bias),
+            Store::Row(&self.bias),
         );
         let product = Product { backwards: self.backwards, ..Product::of(cpu, rows, &self.weight, ends) };
         self.backwards = !self.backwards;
@@ -264,13 +264,13 @@ impl<T: Real> Layer<T> {
         };
         let sums = Rows::dense(window.gates, traits.gates * hidden);
         let normed = !params.norm_ih.is_empty();
-        let bias = if normed || params.bias_ih.is_empty() { Into::Set } else { Into::Row(params.bias_ih) };
+        let bias = if normed || params.bias_ih.is_empty() { Store::Set } else { Store::Row(params.bias_ih) };
         let of_input = Product::of(cpu, rows, &self.input, (Lines::new(xs, 0, input), sums, bias));
-        let (to, into) = window.product(0, traits);
-        let of_state = Product::of(cpu, rows, &self.recurrent, (Lines::new(&self.h, 0, output), to, into));
+        let (to, store) = window.product(0, traits);
+        let of_state = Product::of(cpu, rows, &self.recurrent, (Lines::new(&self.h, 0, output), to, store));
         // Matrices of as many columns are cut alike, and a member adds the second product where it wrote the first.
         // Others are not, and it adds where another member wrote.
-        let adds_elsewhere = traits.recurrent != traits.gates && matches!(into, Into::Add);
+        let adds_elsewhere = traits.recurrent != traits.gates && matches!(store, Store::Add);
         // SAFETY: all members have met since these were written.
         #[allow(unsafe_code)]
         let (between, hidden_rows) =
@@ -278,9 +278,9 @@ impl<T: Real> Layer<T> {
         let of_between = self
             .between
             .as_ref()
-            .map(|packed| Product::of(cpu, rows, packed, (between, window.last_gate(0, traits), Into::Add)));
+            .map(|packed| Product::of(cpu, rows, packed, (between, window.last_gate(0, traits), Store::Add)));
         let of_hidden = self.projection.as_ref().map(|packed| {
-            Product::of(cpu, rows, packed, (hidden_rows, Rows::dense(window.hs, output), Into::Set))
+            Product::of(cpu, rows, packed, (hidden_rows, Rows::dense(window.hs, output), Store::Set))
         });
         together(self.input.parts.len(), &|member| {
             of_input.share(member);

@@ -2,7 +2,7 @@
 
 use crate::kernels::Real;
 use crate::kernels::dispatch::{Cpu, Instructions, Task, run};
-use crate::kernels::product::{Columns, Into, Lines, Mat, Packing, grown, grown_before};
+use crate::kernels::product::{Columns, Lines, Mat, Packing, Store, grown, grown_before};
 use crate::kernels::simd::Register;
 use crate::kernels::team::{self, Member};
 use crate::kernels::unroll::part::{PackAll, Rows, StepProduct};
@@ -66,7 +66,7 @@ pub(super) struct Product<'a, T> {
     pub(super) left: Lines<'a, T>,
     pub(super) rows: usize,
     pub(super) to: Rows<'a, T>,
-    pub(super) into: Into<'a, T>,
+    pub(super) store: Store<'a, T>,
     /// As in a block.
     pub(super) backwards: bool,
 }
@@ -77,9 +77,9 @@ impl<'a, T: Real> Product<'a, T> {
         cpu: Cpu,
         rows: usize,
         packed: &'a Packed<T>,
-        (left, to, into): (Lines<'a, T>, Rows<'a, T>, Into<'a, T>),
+        (left, to, store): (Lines<'a, T>, Rows<'a, T>, Store<'a, T>),
     ) -> Self {
-        Self { cpu, packed, left, rows, to, into, backwards: false }
+        Self { cpu, packed, left, rows, to, store, backwards: false }
     }
 
     /// A member's columns of it.
@@ -88,7 +88,7 @@ impl<'a, T: Real> Product<'a, T> {
             let part = &self.packed.parts[part];
             let step = StepProduct {
                 cpu: self.cpu,
-                into: self.into,
+                store: self.store,
                 left: self.left,
                 rows: 0..self.rows,
                 depth: self.packed.depth,
