@@ -27,7 +27,7 @@ fn lstm(way: Way) -> TimeRnn<LstmCell> {
     TimeRnn::new(LstmCell::new(LayerSpec::new(3, 4), parameters().builder()).unwrap()).with_way(way)
 }
 
-fn says<T>(result: Result<T, impl Display>, parts: &[&str]) {
+pub fn says<T>(result: Result<T, impl Display>, parts: &[&str]) {
     let Err(error) = result else { panic!("no error where one that says {parts:?} was expected") };
     let error = error.to_string();
     for part in parts {

@@ -7,9 +7,9 @@ pub mod dispatch;
 mod lanes;
 pub mod pointwise;
 mod real;
-#[cfg(test)]
-mod refused;
 mod share;
+#[cfg(test)]
+mod tests;
 pub mod unroll;
 
 // For `rnn-lm` and the benchmarks, which have loops of their own: they panic where slices do not fit, and may change with any

@@ -36,6 +36,14 @@ pub enum Store<'a, T> {
     Row(&'a [T]),
 }
 
+impl<T> Store<'_, T> {
+    /// For the piece of that number of a product that is added up piece by piece: only the first is written as the whole.
+    #[inline(always)]
+    pub(in crate::kernels) fn of_piece(self, i: usize) -> Self {
+        if i == 0 { self } else { Self::Add }
+    }
+}
+
 /// A matrix in a slice, or its transpose.
 #[derive(Debug, Clone, Copy)]
 pub struct Mat<'a, T> {
@@ -328,7 +336,7 @@ impl<T: Real> Task for Part<'_, T> {
             for (i, depth) in depths(k).enumerate() {
                 let panels = grown(&mut room.panels, columns.packed_len::<I::Register<T>>(depth.len()));
                 pack::<I, T>(instructions, panels, b, depth.clone(), (&columns, packing));
-                let store = if i == 0 { store } else { Store::Add };
+                let store = store.of_piece(i);
                 for from in rows.clone().step_by(high) {
                     let rows = from..rows.end.min(from + high);
                     let left = if a.turned {

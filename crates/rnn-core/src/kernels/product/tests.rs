@@ -1,6 +1,6 @@
 use super::*;
 use crate::kernels::dispatch::{Cpu, with};
-use crate::kernels::refused::refused;
+use crate::kernels::tests::refused;
 use crate::rng::Stream;
 use proptest::prelude::*;
 

@@ -122,7 +122,7 @@ pub fn forward<T: Real>(
     resize(&mut tape.hidden, when(projected, batch * time * hidden));
     resize(&mut tape.fed, when(steered, batch * time * output));
     resize(&mut tape.before, when(kept && reads_h && !course.mask.is_empty(), batch * time * output));
-    let normed = !params.norm_ih.is_empty();
+    let normed = params.normed();
     let norms_between = traits.between == Some(Between::Norm);
     resize(&mut tape.between, when(traits.between.is_some(), steps * hidden));
     let [of_input, of_recurrent, of_between] = &mut tape.norms;
@@ -136,8 +136,7 @@ pub fn forward<T: Real>(
 
     let (xs, weight) = (Mat::new(xs, batch * time, input), Mat::new(params.weight_ih, sums, input).t());
     part("input product", batch * time * sums * input, || {
-        let store = if normed || params.bias_ih.is_empty() { Store::Set } else { Store::Row(params.bias_ih) };
-        product(&mut tape.gates, xs, weight, store, &mut scratch.rooms);
+        product(&mut tape.gates, xs, weight, params.input_store(), &mut scratch.rooms);
     });
     if normed {
         let kept = (Shared::new(&mut of_input.rows), Shared::new(&mut of_input.scale));
@@ -281,7 +280,7 @@ pub fn backward<T: Real>(
 
     let when = |condition: bool, size: usize| if condition { size } else { 0 };
     resize(&mut scratch.drecurrent, when(two_sided, steps * sums));
-    let normed = !params.norm_ih.is_empty();
+    let normed = params.normed();
     let [dproduct_ih, dproduct_hh] = &mut scratch.dproducts;
     resize(dproduct_ih, when(normed, steps * sums));
     resize(dproduct_hh, when(normed, steps * recurrent));

@@ -157,7 +157,7 @@ impl<T: Real, C: Stages> KernelOf<T> for C {
 mod tests {
     use super::*;
     use crate::kernels::pointwise::{Backward, CellNormLstm, Forward, Gru, Inputs, ResetBeforeGru, Tape};
-    use crate::kernels::{Vector, refused};
+    use crate::kernels::{Vector, tests};
     use std::marker::PhantomData;
 
     /// `KIND`: 0 for a plain one, 1 for one with an extra, 2 with a c, 3 for one that reads what stands between, 4 the hidden
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn refused<C: Stages>(want: &str) {
-        assert_eq!(refused::refused(|| _ = Traits::of::<C>()), want);
+        assert_eq!(tests::refused(|| _ = Traits::of::<C>()), want);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::convention::{
     BIAS_HH, BIAS_HN, BIAS_IH, NORM_HH, NORM_IH, WEIGHT_HH, WEIGHT_HN, WEIGHT_HR, WEIGHT_IH,
 };
 use crate::kernels::pointwise::MAX_OWN;
+use crate::kernels::product::Store;
 use crate::{Error, Result};
 
 /// Something for each parameter of a layer; empty where the layer does not have it.
@@ -97,6 +98,16 @@ impl<S> Slots<S> {
 }
 
 impl<'a, T> Params<'a, T> {
+    /// Whether both products are normalised; there is none that has a norm alone.
+    pub(super) fn normed(&self) -> bool {
+        !self.norm_ih.is_empty()
+    }
+
+    /// How the input product is written: onto its bias, unless a norm comes between, which adds it itself.
+    pub(super) fn input_store(&self) -> Store<'a, T> {
+        if self.normed() || self.bias_ih.is_empty() { Store::Set } else { Store::Row(self.bias_ih) }
+    }
+
     /// What a cell has of its own, a row for each unit.
     pub(super) fn own_of(&self, hidden: usize) -> [&'a [T]; MAX_OWN] {
         let mut rows = [&[] as &[T]; MAX_OWN];

@@ -10,8 +10,8 @@ use crate::kernels::pointwise::{
     Between, CellNormLstm, Gru, Lstm, PeepholeLstm, ResetBeforeGru, RnnRelu, RnnTanh,
 };
 use crate::kernels::product::{DEPTH, Mat, Rooms, Store, product};
-use crate::kernels::refused::refused;
 use crate::kernels::team::{beside_busy_cores, in_company};
+use crate::kernels::tests::refused;
 use crate::{Direction, rng};
 use region::{Allocation, Protection};
 

@@ -171,7 +171,7 @@ impl<T: Real> Task for StepProduct<'_, T> {
                 stride,
                 columns: columns.clone(),
                 backwards,
-                store: if i == 0 { store } else { Store::Add },
+                store: store.of_piece(i),
             };
             // Not inlined: one copy of the product serves all cells.
             run(cpu, block);

@@ -263,9 +263,9 @@ impl<T: Real> Layer<T> {
             guided: None,
         };
         let sums = Rows::dense(window.gates, traits.gates * hidden);
-        let normed = !params.norm_ih.is_empty();
-        let bias = if normed || params.bias_ih.is_empty() { Store::Set } else { Store::Row(params.bias_ih) };
-        let of_input = Product::of(cpu, rows, &self.input, (Lines::new(xs, 0, input), sums, bias));
+        let normed = params.normed();
+        let of_input =
+            Product::of(cpu, rows, &self.input, (Lines::new(xs, 0, input), sums, params.input_store()));
         let (to, store) = window.product(0, traits);
         let of_state = Product::of(cpu, rows, &self.recurrent, (Lines::new(&self.h, 0, output), to, store));
         // Matrices of as many columns are cut alike, and a member adds the second product where it wrote the first.

@@ -1,4 +1,4 @@
-//! For tests of what kernels refuse.
+//! What the tests of kernels share.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
